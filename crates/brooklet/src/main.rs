@@ -1,0 +1,2 @@
+//! One binary: commands, configuration, wiring.
+fn main() {}

@@ -1,0 +1,245 @@
+//! What a function is: its configuration, versions, aliases, URL and limits.
+//!
+//! A *function* is a name with a `$LATEST` configuration, numbered immutable *versions* and *aliases* that
+//! point at versions. All of a function but its published versions is one document, [`FunctionHead`], so
+//! that every change is one atomic write; each published version is a document of its own.
+
+use crate::{MiB, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version that updates change. It is the only one whose configuration is mutable.
+pub const LATEST: &str = "$LATEST";
+
+/// A published version number (1, 2, …) or `$LATEST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// The mutable head.
+    Latest,
+    /// An immutable published version, counted from 1 and never reused.
+    Number(u64),
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Version::Latest => f.write_str(LATEST),
+            Version::Number(n) => write!(f, "{n}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Version {
+    type Err = ();
+
+    /// `$LATEST` or decimal digits; anything else (an alias name) is `Err`.
+    fn from_str(text: &str) -> Result<Version, ()> {
+        if text == LATEST {
+            return Ok(Version::Latest);
+        }
+        match text.bytes().all(|b| b.is_ascii_digit()) {
+            true => text.parse().map(Version::Number).map_err(|_| ()),
+            false => Err(()),
+        }
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(|()| serde::de::Error::custom("a version is $LATEST or a number"))
+    }
+}
+
+/// Whose functions these are and where: the two parts of every ARN that the server is configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Twelve digits.
+    pub id: String,
+    /// For example `us-east-1`.
+    pub region: String,
+}
+
+impl Account {
+    /// `arn:aws:lambda:<region>:<account>:function:<name>[:<qualifier>]`.
+    pub fn function_arn(&self, name: &str, qualifier: Option<&str>) -> String {
+        let (sep, qualifier) = qualifier.map_or(("", ""), |q| (":", q));
+        format!("arn:aws:lambda:{}:{}:function:{name}{sep}{qualifier}", self.region, self.id)
+    }
+}
+
+/// A deployment package: the zip as uploaded, known by its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// SHA-256 of the zip, lower-case hexadecimal (64 characters). Lambda's `CodeSha256` is its base64.
+    pub sha256: String,
+    /// Length of the zip in bytes.
+    pub size: u64,
+}
+
+/// How many requests an instance may run at once and how it is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contract {
+    /// Lambda's Runtime API (or our bootstraps' private transport with the same meaning).
+    #[default]
+    Lambda,
+    /// Any program that listens on `$PORT`.
+    Http,
+}
+
+/// `AWS_LAMBDA_LOG_FORMAT` and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// `Text` or `JSON`.
+    pub format: String,
+    /// TRACE … FATAL; only with JSON.
+    pub application_level: Option<String>,
+    /// DEBUG, INFO or WARN; only with JSON.
+    pub system_level: Option<String>,
+    /// `/aws/lambda/<name>` unless the user chose another.
+    pub group: String,
+}
+
+/// Everything that a version freezes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Lambda's runtime identifier (`python3.12`, `nodejs20.x`, `provided.al2023`, …), or `http` for the
+    /// HTTP contract.
+    pub runtime: String,
+    /// What the runtime calls: `module.function`, a class, `Assembly::Type::Method`; for `http` the command
+    /// that is run, empty for an executable called `bootstrap`.
+    pub handler: String,
+    /// Kept and echoed; Brooklet has no IAM.
+    pub role: String,
+    /// At most 256 characters.
+    pub description: String,
+    /// 1 to 900 seconds.
+    pub timeout_s: u32,
+    /// 128 to 10,240 MiB.
+    pub memory: MiB,
+    /// Size of `/tmp`: 512 to 10,240 MiB.
+    pub ephemeral_storage: MiB,
+    /// At most 4 KiB in all; reserved names are refused when set.
+    pub environment: BTreeMap<String, String>,
+    /// `x86_64` or `arm64`.
+    pub architectures: Vec<String>,
+    /// Layer version ARNs, applied in this order.
+    pub layers: Vec<String>,
+    /// `Active` or `PassThrough`.
+    pub tracing: String,
+    /// Log format, levels and group.
+    pub logging: Logging,
+    /// Requests that one instance runs at once: 1 for Lambda style; 1 to 1,000 for the HTTP contract.
+    pub instance_concurrency: u32,
+    /// The deployment package.
+    pub code: Code,
+    /// When this configuration or its code last changed.
+    pub last_modified: Timestamp,
+    /// A new UUID with every change; callers may make their change conditional on it.
+    pub revision_id: String,
+    /// Members of Lambda's API that mean nothing here but must be given back as they came (`VpcConfig`,
+    /// `DeadLetterConfig`, `FileSystemConfigs`, `KMSKeyArn`, `SnapStart`, …), in Lambda's own JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub echoed: BTreeMap<String, serde_json::Value>,
+}
+
+impl Configuration {
+    /// Which contract the runtime speaks.
+    pub fn contract(&self) -> Contract {
+        if self.runtime == "http" { Contract::Http } else { Contract::Lambda }
+    }
+}
+
+/// A name for a version, with an optional second version that takes a share of the requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The version that takes the rest.
+    pub version: Version,
+    /// At most one entry: version → share of requests, 0.0 to 1.0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<Version, f64>,
+    /// At most 256 characters.
+    pub description: String,
+    /// A new UUID with every change.
+    pub revision_id: String,
+}
+
+/// How a function URL answers browsers of other origins (Lambda's `Cors`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// Whether cookies and credentials may be sent.
+    pub allow_credentials: bool,
+    /// Request headers that may be sent; `*` for all.
+    pub allow_headers: Vec<String>,
+    /// Methods that may be used; `*` for all.
+    pub allow_methods: Vec<String>,
+    /// Origins that may call; `*` for all.
+    pub allow_origins: Vec<String>,
+    /// Response headers that a page may read.
+    pub expose_headers: Vec<String>,
+    /// Seconds that a browser may keep the preflight answer: 0 to 86,400.
+    pub max_age_s: u32,
+}
+
+/// Whether a function URL's answer is buffered or flushed as it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InvokeMode {
+    /// The whole answer at once, at most 6 MiB.
+    #[default]
+    Buffered,
+    /// Each write is flushed to the caller.
+    ResponseStream,
+}
+
+/// A function URL: of `$LATEST` or of an alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Url {
+    /// The first label of the host name: 32 lower-case letters and digits.
+    pub id: String,
+    /// `NONE` or `AWS_IAM`.
+    pub auth_type: String,
+    /// Absent: no CORS headers are added.
+    pub cors: Option<Cors>,
+    /// Buffered or streamed.
+    pub invoke_mode: InvokeMode,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub modified: Timestamp,
+}
+
+/// A function as it is stored: all but its published versions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FunctionHead {
+    /// 1 to 64 letters, digits, `-` and `_`.
+    pub name: String,
+    /// A UUID made at creation, so that a function deleted and made again shares nothing with its namesake.
+    pub uid: String,
+    /// The `$LATEST` configuration.
+    pub latest: Configuration,
+    /// The number that the next published version gets. Versions at or above it do not exist.
+    pub next_version: u64,
+    /// Published versions that have not been deleted, in order.
+    #[serde(default)]
+    pub versions: Vec<u64>,
+    /// Alias name → alias.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, Alias>,
+    /// Function URLs by qualifier (`$LATEST` or an alias name).
+    #[serde(default)]
+    pub urls: BTreeMap<String, Url>,
+    /// Reserved concurrency; `Some(0)` stops the function, `None` shares the account's.
+    #[serde(default)]
+    pub reserved_concurrency: Option<u32>,
+    /// Tags, at most 50.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}

@@ -1,0 +1,13 @@
+//! The nouns of Brooklet: what a function, a version, an alias, an invocation and its outcome are.
+//!
+//! No behaviour beyond parsing and printing themselves, no I/O, no clock. Suggested reading order:
+
+pub mod function; //   function, version, alias, URL, limits
+pub mod invocation;
+pub mod time; //       points in time and their units
+pub mod units; //      sizes // request ids, outcomes, the record that is metered
+
+pub use function::*;
+pub use invocation::*;
+pub use time::{Time, Timestamp};
+pub use units::MiB;

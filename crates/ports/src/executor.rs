@@ -1,0 +1,222 @@
+//! `Executor` makes instances of a function; `Instance` runs invocations, one or many at once.
+//!
+//! One lifecycle for every kind (process, HTTP program, Wasm): `start` creates and initialises; `invoke` any
+//! number of times, never more at once than the spec's concurrency; `stop` ends it and everything it made.
+//! The caller decides *when*; an executor only knows *how*.
+
+use crate::{BoxFuture, LogSink};
+use bytes::Bytes;
+use model::{Contract, MiB, RequestId, Timestamp, Version};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Everything an executor needs to know to make instances of one function version.
+#[derive(Clone)]
+pub struct InstanceSpec {
+    /// `arn:aws:lambda:…:function:<name>`, unqualified.
+    pub function_arn: String,
+    /// Function name.
+    pub function: String,
+    /// The version this is an instance of.
+    pub version: Version,
+    /// Lambda's runtime identifier, or `http`.
+    pub runtime: String,
+    /// What the runtime calls.
+    pub handler: String,
+    /// How the instance is spoken to.
+    pub contract: Contract,
+    /// The user's variables. The executor adds the reserved ones.
+    pub environment: std::collections::BTreeMap<String, String>,
+    /// Unpacked deployment package, to be seen at `/var/task`, read-only.
+    pub code_dir: PathBuf,
+    /// Unpacked layers in order, to be seen merged at `/opt`.
+    pub layer_dirs: Vec<PathBuf>,
+    /// Configured memory.
+    pub memory: MiB,
+    /// Size of `/tmp`.
+    pub ephemeral_storage: MiB,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+    /// How long initialisation may take.
+    pub init_timeout: Duration,
+    /// How many invocations one instance runs at once, at least 1.
+    pub concurrency: u32,
+    /// AWS region for `AWS_REGION`.
+    pub region: String,
+    /// Log group for `AWS_LAMBDA_LOG_GROUP_NAME`.
+    pub log_group: String,
+    /// `Text` or `JSON`, for `AWS_LAMBDA_LOG_FORMAT`.
+    pub log_format: String,
+    /// For `AWS_LAMBDA_LOG_LEVEL`, when the format is JSON.
+    pub log_level: Option<String>,
+}
+
+/// What one invocation carries to an instance.
+pub struct Invocation {
+    /// Its id.
+    pub request_id: RequestId,
+    /// The ARN that the caller used, with its qualifier if it had one.
+    pub invoked_arn: Arc<str>,
+    /// When the function's time is up.
+    pub deadline: Timestamp,
+    /// The event.
+    pub payload: Payload,
+    /// `X-Amzn-Trace-Id`, made by the server when the caller sent none.
+    pub trace_id: String,
+    /// Lambda's client context, as JSON text (already decoded from base64).
+    pub client_context: Option<String>,
+    /// Lambda's Cognito identity, as JSON text.
+    pub cognito_identity: Option<String>,
+}
+
+/// The event itself.
+pub enum Payload {
+    /// A JSON document (for the HTTP contract: POSTed to `/`).
+    Event(Bytes),
+    /// An HTTP request, passed through; HTTP contract only.
+    Http(Box<http::Request<HttpBody>>),
+}
+
+/// A body that is streamed, in either direction.
+pub type HttpBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+
+/// Any error of a body that is streamed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer whose first bytes are there before the invocation is over.
+///
+/// The sender side is handed to [`Instance::invoke`]; an executor that streams sends the head once.
+pub type StreamSink = oneshot::Sender<StreamReply>;
+
+/// The head of a streamed answer and where its bytes come from.
+pub enum StreamReply {
+    /// A Lambda response stream: the content type the runtime declared, then chunks. A prelude (JSON head and
+    /// eight NUL bytes) is still part of the chunks when the content type is
+    /// `application/vnd.awslambda.http-integration-response`.
+    Chunks {
+        /// `Content-Type` that the runtime sent.
+        content_type: String,
+        /// Chunks, then the end; an `Err` is the function's error in the middle of the stream (its JSON).
+        chunks: mpsc::Receiver<Result<Bytes, Bytes>>,
+    },
+    /// An HTTP program's answer.
+    Http(Box<http::Response<HttpBody>>),
+}
+
+/// How an invocation ended, with its answer when that is not a stream.
+#[derive(Debug)]
+pub struct Completion {
+    /// What the caller is told.
+    pub result: InvokeResult,
+    /// From hand-over to the instance until the last byte of the answer.
+    pub duration: Duration,
+    /// Whether the instance can take another invocation. When false the executor has already ended it, or
+    /// `stop` must be called; either way the pool forgets it.
+    pub reusable: bool,
+    /// The most memory the instance has used, as far as is known (sampled, not on every invocation).
+    pub max_memory: Option<MiB>,
+}
+
+/// What became of one invocation.
+#[derive(Debug)]
+pub enum InvokeResult {
+    /// The answer, whole.
+    Answer(Bytes),
+    /// The answer was streamed through the [`StreamSink`]; its length in bytes.
+    Streamed(u64),
+    /// The function or its runtime reported an error: Lambda's JSON
+    /// (`{"errorMessage":…,"errorType":…,"stackTrace":…}`).
+    Error(Bytes),
+    /// The stream had begun when the function failed; the caller already has the error.
+    StreamError,
+    /// The timeout passed; the instance has been killed.
+    TimedOut,
+    /// The instance ended during the invocation.
+    Exited(Exit),
+    /// The answer is larger than Lambda allows: its size in bytes. The instance is intact.
+    ResponseTooLarge(u64),
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Unknown: it was no longer there to be asked.
+    Unknown,
+}
+
+impl std::fmt::Display for Exit {
+    /// Lambda's words: `exit status 1`, `signal: killed`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Status(code) => write!(f, "exit status {code}"),
+            Exit::Signal(9) => f.write_str("signal: killed"),
+            Exit::Signal(11) => f.write_str("signal: segmentation fault"),
+            Exit::Signal(6) => f.write_str("signal: aborted"),
+            Exit::Signal(15) => f.write_str("signal: terminated"),
+            Exit::Signal(n) => write!(f, "signal: {n}"),
+            Exit::Unknown => f.write_str("exit status unknown"),
+        }
+    }
+}
+
+/// Why an instance could not be made ready. Nothing of it is left.
+#[derive(Clone, Debug)]
+pub enum StartFailure {
+    /// The runtime or the function's own initialisation reported an error (Lambda's JSON).
+    Init(Bytes),
+    /// Initialisation took longer than the spec allows.
+    TimedOut,
+    /// The process ended before it was ready.
+    Exited(Exit),
+    /// The machine could not do it: what happened and the remedy. The function is not to blame.
+    Machine(String),
+}
+
+/// An instance that is ready for its first invocation.
+pub struct Started {
+    /// The instance.
+    pub instance: Arc<dyn Instance>,
+    /// How long creation and initialisation took.
+    pub init: Duration,
+}
+
+/// Makes instances.
+pub trait Executor: Send + Sync + 'static {
+    /// Creates and initialises an instance; resolves when it is ready for an invocation.
+    ///
+    /// `stream` names the instance's log stream; its lines go to `logs`. Dropping the future abandons the
+    /// start and leaves nothing behind.
+    fn start(
+        &self,
+        spec: Arc<InstanceSpec>,
+        stream: Arc<str>,
+        logs: Arc<dyn LogSink>,
+    ) -> BoxFuture<'_, Result<Started, StartFailure>>;
+
+    /// Whether this machine can run `runtime`: `Err` says what is missing and how to get it.
+    fn check(&self, runtime: &str) -> Result<(), String>;
+}
+
+/// A running instance.
+pub trait Instance: Send + Sync {
+    /// Runs one invocation to its end: answer, error, timeout or loss of the instance. It always resolves.
+    ///
+    /// All lines that the function wrote before its answer have been given to the log sink by then. Never
+    /// called more often at once than the spec's concurrency.
+    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion>;
+
+    /// Memory in use now, for the machine's budget; `None` when the instance is gone.
+    fn memory(&self) -> Option<MiB>;
+
+    /// Resolves when the instance is gone, whoever ended it. May be awaited by one caller at a time.
+    fn gone(&self) -> BoxFuture<'_, Exit>;
+
+    /// Ends the instance and everything it started: told to finish first, killed after `grace`.
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()>;
+}

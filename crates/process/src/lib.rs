@@ -1,0 +1,1 @@
+//! Functions as Linux processes: isolation, Runtime API, framed transport, bootstraps.

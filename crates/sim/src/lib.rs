@@ -1,0 +1,1 @@
+//! Deterministic simulator of policy under seeded workloads and faults.

@@ -1,0 +1,1 @@
+//! The embedded store: documents and blobs on one machine's disk.
