@@ -1,0 +1,134 @@
+"""The server's end of the framed transport (../README.md), for tests: starts a bootstrap and speaks to it."""
+
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import time
+
+PATIENCE = 60  # seconds; a limit for broken code, never a wait
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:test"
+ENVIRONMENT = {
+    "AWS_LAMBDA_FUNCTION_NAME": "test",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+    "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/test",
+    "AWS_LAMBDA_LOG_STREAM_NAME": "2026/01/01/[$LATEST]0123",
+    "AWS_REGION": "us-east-1",
+    "LANG": "en_US.UTF-8",
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "TZ": ":UTC",
+}
+
+
+class Ended(Exception):
+    """The function's process closed the transport where a frame was awaited."""
+
+
+class Instance:
+    """A function's process. `frames` holds every frame received, as (kind, meta, body)."""
+
+    def __init__(self, command, folder, handler, environment=None):
+        ours, theirs = socket.socketpair()
+        self.socket = ours
+        self.frames = []
+        self._bytes = b""
+        self._out = {}
+        env = dict(ENVIRONMENT, LAMBDA_TASK_ROOT=str(folder), _HANDLER=handler, **environment or {})
+        mover = os.dup(theirs.fileno())  # may itself be 3 in this process: pass_fds cannot rename
+        os.close(mover)
+
+        def become_three():
+            os.dup2(theirs.fileno(), 3)
+            os.set_inheritable(3, True)
+
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            close_fds=False,
+            preexec_fn=become_three,
+        )
+        theirs.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def send(self, event, **meta):
+        """Sends one event; `event` is bytes, or a value that becomes JSON."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        fields = {"id": "id-1", "deadline": int(time.time() * 1000) + 30000, "arn": ARN, "trace": "Root=1-5bef4de7"}
+        fields.update({"client": "", "identity": ""})
+        fields.update(meta)
+        head = "\n".join(str(value) for value in fields.values()).encode()
+        self.socket.sendall(struct.pack("<BxxxII", ord("I"), len(head), len(body)) + head + body)
+
+    def receive(self):
+        """The next frame as (kind, meta, body)."""
+        head = self._exactly(12)
+        kind, meta, body = struct.unpack("<BxxxII", head)
+        assert head[1:4] == b"\0\0\0", head
+        frame = (chr(kind), self._exactly(meta).decode(), self._exactly(body))
+        self.frames.append(frame)
+        return frame
+
+    def receive_until(self, kinds):
+        while True:
+            frame = self.receive()
+            if frame[0] in kinds:
+                return frame
+
+    def invoke(self, event=None, **meta):
+        """Sends one event and returns its outcome: ("A" or "E", value) with the JSON decoded."""
+        self.send(event, **meta)
+        kind, _, body = self.receive_until("AE")
+        return kind, json.loads(body)
+
+    def logs(self):
+        """The log events so far, and forgets them."""
+        found = [body.decode() for kind, _, body in self.frames if kind == "L"]
+        self.frames = [frame for frame in self.frames if frame[0] != "L"]
+        return found
+
+    def finish(self):
+        """Closes the transport for writing, waits for the end of the process: (exit status, stdout, stderr)."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self.wait()
+
+    def wait(self):
+        """Waits for the end of the process, reading whatever it still says: (exit status, stdout, stderr)."""
+        try:
+            while True:
+                self.receive()
+        except Ended:
+            pass
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out.decode(), err.decode()
+
+    def _exactly(self, size):
+        while len(self._bytes) < size:
+            ready, _, _ = select.select([self.socket], [], [], PATIENCE)
+            assert ready, "no answer within %d s" % PATIENCE
+            try:
+                more = self.socket.recv(1 << 20)
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                raise Ended
+            self._bytes += more
+        taken, self._bytes = self._bytes[:size], self._bytes[size:]
+        return taken
