@@ -1,1 +1,17 @@
 //! Every decision as a deterministic state machine: no I/O, no async, no clock, no randomness of its own.
+//!
+//! Each machine takes one event at a time with the time at which it happened, and appends the commands that
+//! its owner must carry out, in order. Owners (the server's shell, the simulator) feed back what became of
+//! them. Suggested reading order:
+
+pub mod budget; //      the machine's memory, shared by all pools
+pub mod concurrency; // how many requests may be in flight: reserved, account
+pub mod meter; //       what an invocation costs
+pub mod pool; //        the instances of one function version and the requests that wait for them
+pub mod route; //       which version an alias sends a request to
+
+mod estimate; // a running mean
+
+pub use budget::Budget;
+pub use concurrency::Concurrency;
+pub use pool::{InstanceKey, Pool, PoolConfig, RequestKey};

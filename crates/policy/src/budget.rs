@@ -1,0 +1,373 @@
+//! The machine's memory, shared by all pools: who may start another instance, who has to wait, and which
+//! idle instance has to go.
+//!
+//! What counts is what instances really use, not their limits: a running one its last observation, a
+//! starting one what instances of its pool have used before, each plus a fixed headroom. Observations that
+//! grow can bring the total above the limit; then nothing is granted and idle instances are reclaimed until
+//! it fits again.
+//!
+//! The warm path never comes here. So the budget does not know which instances are idle; it keeps, for each
+//! pool, a time before which none of its idle instances has been idle, and when memory is short it asks the
+//! pool with the earliest one to stop its least recently used. The pool either does or says since when that
+//! one has really been idle. As the times only ever move towards the truth, what is stopped is the least
+//! recently used idle instance of the whole machine.
+
+use crate::pool::InstanceKey;
+use model::{MiB, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// A pool, named by the owner of the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey(pub u64);
+
+impl std::fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+/// How memory is shared out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// Memory for all instances together (no default: a share of the machine's).
+    pub limit: MiB,
+    /// Added to what each instance uses, so that it can grow between two observations (default 2 MiB).
+    pub headroom: MiB,
+    /// What an instance of a pool that was never observed is expected to use, unless its own limit is
+    /// smaller (default 64 MiB).
+    pub estimate: MiB,
+    /// Instances that may wait for memory, over all pools; one more is denied (default 1,000).
+    pub max_asks: usize,
+    /// Nothing idle for less than this is reclaimed, and a pool without an idle instance is not asked again
+    /// sooner (default 10 ms).
+    pub min_idle: Duration,
+}
+
+impl BudgetConfig {
+    /// The defaults for this much memory.
+    pub fn new(limit: MiB) -> BudgetConfig {
+        let (headroom, estimate) = (MiB(2), MiB(64));
+        BudgetConfig { limit, headroom, estimate, max_asks: 1_000, min_idle: Duration::from_millis(10) }
+    }
+}
+
+/// What happened. Events about what the budget does not know (any more) are ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A pool wants to start an instance ([`crate::pool::Command::Ask`]).
+    Ask {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+        /// The most memory the instance may use.
+        limit: MiB,
+    },
+    /// An instance is gone, or no longer wanted before it was granted ([`crate::pool::Command::Release`]).
+    Released {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// What an instance uses now: once when it has started, then sampled every second or so.
+    Observed {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+        /// Memory in use.
+        used: MiB,
+    },
+    /// The pool's answer to [`Command::Reclaim`] ([`crate::pool::Command::Reclaimed`]). Must always come.
+    Reclaimed {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance that is being stopped and will be released, if there is one.
+        instance: Option<InstanceKey>,
+        /// Since when the pool's least recently used idle instance has been idle.
+        oldest: Option<Time>,
+    },
+    /// The pool is gone, with all its instances; what was learned about it is forgotten.
+    Dropped {
+        /// The pool.
+        pool: PoolKey,
+    },
+    /// The configuration changed.
+    Reconfigured(BudgetConfig),
+    /// [`Budget::wake_at`] has come.
+    Wake,
+}
+
+/// What the owner must do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The instance may be started.
+    Grant {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Too many wait for memory already.
+    Deny {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Give [`crate::pool::Event::Reclaim`] to the pool, and its answer back.
+    Reclaim {
+        /// The pool.
+        pool: PoolKey,
+        /// Stop the oldest idle instance if it has been idle since then or longer.
+        unused_since: Time,
+    },
+}
+
+/// How memory stands, for people and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Charged for all granted instances, headroom included.
+    pub charged: MiB,
+    /// The part of it that is being given back: instances that were reclaimed and are not gone yet.
+    pub returning: MiB,
+    /// The limit.
+    pub limit: MiB,
+    /// Granted instances.
+    pub instances: usize,
+    /// Instances that wait for memory.
+    pub asks: usize,
+}
+
+/// Asks that are looked at when deciding how much to reclaim: enough to keep several stops under way, few
+/// enough that a long queue costs nothing extra.
+const LOOK_AHEAD: usize = 16;
+
+/// Pools that are asked in one step, at most, without getting anything back.
+const MAX_PROBES: u32 = 32;
+
+/// The machine's memory, shared by all pools.
+#[derive(Debug)]
+pub struct Budget {
+    config: BudgetConfig,
+    instances: BTreeMap<(PoolKey, InstanceKey), Charge>,
+    pools: BTreeMap<PoolKey, Holder>,
+    /// Pools that have instances and are not being asked, by the time since when one might have been idle.
+    candidates: BTreeSet<(Time, PoolKey)>,
+    asks: VecDeque<Asked>,
+    charged: u64,
+    returning: u64,
+    /// The pool that was asked to stop an instance and has not answered.
+    probing: Option<PoolKey>,
+    /// Pools asked in vain since memory was last got back or time went on.
+    probes: u32,
+    /// When the last ones were asked in vain.
+    probed: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    mib: u32,
+    returning: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    instances: u32,
+    /// What an instance uses, as far as is known.
+    learned: Option<MiB>,
+    /// None of its idle instances has been idle since before this.
+    idle_since: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    pool: PoolKey,
+    instance: InstanceKey,
+    limit: MiB,
+}
+
+impl Budget {
+    /// Nothing granted yet.
+    pub fn new(config: BudgetConfig) -> Budget {
+        Budget {
+            config,
+            instances: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            candidates: BTreeSet::new(),
+            asks: VecDeque::new(),
+            charged: 0,
+            returning: 0,
+            probing: None,
+            probes: 0,
+            probed: Time::ZERO,
+        }
+    }
+
+    /// Feeds one event; appends the commands that the caller must carry out, in order.
+    pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
+        match event {
+            Event::Ask { pool, instance, limit } => self.asked(Asked { pool, instance, limit }, commands),
+            Event::Released { pool, instance } => self.released(pool, instance),
+            Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
+            Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
+            Event::Dropped { pool } => self.dropped(pool),
+            Event::Reconfigured(config) => self.config = config,
+            Event::Wake => {}
+        }
+        self.grant(now, commands);
+        self.reclaim(now, commands);
+    }
+
+    /// When to call [`step`](Budget::step) with `Event::Wake` if nothing happens before; `None`: never.
+    pub fn wake_at(&self) -> Option<Time> {
+        if self.probing.is_some() || self.shortage() == 0 {
+            return None;
+        }
+        let &(idle_since, _) = self.candidates.first()?;
+        let at = idle_since + self.config.min_idle;
+        Some(if self.probes < MAX_PROBES { at } else { at.max(self.probed + self.config.min_idle) })
+    }
+
+    /// How memory stands.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            charged: mib(self.charged),
+            returning: mib(self.returning),
+            limit: self.config.limit,
+            instances: self.instances.len(),
+            asks: self.asks.len(),
+        }
+    }
+
+    fn asked(&mut self, ask: Asked, commands: &mut Vec<Command>) {
+        if self.asks.len() >= self.config.max_asks {
+            commands.push(Command::Deny { pool: ask.pool, instance: ask.instance });
+            return;
+        }
+        self.asks.push_back(ask);
+    }
+
+    fn released(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let Some(charge) = self.instances.remove(&(pool, instance)) else {
+            self.asks.retain(|ask| (ask.pool, ask.instance) != (pool, instance));
+            return;
+        };
+        self.charged -= u64::from(charge.mib);
+        if charge.returning {
+            self.returning -= u64::from(charge.mib);
+        }
+        let Some(holder) = self.pools.get_mut(&pool) else { return };
+        holder.instances -= 1;
+        if holder.instances == 0 {
+            self.candidates.remove(&(holder.idle_since, pool));
+        }
+    }
+
+    /// A pool's estimate rises at once and falls slowly: too low a guess costs more than too high a one.
+    fn observed(&mut self, pool: PoolKey, instance: InstanceKey, used: MiB) {
+        let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
+        let mib = used.0.saturating_add(self.config.headroom.0);
+        self.charged = self.charged - u64::from(charge.mib) + u64::from(mib);
+        if charge.returning {
+            self.returning = self.returning - u64::from(charge.mib) + u64::from(mib);
+        }
+        charge.mib = mib;
+        if let Some(holder) = self.pools.get_mut(&pool) {
+            holder.learned = Some(match holder.learned {
+                Some(MiB(learned)) if used.0 < learned => MiB(learned - (learned - used.0).div_ceil(8)),
+                _ => used,
+            });
+        }
+    }
+
+    fn reclaimed(&mut self, now: Time, pool: PoolKey, instance: Option<InstanceKey>, oldest: Option<Time>) {
+        if self.probing == Some(pool) {
+            self.probing = None;
+        }
+        let stopping = instance.and_then(|instance| self.instances.get_mut(&(pool, instance)));
+        if let Some(charge) = stopping.filter(|charge| !charge.returning) {
+            charge.returning = true;
+            self.returning += u64::from(charge.mib);
+            self.probes = 0;
+        } else {
+            self.probes += 1;
+            self.probed = now;
+        }
+        // A pool with nothing idle now has had nothing idle since before now.
+        let Some(holder) = self.pools.get_mut(&pool).filter(|holder| holder.instances > 0) else { return };
+        self.candidates.remove(&(holder.idle_since, pool));
+        holder.idle_since = oldest.unwrap_or(now);
+        self.candidates.insert((holder.idle_since, pool));
+    }
+
+    fn dropped(&mut self, pool: PoolKey) {
+        self.asks.retain(|ask| ask.pool != pool);
+        let of_pool = (pool, InstanceKey(0))..=(pool, InstanceKey(u64::MAX));
+        let instances: Vec<_> = self.instances.range(of_pool).map(|(&(_, instance), _)| instance).collect();
+        for instance in instances {
+            self.released(pool, instance);
+        }
+        self.pools.remove(&pool);
+        if self.probing == Some(pool) {
+            self.probing = None;
+        }
+    }
+
+    /// Grants the oldest asks while they fit. Strictly in order: a large one is not starved by small ones.
+    fn grant(&mut self, now: Time, commands: &mut Vec<Command>) {
+        while let Some(&ask) = self.asks.front() {
+            let mib = self.expected(ask);
+            if self.charged + u64::from(mib) > u64::from(self.config.limit.0) {
+                return;
+            }
+            self.asks.pop_front();
+            self.charged += u64::from(mib);
+            self.instances.insert((ask.pool, ask.instance), Charge { mib, returning: false });
+            let holder = self.pools.entry(ask.pool).or_default();
+            holder.instances += 1;
+            if holder.instances == 1 {
+                holder.idle_since = now;
+                self.candidates.insert((now, ask.pool));
+            }
+            commands.push(Command::Grant { pool: ask.pool, instance: ask.instance });
+        }
+    }
+
+    /// What an instance that is asked for is charged. Never more than the limit, so that any function can
+    /// run on an otherwise empty machine.
+    fn expected(&self, ask: Asked) -> u32 {
+        let learned = self.pools.get(&ask.pool).and_then(|holder| holder.learned);
+        let used = learned.unwrap_or(self.config.estimate.min(ask.limit));
+        used.0.saturating_add(self.config.headroom.0).min(self.config.limit.0)
+    }
+
+    /// What is charged or asked for beyond the limit and not already on its way back.
+    fn shortage(&self) -> u64 {
+        let asked: u64 = self.asks.iter().take(LOOK_AHEAD).map(|&ask| u64::from(self.expected(ask))).sum();
+        (self.charged + asked).saturating_sub(self.returning + u64::from(self.config.limit.0))
+    }
+
+    /// Asks the pool that may have the longest idle instance to stop it; one pool at a time, because its
+    /// answer decides who is next.
+    fn reclaim(&mut self, now: Time, commands: &mut Vec<Command>) {
+        if self.probing.is_some() || self.shortage() == 0 {
+            return;
+        }
+        if now.since(self.probed) >= self.config.min_idle {
+            self.probes = 0;
+        }
+        let Some(&(idle_since, pool)) = self.candidates.first() else { return };
+        if self.probes < MAX_PROBES && now.since(idle_since) >= self.config.min_idle {
+            self.candidates.remove(&(idle_since, pool));
+            self.probing = Some(pool);
+            commands.push(Command::Reclaim { pool, unused_since: idle_since });
+        }
+    }
+}
+
+fn mib(total: u64) -> MiB {
+    MiB(u32::try_from(total).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,611 @@
+//! The instances of one function version and the requests that wait for them.
+//!
+//! Life of an instance: `Ask` (memory) → `Granted` → `Start` → `Started` → any number of `Dispatch` and
+//! `Finished` → `Stop` → `Lost`. It can be denied (`Denied`), fail to start (`StartFailed`) or be lost at any
+//! time (`Lost`). Whatever was asked for ends in exactly one `Release` or `Denied`.
+//!
+//! Life of a request: `Arrived`, then exactly one of `Dispatch`, `Fail`, `Refuse`, or `Abandoned` by its
+//! caller while it waits. A dispatched request ends with its `Finished`, or with `Lost` of its instance.
+//!
+//! Requests are served in order of arrival by the most recently used instance that can take one. When none
+//! can, the pool weighs waiting for a busy one against starting another ([`PoolConfig::wait_bound`]); a
+//! waiting request is served by whichever comes first.
+
+mod slots;
+
+use crate::estimate::Estimate;
+use model::Time;
+use slots::{Slots, State};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A request, named by the owner of the pool; never used twice in one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestKey(pub u64);
+
+/// An instance, named by its pool; never used twice in one pool, but the same in two pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceKey(pub u64);
+
+impl std::fmt::Display for RequestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "r{}", self.0)
+    }
+}
+
+impl std::fmt::Display for InstanceKey {
+    /// The serial number within its pool: `i1` is the pool's first.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "i{}", self.0 >> 32)
+    }
+}
+
+/// How a pool behaves. Every wait in it has a bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Requests that one instance runs at once, at least 1 (default 1). A change applies to instances asked
+    /// for afterwards: a running one was told its number when it was started.
+    pub instance_concurrency: u32,
+    /// An instance idle for this long is stopped, the least recently used first (default 10 minutes). Zero:
+    /// stopped as soon as nothing waits. `Duration::MAX`: never.
+    pub keep_alive: Duration,
+    /// How long a start is expected to take until one was observed (default 100 ms).
+    pub start_estimate: Duration,
+    /// Requests that may wait; one more is refused with [`Reason::Queue`] (default 1,000).
+    pub max_waiting: usize,
+    /// A request that has waited for memory this long is refused with [`Reason::Memory`] (default 5 s).
+    /// One for which an instance is being started waits for the end of that start instead.
+    pub max_wait: Duration,
+    /// A request waits at most this long for a busy instance before one is started for it (default 10 ms),
+    /// and waits at all only if it can expect its turn sooner than a start. Zero: always start at once.
+    pub wait_bound: Duration,
+    /// While at least this many instances are busy, a request that can expect one of them within
+    /// `spread_bound` waits for it although an idle one is there: caches, compiled code and the processor
+    /// are theirs (default 4; twice the cores is a good number).
+    pub hot_instances: u32,
+    /// See `hot_instances` (default 300 µs). Zero: an idle instance is always used at once.
+    pub spread_bound: Duration,
+    /// A request that has waited this long takes an idle instance whatever was expected (default 2 ms,
+    /// because the owner's timers are no finer than 1 ms).
+    pub spread_limit: Duration,
+}
+
+impl Default for PoolConfig {
+    fn default() -> PoolConfig {
+        PoolConfig {
+            instance_concurrency: 1,
+            keep_alive: Duration::from_secs(600),
+            start_estimate: Duration::from_millis(100),
+            max_waiting: 1_000,
+            max_wait: Duration::from_secs(5),
+            wait_bound: Duration::from_millis(10),
+            hot_instances: 4,
+            spread_bound: Duration::from_micros(300),
+            spread_limit: Duration::from_millis(2),
+        }
+    }
+}
+
+/// What happened. An event about an instance or request that the pool does not know (any more) is ignored:
+/// such events are on their way when things end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request that was admitted and wants an instance.
+    Arrived {
+        /// The request.
+        request: RequestKey,
+    },
+    /// The caller of a request left. One that runs already runs to its end.
+    Abandoned {
+        /// The request.
+        request: RequestKey,
+    },
+    /// The budget has memory for an instance that was asked for.
+    Granted {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// The budget has no memory and no room to wait for an instance that was asked for.
+    Denied {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// An instance is ready.
+    Started {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// An instance could not be made; nothing of it is left.
+    StartFailed {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// An instance finished a request and can take another. (When it cannot: `Lost`.)
+    Finished {
+        /// The instance.
+        instance: InstanceKey,
+        /// The request.
+        request: RequestKey,
+    },
+    /// An instance is gone: it crashed, became unusable, or stopped as it was told.
+    Lost {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// The configuration changed.
+    Reconfigured(PoolConfig),
+    /// The version is going away: requests that wait are still served, then everything stops. For good.
+    Retired,
+    /// The budget is short of memory: stop the least recently used idle instance if it has been idle since
+    /// `unused_since` or longer. Always answered by one [`Command::Reclaimed`].
+    Reclaim {
+        /// The budget's idea of this pool's oldest idle time.
+        unused_since: Time,
+    },
+    /// [`Pool::wake_at`] has come.
+    Wake,
+}
+
+/// What the owner must do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Ask the budget for memory; answer with `Granted` or `Denied`.
+    Ask {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Tell the budget that an instance is gone, or is no longer wanted before it was granted.
+    Release {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Make an instance; answer with `Started` or `StartFailed`.
+    Start {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Run a request on an instance; answer with `Finished` or `Lost`.
+    Dispatch {
+        /// The request.
+        request: RequestKey,
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Tell the caller that the request will not run.
+    Refuse {
+        /// The request.
+        request: RequestKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// Tell the caller that the instance which would have served it could not start, and why.
+    Fail {
+        /// The request.
+        request: RequestKey,
+        /// The instance that failed to start.
+        instance: InstanceKey,
+    },
+    /// Stop an idle instance; answer with `Lost` when it is gone.
+    Stop {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Answer the budget's `Reclaim`.
+    Reclaimed {
+        /// The instance that is being stopped, if one was idle long enough.
+        instance: Option<InstanceKey>,
+        /// Since when the least recently used of the remaining idle instances has been idle.
+        oldest: Option<Time>,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// [`PoolConfig::max_waiting`] requests wait already.
+    Queue,
+    /// There was no memory for an instance within [`PoolConfig::max_wait`].
+    Memory,
+    /// The pool is retired.
+    Retired,
+}
+
+/// What a pool has and expects, for people and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Requests that run.
+    pub running: usize,
+    /// Instances that wait for memory.
+    pub asking: usize,
+    /// Instances being made.
+    pub starting: usize,
+    /// Instances that run nothing.
+    pub idle: usize,
+    /// Instances that run something.
+    pub busy: usize,
+    /// Instances told to stop and not gone yet.
+    pub stopping: usize,
+    /// Mean time from dispatch to finish; `None` until enough were seen.
+    pub service: Option<Duration>,
+    /// Mean time of a start; `None` until one was seen.
+    pub start: Option<Duration>,
+}
+
+/// Requests that must have finished before their mean says how long a wait will be.
+const ENOUGH_REQUESTS: u32 = 8;
+
+/// After a denial the budget is left alone for this long.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+
+/// A request without an instance.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    request: RequestKey,
+    since: Time,
+}
+
+/// The instances of one function version and the requests that wait for them.
+#[derive(Debug)]
+pub struct Pool {
+    config: PoolConfig,
+    slots: Slots,
+    /// In order of arrival.
+    waiting: VecDeque<Waiting>,
+    /// Slots that wait for memory, newest last.
+    asking: Vec<u32>,
+    /// No `Ask` before this.
+    ask_again: Time,
+    service: Estimate,
+    start: Estimate,
+    /// Requests that instances being asked for could run at once.
+    asking_room: u32,
+    /// Requests that instances being started could run at once.
+    starting_room: u32,
+    running: u32,
+    starting: u32,
+    busy: u32,
+    idle: u32,
+    retired: bool,
+}
+
+impl Pool {
+    /// A pool with no instance. `instance_concurrency` 0 is taken for 1.
+    pub fn new(config: PoolConfig) -> Pool {
+        Pool {
+            config,
+            slots: Slots::new(),
+            waiting: VecDeque::new(),
+            asking: Vec::new(),
+            ask_again: Time::ZERO,
+            service: Estimate::default(),
+            start: Estimate::default(),
+            asking_room: 0,
+            starting_room: 0,
+            running: 0,
+            starting: 0,
+            busy: 0,
+            idle: 0,
+            retired: false,
+        }
+    }
+
+    /// Feeds one event; appends the commands that the caller must carry out, in order.
+    pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
+        match event {
+            Event::Arrived { request } => self.arrived(now, request, commands),
+            Event::Abandoned { request } => self.waiting.retain(|waiting| waiting.request != request),
+            Event::Granted { instance } => self.granted(now, instance, commands),
+            Event::Denied { instance } => self.denied(now, instance),
+            Event::Started { instance } => self.started(now, instance),
+            Event::StartFailed { instance } => self.start_failed(instance, commands),
+            Event::Finished { instance, request } => self.finished(now, instance, request),
+            Event::Lost { instance } => self.lost(instance, commands),
+            Event::Reconfigured(config) => self.config = config,
+            Event::Retired => self.retired = true,
+            Event::Reclaim { unused_since } => self.reclaim(now, unused_since, commands),
+            Event::Wake => {}
+        }
+        self.settle(now, commands);
+    }
+
+    /// When to call [`step`](Pool::step) with `Event::Wake` if nothing happens before; `None`: never.
+    pub fn wake_at(&self) -> Option<Time> {
+        let mut at = Time(u64::MAX);
+        if let Some(oldest) = self.slots.idle.oldest() {
+            at = self.slots[oldest].since + self.keep_alive();
+            if let Some(front) = self.waiting.front() {
+                at = at.min(front.since + self.config.spread_limit);
+            }
+        } else if let Some(first) = self.waiting.get((self.starting_room + self.asking_room) as usize) {
+            at = (first.since + self.config.wait_bound).max(self.ask_again);
+        }
+        if let Some(first) = self.waiting.get(self.starting_room as usize) {
+            at = at.min(first.since + self.config.max_wait);
+        }
+        (at < Time(u64::MAX)).then_some(at)
+    }
+
+    /// What the pool has and expects.
+    pub fn stats(&self) -> Stats {
+        let (asking, starting, idle, busy) =
+            (self.asking.len(), self.starting as usize, self.idle as usize, self.busy as usize);
+        Stats {
+            waiting: self.waiting.len(),
+            running: self.running as usize,
+            asking,
+            starting,
+            idle,
+            busy,
+            stopping: self.slots.len as usize - asking - starting - idle - busy,
+            service: self.service.after(ENOUGH_REQUESTS).map(Duration::from_nanos),
+            start: self.start.after(1).map(Duration::from_nanos),
+        }
+    }
+
+    /// Whether there is no instance in any state and no request: a retired pool can then be dropped.
+    pub fn is_empty(&self) -> bool {
+        self.slots.len == 0 && self.waiting.is_empty()
+    }
+
+    fn arrived(&mut self, now: Time, request: RequestKey, commands: &mut Vec<Command>) {
+        if self.retired {
+            commands.push(Command::Refuse { request, reason: Reason::Retired });
+            return;
+        }
+        self.waiting.push_back(Waiting { request, since: now });
+        self.serve(now, commands);
+        if self.waiting.len() > self.config.max_waiting
+            && let Some(last) = self.waiting.pop_back()
+        {
+            commands.push(Command::Refuse { request: last.request, reason: Reason::Queue });
+        }
+    }
+
+    fn granted(&mut self, now: Time, instance: InstanceKey, commands: &mut Vec<Command>) {
+        let Some(index) = self.stop_asking(instance) else { return };
+        let slot = &mut self.slots[index];
+        (slot.state, slot.since) = (State::Starting, now);
+        self.starting += 1;
+        self.starting_room += slot.concurrency;
+        commands.push(Command::Start { instance });
+    }
+
+    fn denied(&mut self, now: Time, instance: InstanceKey) {
+        let Some(index) = self.stop_asking(instance) else { return };
+        self.slots.remove(index);
+        self.ask_again = now + ASK_PAUSE;
+    }
+
+    /// Takes an instance out of those that wait for memory, if it is one of them.
+    fn stop_asking(&mut self, instance: InstanceKey) -> Option<u32> {
+        let index = self.slots.find(instance)?;
+        let position = self.asking.iter().position(|&asking| asking == index)?;
+        self.asking.remove(position);
+        self.asking_room -= self.slots[index].concurrency;
+        Some(index)
+    }
+
+    fn started(&mut self, now: Time, instance: InstanceKey) {
+        let Some(index) = self.stop_starting(instance) else { return };
+        self.start.add(now.since(self.slots[index].since));
+        self.make_idle(now, index);
+    }
+
+    /// Every request that this instance would have served gets its error, and no more than that: those that
+    /// other starts cover stay. So a failed start either ends a request or causes no other start, and a
+    /// function that cannot start is tried at most once per request.
+    fn start_failed(&mut self, instance: InstanceKey, commands: &mut Vec<Command>) {
+        let Some(index) = self.stop_starting(instance) else { return };
+        let uncovered = self.waiting.len().saturating_sub(self.starting_room as usize);
+        let served = uncovered.min(self.slots[index].concurrency as usize);
+        self.slots.remove(index);
+        commands.push(Command::Release { instance });
+        for waiting in self.waiting.drain(..served) {
+            commands.push(Command::Fail { request: waiting.request, instance });
+        }
+    }
+
+    /// Takes an instance out of those being started, if it is one of them.
+    fn stop_starting(&mut self, instance: InstanceKey) -> Option<u32> {
+        let index = self.slots.find(instance).filter(|&index| self.slots[index].state == State::Starting)?;
+        self.starting -= 1;
+        self.starting_room -= self.slots[index].concurrency;
+        Some(index)
+    }
+
+    fn finished(&mut self, now: Time, instance: InstanceKey, request: RequestKey) {
+        let Some(index) = self.slots.find(instance) else { return };
+        let slot = &mut self.slots[index];
+        let Some(position) = slot.running.iter().position(|running| running.0 == request) else { return };
+        let was_open = slot.is_open();
+        let (_, dispatched) = slot.running.swap_remove(position);
+        let is_idle = slot.running.is_empty();
+        self.service.add(now.since(dispatched));
+        self.running -= 1;
+        if was_open {
+            self.slots.unlink_open(index);
+        }
+        if is_idle {
+            self.busy -= 1;
+            self.make_idle(now, index);
+        } else {
+            self.slots.link_open(index);
+        }
+    }
+
+    fn make_idle(&mut self, now: Time, index: u32) {
+        let slot = &mut self.slots[index];
+        (slot.state, slot.since) = (State::Idle, now);
+        self.slots.link_idle(index);
+        self.idle += 1;
+    }
+
+    fn lost(&mut self, instance: InstanceKey, commands: &mut Vec<Command>) {
+        let Some(index) = self.slots.find(instance) else { return };
+        match self.slots[index].state {
+            State::Asking | State::Vacant => return,
+            State::Starting => return self.start_failed(instance, commands),
+            State::Stopping => {}
+            State::Idle => {
+                self.slots.unlink_idle(index);
+                self.idle -= 1;
+            }
+            State::Busy => {
+                if self.slots[index].is_open() {
+                    self.slots.unlink_open(index);
+                }
+                self.running -= self.slots[index].running.len() as u32;
+                self.busy -= 1;
+            }
+        }
+        self.slots.remove(index);
+        commands.push(Command::Release { instance });
+    }
+
+    fn reclaim(&mut self, now: Time, unused_since: Time, commands: &mut Vec<Command>) {
+        let old_enough = |index: &u32| self.slots[*index].since <= unused_since;
+        let instance =
+            self.slots.idle.oldest().filter(old_enough).map(|index| self.stop(now, index, commands));
+        let oldest = self.slots.idle.oldest().map(|index| self.slots[index].since);
+        commands.push(Command::Reclaimed { instance, oldest });
+    }
+
+    fn stop(&mut self, now: Time, index: u32, commands: &mut Vec<Command>) -> InstanceKey {
+        self.slots.unlink_idle(index);
+        self.idle -= 1;
+        let slot = &mut self.slots[index];
+        (slot.state, slot.since) = (State::Stopping, now);
+        let instance = self.slots.key(index);
+        commands.push(Command::Stop { instance });
+        instance
+    }
+
+    /// Brings what is waiting, what is there and what is on its way into agreement.
+    fn settle(&mut self, now: Time, commands: &mut Vec<Command>) {
+        if !self.waiting.is_empty() {
+            self.serve(now, commands);
+            self.refuse(now, commands);
+            self.ask(now, commands);
+        }
+        if !self.asking.is_empty() {
+            self.withdraw(commands);
+        }
+        self.expire(now, commands);
+        if self.is_empty() {
+            (self.waiting, self.asking) = (VecDeque::new(), Vec::new());
+        }
+    }
+
+    /// Dispatches the oldest requests to the most recently used instances.
+    fn serve(&mut self, now: Time, commands: &mut Vec<Command>) {
+        while let Some(&Waiting { request, since }) = self.waiting.front() {
+            let index = match (self.slots.open.newest(), self.slots.idle.newest()) {
+                (Some(open), _) => open,
+                (None, Some(idle)) if !self.prefers_hot(now, since) => idle,
+                _ => return,
+            };
+            self.waiting.pop_front();
+            self.dispatch(now, request, index);
+            commands.push(Command::Dispatch { request, instance: self.slots.key(index) });
+        }
+    }
+
+    fn dispatch(&mut self, now: Time, request: RequestKey, index: u32) {
+        if self.slots[index].state == State::Idle {
+            self.slots.unlink_idle(index);
+            self.idle -= 1;
+            self.busy += 1;
+        } else {
+            self.slots.unlink_open(index);
+        }
+        let slot = &mut self.slots[index];
+        slot.state = State::Busy;
+        slot.running.push((request, now));
+        self.running += 1;
+        if slot.is_open() {
+            self.slots.link_open(index);
+        }
+    }
+
+    /// Whether the oldest request, there since `since`, had better wait for a busy instance than take an
+    /// idle one.
+    fn prefers_hot(&self, now: Time, since: Time) -> bool {
+        self.busy >= self.config.hot_instances
+            && self.waiting.len() <= self.turns_within(self.config.spread_bound)
+            && now.since(since) < self.config.spread_limit
+    }
+
+    /// How many requests can expect to find one of the busy instances free within `span`: with a mean
+    /// service time s and n requests running, a turn comes every s/n.
+    fn turns_within(&self, span: Duration) -> usize {
+        let Some(service_ns) = self.service.after(ENOUGH_REQUESTS) else { return 0 };
+        (span.as_nanos() * u128::from(self.running) / u128::from(service_ns)) as usize
+    }
+
+    /// Refuses those that no start covers and whose time is up.
+    fn refuse(&mut self, now: Time, commands: &mut Vec<Command>) {
+        while let Some(&Waiting { request, since }) = self.waiting.get(self.starting_room as usize)
+            && now.since(since) >= self.config.max_wait
+        {
+            self.waiting.remove(self.starting_room as usize);
+            commands.push(Command::Refuse { request, reason: Reason::Memory });
+        }
+    }
+
+    /// Asks for as many instances as there are requests that had better not wait for a busy one.
+    fn ask(&mut self, now: Time, commands: &mut Vec<Command>) {
+        if now < self.ask_again || self.idle > 0 {
+            return;
+        }
+        let impatient = self.waiting.len() - self.patient(now);
+        while ((self.starting_room + self.asking_room) as usize) < impatient {
+            let concurrency = self.config.instance_concurrency.max(1);
+            let index = self.slots.insert(now, concurrency);
+            self.asking.push(index);
+            self.asking_room += concurrency;
+            commands.push(Command::Ask { instance: self.slots.key(index) });
+        }
+    }
+
+    /// How many of the waiting requests, the youngest, had better wait for a busy instance: those that can
+    /// expect one sooner than a new one, and have not waited for as long as they may.
+    fn patient(&self, now: Time) -> usize {
+        let start = self.start.after(1).map_or(self.config.start_estimate, Duration::from_nanos);
+        let turns = self.turns_within(start.min(self.config.wait_bound));
+        let overdue = self.waiting.partition_point(|w| now.since(w.since) >= self.config.wait_bound);
+        turns.min(self.waiting.len() - overdue)
+    }
+
+    /// Takes back asks for which nothing waits any more, the newest first.
+    fn withdraw(&mut self, commands: &mut Vec<Command>) {
+        while let Some(&index) = self.asking.last() {
+            let concurrency = self.slots[index].concurrency;
+            let others = self.starting_room + self.asking_room - concurrency;
+            if self.waiting.len() > others as usize {
+                return;
+            }
+            self.asking.pop();
+            self.asking_room -= concurrency;
+            commands.push(Command::Release { instance: self.slots.key(index) });
+            self.slots.remove(index);
+        }
+    }
+
+    /// Stops instances that have been idle for too long, the least recently used first.
+    fn expire(&mut self, now: Time, commands: &mut Vec<Command>) {
+        while let Some(oldest) = self.slots.idle.oldest()
+            && now.since(self.slots[oldest].since) >= self.keep_alive()
+        {
+            self.stop(now, oldest, commands);
+        }
+    }
+
+    fn keep_alive(&self) -> Duration {
+        if self.retired { Duration::ZERO } else { self.config.keep_alive }
+    }
+}
+
+#[cfg(test)]
+mod tests;
