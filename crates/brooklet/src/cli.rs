@@ -1,0 +1,385 @@
+//! The command line. What stands here is what `--help` teaches: every command has its examples.
+
+use crate::exit::Exit;
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Functions as a service in one program: the AWS Lambda API on your own machine, without Docker.
+#[derive(Debug, Parser)]
+#[command(
+    name = "brooklet",
+    version,
+    styles = STYLES,
+    max_term_width = 110,
+    infer_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = first_steps(),
+)]
+pub struct Cli {
+    /// The server to talk to [env: BROOKLET_SERVER, AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL]
+    /// [default: http://127.0.0.1:9170]
+    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
+    pub server: Option<String>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn first_steps() -> String {
+    format!(
+        "First steps:\n  brooklet up                      start the server (leave it running)\n  \
+         brooklet new python hello        make a project\n  \
+         brooklet deploy hello            deploy it\n  \
+         brooklet invoke hello            run it\n  \
+         brooklet dev hello               deploy it again whenever a file is saved\n\n\
+         Exit codes:\n{}",
+        Exit::table()
+    )
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the server
+    Up(Up),
+    /// Make a new project from a template
+    New(New),
+    /// Deploy a folder or a zip: build, create or update, and say what was done
+    Deploy(Deploy),
+    /// Deploy a folder again whenever a file in it is saved, and show its logs
+    Dev(Dev),
+    /// Run a function and print its answer
+    Invoke(Invoke),
+    /// Show what functions wrote
+    Logs(Logs),
+    /// List functions
+    List(List),
+    /// Show one function: configuration, versions, aliases, URL
+    Show(Show),
+    /// Remove a function with all its versions
+    Rm(Rm),
+    /// Find or install what functions need: interpreters, the AWS SDK, Java's runtime client
+    #[command(subcommand)]
+    Runtimes(Runtimes),
+    /// Say what this machine can run and isolate, what is missing and what to do about it
+    Doctor(Doctor),
+    /// Print shell completions
+    #[command(
+        after_help = "Examples:\n  brooklet completions bash > ~/.local/share/bash-completion/completions/brooklet\n  \
+                            brooklet completions zsh > ~/.zfunc/_brooklet"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// Flags of `up`. They stay text here: [`crate::config`] checks them together with the environment and the
+/// file, so that all mistakes come at once.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each setting is taken from the flag, then the environment, then the file, then its default. The file has \
+                        more settings: see docs/configuration.md.\n\nExamples:\n  brooklet up\n  \
+                        brooklet up --listen 127.0.0.1:0 --data-dir /var/lib/brooklet\n  \
+                        BROOKLET_REGION=eu-west-1 brooklet up --config /etc/brooklet.toml"
+)]
+pub struct Up {
+    /// Address and port; port 0 takes a free one [env: BROOKLET_LISTEN] [default: 127.0.0.1:9170]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Where everything durable lives [env: BROOKLET_DATA_DIR] [default: ~/.local/share/brooklet]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<String>,
+    /// Configuration file [env: BROOKLET_CONFIG] [default: ~/.config/brooklet/config.toml, when it is there]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Twelve digits for every ARN [env: BROOKLET_ACCOUNT_ID] [default: 000000000000]
+    #[arg(long, value_name = "N")]
+    pub account_id: Option<String>,
+    /// Region for every ARN [env: BROOKLET_REGION] [default: us-east-1]
+    #[arg(long, value_name = "R")]
+    pub region: Option<String>,
+    /// Allow listening beyond loopback without access keys: anyone who reaches the port can run code here
+    /// [env: BROOKLET_INSECURE]
+    #[arg(long)]
+    pub insecure: bool,
+    /// strict: refuse to start unless functions can be isolated fully; best-effort: use what this machine
+    /// has; none: plain processes [env: BROOKLET_ISOLATION] [default: best-effort]
+    #[arg(long, value_name = "LEVEL")]
+    pub isolation: Option<String>,
+}
+
+impl Up {
+    /// The flags that were given, by configuration key.
+    pub fn settings(&self) -> BTreeMap<&'static str, String> {
+        let texts = [
+            ("listen", &self.listen),
+            ("data-dir", &self.data_dir),
+            ("account-id", &self.account_id),
+            ("region", &self.region),
+            ("isolation", &self.isolation),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?)));
+        texts.chain(self.insecure.then(|| ("insecure", "true".to_string()))).collect()
+    }
+}
+
+/// Tables for people or JSON for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// Arguments of `new`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  brooklet new python hello\n  brooklet new http-python web\n  brooklet new go ./functions/resize"
+)]
+pub struct New {
+    /// The language
+    #[arg(value_enum)]
+    pub template: Template,
+    /// The folder to make; its last part becomes the function's name
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+}
+
+/// Languages that `new` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// Python, Lambda style
+    Python,
+    /// JavaScript on Node
+    Node,
+    /// TypeScript on Node
+    Typescript,
+    /// Go with aws-lambda-go
+    Go,
+    /// Rust with lambda_runtime
+    Rust,
+    /// Java with Maven
+    Java,
+    /// C#
+    Csharp,
+    /// A Python web server that listens on $PORT
+    HttpPython,
+    /// A Node web server that listens on $PORT
+    HttpNode,
+    /// A shell script that speaks the Runtime API
+    Shell,
+}
+
+/// Arguments of `deploy`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A folder with brooklet.toml deploys what that says (docs/manifest.md); without one the language is detected. \
+                        Code and configuration that are as deployed are left alone.\n\nExamples:\n  brooklet deploy\n  \
+                        brooklet deploy ./hello --dry-run\n  brooklet deploy function.zip --name resize\n  \
+                        brooklet deploy --prune --yes --output json"
+)]
+pub struct Deploy {
+    /// The folder or zip
+    #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
+    pub path: PathBuf,
+    /// The function's name, when there is no manifest [default: the folder's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The runtime, when there is no manifest, such as python3.12, nodejs20.x or http [default: detected]
+    #[arg(long)]
+    pub runtime: Option<String>,
+    /// The handler, when there is no manifest [default: detected]
+    #[arg(long)]
+    pub handler: Option<String>,
+    /// Only the functions of the manifest that are named
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Also remove functions that this project deployed before and no longer declares
+    #[arg(long, conflicts_with = "only")]
+    pub prune: bool,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before removing anything
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Build everything anew
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Tables or JSON
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Arguments of `dev`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A server is started for as long as `dev` runs when none answers. Ctrl-C ends.\n\nExamples:\n  brooklet dev\n  \
+                        brooklet dev ./hello"
+)]
+pub struct Dev {
+    /// The folder
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub path: PathBuf,
+}
+
+/// Arguments of `invoke`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The answer goes to standard output, everything else to standard error. The exit code is 9 when the function \
+                        failed.\n\nExamples:\n  brooklet invoke hello\n  brooklet invoke hello --data '{\"name\": \"Ada\"}' --tail\n  \
+                        brooklet invoke hello --data @event.json --qualifier live\n  cat event.json | brooklet invoke hello --data - | jq ."
+)]
+pub struct Invoke {
+    /// The function's name or ARN
+    pub name: String,
+    /// The event as JSON, @FILE, or - for standard input [default: {}]
+    #[arg(long, short, value_name = "JSON|@FILE|-", conflicts_with = "event")]
+    pub data: Option<String>,
+    /// A file with the event
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub event: Option<PathBuf>,
+    /// Version or alias [default: $LATEST]
+    #[arg(long, short)]
+    pub qualifier: Option<String>,
+    /// Show the last 4 KiB of the invocation's log
+    #[arg(long, short)]
+    pub tail: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  brooklet logs hello\n  brooklet logs hello -f\n  brooklet logs hello --since 10m\n  \
+                        brooklet logs hello --request-id 8f5a…"
+)]
+pub struct Logs {
+    /// The function's name
+    pub name: String,
+    /// Keep showing new lines
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only lines of the last while, such as 30s, 10m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = crate::units::duration)]
+    pub since: Option<std::time::Duration>,
+    /// Only lines of one invocation
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Only lines of one instance
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// Tables or JSON (one object a line)
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Arguments of `list`.
+#[derive(Args, Debug)]
+#[command(
+    visible_alias = "ls",
+    after_help = "Examples:\n  brooklet list\n  brooklet list --output json | jq -r '.[].FunctionName'"
+)]
+pub struct List {
+    /// Tables or JSON
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Arguments of `show`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  brooklet show hello\n  brooklet show hello --output json | jq .Configuration.MemorySize"
+)]
+pub struct Show {
+    /// The function's name or ARN
+    pub name: String,
+    /// Version or alias [default: $LATEST]
+    #[arg(long, short)]
+    pub qualifier: Option<String>,
+    /// Tables or JSON
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Arguments of `rm`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  brooklet rm hello\n  brooklet rm hello other --yes")]
+pub struct Rm {
+    /// The functions' names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// What functions need.
+#[derive(Debug, Subcommand)]
+pub enum Runtimes {
+    /// List runtimes, where their interpreters are and what is installed for them
+    List {
+        /// Tables or JSON
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: Output,
+        /// The server's data directory [env: BROOKLET_DATA_DIR] [default: ~/.local/share/brooklet]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        data_dir: Option<String>,
+    },
+    /// Install what Lambda's runtimes carry into the data directory: boto3 (pip), @aws-sdk clients (npm),
+    /// Java's runtime interface client (mvn)
+    #[command(after_help = "Examples:\n  brooklet runtimes install python\n  brooklet runtimes install all")]
+    Install {
+        /// The language
+        #[arg(value_enum, required = true)]
+        language: Vec<Language>,
+        /// The server's data directory [env: BROOKLET_DATA_DIR] [default: ~/.local/share/brooklet]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        data_dir: Option<String>,
+    },
+}
+
+/// Languages whose runtimes carry something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Language {
+    /// boto3
+    Python,
+    /// @aws-sdk clients
+    Node,
+    /// The runtime interface client
+    Java,
+    /// The bootstrap for .NET
+    Dotnet,
+    /// All of them
+    All,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "Needs no server. Examples:\n  brooklet doctor\n  brooklet doctor --output json")]
+pub struct Doctor {
+    /// Tables or JSON
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

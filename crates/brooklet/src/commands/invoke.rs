@@ -1,0 +1,89 @@
+//! `invoke`: the answer on standard output, everything else on standard error.
+
+use crate::cli::Invoke;
+use crate::client::Answer;
+use crate::error::{Doing, Error, Result};
+use crate::exit::Exit;
+use crate::lambda::Lambda;
+use crate::{output, units};
+use base64::Engine;
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The largest event that is read from a file or standard input; the server's own limit is lower.
+const MAX_EVENT: u64 = 64 << 20;
+
+/// Runs the command.
+pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
+    let event = event(&args)?;
+    let started = Instant::now();
+    let answer =
+        lambda.invoke(&args.name, args.qualifier.as_deref(), event, args.tail).await.map_err(|error| {
+            match error.exit {
+                Exit::NotFound => error.fix("`brooklet list` shows what there is"),
+                _ => error,
+            }
+        })?;
+    if let Some(tail) = answer.header("x-amz-log-result") {
+        output::note(decode(tail).trim_end());
+    }
+    output::print(&answer.body)?;
+    if !answer.body.ends_with(b"\n") && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        output::print("\n")?;
+    }
+    output::note(summary(&answer, started.elapsed()));
+    Ok(if answer.header("x-amz-function-error").is_some() { Exit::FunctionError } else { Exit::Success })
+}
+
+/// The event's bytes. Anything that is not JSON is refused here: the server would only say so later.
+fn event(args: &Invoke) -> Result<Vec<u8>> {
+    let (name, bytes) = match (&args.event, args.data.as_deref()) {
+        (Some(file), _) => (file.display().to_string(), read_file(file)?),
+        (None, Some("-")) => ("standard input".to_string(), read(std::io::stdin(), "standard input")?),
+        (None, Some(data)) => match data.strip_prefix('@') {
+            Some(file) => (file.to_string(), read_file(Path::new(file))?),
+            None => ("--data".to_string(), data.as_bytes().to_vec()),
+        },
+        (None, None) => ("the event".to_string(), b"{}".to_vec()),
+    };
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Error::new(Exit::Usage, format!("{name} is not JSON"))
+            .because(error)
+            .fix("text needs its quotes: --data '\"hello\"'; a file is named with --data @FILE")),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|error| {
+        Error::new(Exit::Usage, format!("cannot read the event from {name}")).because(error)
+    })?;
+    read(file, &name)
+}
+
+fn read(from: impl Read, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    from.take(MAX_EVENT + 1).read_to_end(&mut bytes).doing(|| format!("read {name}"))?;
+    match bytes.len() as u64 > MAX_EVENT {
+        true => Err(Error::new(Exit::Usage, format!("{name} is larger than 64 MiB"))),
+        false => Ok(bytes),
+    }
+}
+
+fn decode(base64: &str) -> String {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One line: how it ended, which version, how long the caller waited, the request id.
+fn summary(answer: &Answer, waited: Duration) -> String {
+    let outcome = match answer.header("x-amz-function-error") {
+        Some(kind) => format!("failed ({kind})"),
+        None => "ok".to_string(),
+    };
+    let version = answer.header("x-amz-executed-version").unwrap_or("?");
+    let id = answer.header("x-amzn-requestid").unwrap_or("?");
+    format!("{outcome} · version {version} · {} · request {id}", units::show_duration(waited))
+}

@@ -1,0 +1,83 @@
+//! `logs`: lines of a function, by time, invocation and instance; with `-f` as they are written.
+
+use crate::cli::{Logs, Output};
+use crate::client::{Client, Request, segment};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::output;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+/// A line of the answer may be at most this long: a function's own line of 1 MiB, escaped.
+const MAX_LINE: usize = 8 << 20;
+
+/// Runs the command.
+pub async fn run(args: Logs, client: &Client) -> Result<Exit> {
+    follow(&args, client, &mut |event| match args.output {
+        Output::Json => output::line(event.to_string()),
+        Output::Table => output::line(show(event)),
+    })
+    .await
+    .map(|()| Exit::Success)
+}
+
+/// Hands each log event to `sink` until the server ends the answer.
+///
+/// `GET /_brooklet/v1/functions/{name}/logs?since_ms=&request_id=&stream=&follow=true` answers one JSON object
+/// a line: `timestamp` (milliseconds since 1970), `stream`, `request_id` (or null), `message`.
+pub async fn follow(args: &Logs, client: &Client, sink: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
+    let since = args.since.map(|since| {
+        let now = jiff::Timestamp::now().as_millisecond();
+        now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(0).to_string()
+    });
+    let path = format!("/_brooklet/v1/functions/{}/logs", segment(&args.name));
+    let request = Request::new(http::Method::GET, path)
+        .query_if("since_ms", since.as_deref())
+        .query_if("request_id", args.request_id.as_deref())
+        .query_if("stream", args.stream.as_deref())
+        .query_if("follow", args.follow.then_some("true"));
+    let mut body = client.open(request).await?.into_body();
+    let mut pending = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Error::new(Exit::Unreachable, "the server stopped sending logs").because(error)
+        })?;
+        pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
+            emit(&pending.split_to(end + 1), sink)?;
+        }
+        if pending.len() > MAX_LINE {
+            return Err(Error::new(Exit::Failure, "the server sent a log line of more than 8 MiB"));
+        }
+    }
+    emit(&pending, sink)
+}
+
+fn emit(line: &[u8], sink: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
+    if line.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let event = serde_json::from_slice(line).map_err(|error| {
+        Error::new(Exit::Failure, "the server sent a log line that is not JSON").because(error)
+    })?;
+    sink(&event)
+}
+
+/// `2026-11-22T10:11:12.345Z  message`.
+pub fn show(event: &Value) -> String {
+    let at = event["timestamp"].as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let at = at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()).unwrap_or_default();
+    format!("{at}  {}", event["message"].as_str().unwrap_or_default().trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_line_shows_when_and_what() {
+        let event = json!({"timestamp": 1_795_000_000_123u64, "message": "START RequestId: x\n"});
+        assert_eq!(super::show(&event), "2026-11-18T11:06:40.123Z  START RequestId: x");
+    }
+}

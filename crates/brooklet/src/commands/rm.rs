@@ -1,0 +1,19 @@
+//! `rm`: removes functions with all their versions.
+
+use crate::cli::Rm;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::lambda::Lambda;
+use crate::output;
+
+/// Runs the command.
+pub async fn run(args: Rm, lambda: &Lambda) -> Result<Exit> {
+    if !args.yes {
+        output::confirm(&format!("Remove {} with all versions?", args.names.join(", ")))?;
+    }
+    for name in &args.names {
+        lambda.delete(name).await?;
+        output::note(format!("removed {name}"));
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,365 @@
+//! The server's configuration. The doc comments of [`Config`] are the reference (docs/configuration.md shows
+//! them to users); a setting is taken from the flag, then the environment, then the file, then its default.
+
+use crate::document::{Mistake, Source, Table, fail};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::units;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that `brooklet up` can be told. The key in the file is the field's name with hyphens, the
+/// environment variable is `BROOKLET_` and the name in capitals, the flag (where there is one) the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address and port of the one HTTP server. Port 0 takes a free one. Beyond loopback it is refused unless
+    /// `access_keys` are configured or `insecure` is set. Default `127.0.0.1:9170`. Flag `--listen`.
+    pub listen: SocketAddr,
+    /// Where everything durable lives; made when missing. Default `$XDG_DATA_HOME/brooklet`, which is
+    /// usually `~/.local/share/brooklet`. Flag `--data-dir`.
+    pub data_dir: PathBuf,
+    /// The twelve digits in every ARN. Default `000000000000`. Flag `--account-id`.
+    pub account_id: String,
+    /// The region in every ARN and in function URLs. Default `us-east-1`. Flag `--region`.
+    pub region: String,
+    /// Whether it may listen beyond loopback without access keys: anyone who reaches the port can then run
+    /// code on this machine. Default `false`. Flag `--insecure`.
+    pub insecure: bool,
+    /// What happens when this machine cannot isolate functions fully. Default `best-effort`. Flag
+    /// `--isolation`.
+    pub isolation: Isolation,
+    /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
+    /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
+    pub access_keys: BTreeMap<String, String>,
+    /// How long an idle instance is kept before it is stopped: 1s to 24h. Default `10m`.
+    pub idle_timeout: Duration,
+    /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
+    pub account_concurrency: u32,
+    /// Memory that instances leave free for everything else on the machine. New instances wait, then are
+    /// refused, when less is available. Default `512MiB`.
+    pub memory_reserve: u64,
+    /// How long running invocations may take to end when the server is told to stop: 0s to 15m. Default `30s`.
+    pub drain_timeout: Duration,
+    /// How much log of one function is kept on disk; the oldest goes first: 1MiB or more. Default `64MiB`.
+    pub log_limit: u64,
+}
+
+/// What to do about isolation that the machine cannot give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Refuse to start unless every wall is there.
+    Strict,
+    /// Use what there is; `doctor` says what is missing.
+    BestEffort,
+    /// Plain processes: for functions that are trusted.
+    None,
+}
+
+/// Keys in the file, in the order of [`Config`]'s fields.
+pub const KEYS: &[&str] = &[
+    "listen",
+    "data-dir",
+    "account-id",
+    "region",
+    "insecure",
+    "isolation",
+    "access-keys",
+    "idle-timeout",
+    "account-concurrency",
+    "memory-reserve",
+    "drain-timeout",
+    "log-limit",
+];
+
+/// Merges flags (by key), environment, file (name and text) and defaults. Reports every mistake at once.
+pub fn resolve(
+    flags: &BTreeMap<&'static str, String>,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: Option<(&str, &str)>,
+) -> Result<Config> {
+    let (name, text) = file.unwrap_or_default();
+    let mut reader = Reader { flags, env, file: Table::parse(Source { name, text }), mistakes: vec![] };
+    let config = Config {
+        listen: reader.get("listen", address).unwrap_or(([127, 0, 0, 1], 9170).into()),
+        data_dir: reader.get("data-dir", path).unwrap_or_else(|| default_data_dir(env)),
+        account_id: reader.get("account-id", account_id).unwrap_or_else(|| "0".repeat(12)),
+        region: reader.get("region", region).unwrap_or_else(|| "us-east-1".to_string()),
+        insecure: reader.get("insecure", boolean).unwrap_or(false),
+        isolation: reader.get("isolation", isolation).unwrap_or(Isolation::BestEffort),
+        access_keys: reader.access_keys(),
+        idle_timeout: reader
+            .get("idle-timeout", |text| {
+                within(text, units::duration, seconds(1), seconds(86_400), "1s to 24h")
+            })
+            .unwrap_or(seconds(600)),
+        account_concurrency: reader
+            .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
+            .unwrap_or(1_000),
+        memory_reserve: reader.get("memory-reserve", units::size).unwrap_or(512 << 20),
+        drain_timeout: reader
+            .get("drain-timeout", |text| within(text, units::duration, seconds(0), seconds(900), "0s to 15m"))
+            .unwrap_or(seconds(30)),
+        log_limit: reader
+            .get("log-limit", |text| within(text, units::size, 1 << 20, 1 << 40, "1MiB to 1TiB"))
+            .unwrap_or(64 << 20),
+    };
+    let Reader { file, mut mistakes, .. } = reader;
+    file.finish(&mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(fail(mistakes));
+    }
+    if !config.listen.ip().is_loopback() && !config.insecure && config.access_keys.is_empty() {
+        return Err(Error::new(Exit::Insecure, format!("will not listen on {}", config.listen))
+            .because("anyone who reaches that address could run code here: no access keys are configured")
+            .fix("add [access-keys] to the configuration file, listen on 127.0.0.1, or say --insecure"));
+    }
+    Ok(config)
+}
+
+/// Reads the file (`--config`, else `BROOKLET_CONFIG`, else `$XDG_CONFIG_HOME/brooklet/config.toml` when it is
+/// there) and resolves against the process's environment.
+pub fn load(flags: &BTreeMap<&'static str, String>, file: Option<&Path>) -> Result<Config> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let named = file.map(Path::to_path_buf).or_else(|| env("BROOKLET_CONFIG").map(PathBuf::from));
+    let (path, must_exist) = match named {
+        Some(path) => (path, true),
+        None => (home_dir(&env, "XDG_CONFIG_HOME", ".config").join("brooklet/config.toml"), false),
+    };
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => resolve(flags, &env, Some((&name, &text))),
+        Err(error) if !must_exist && error.kind() == std::io::ErrorKind::NotFound => {
+            resolve(flags, &env, None)
+        }
+        Err(error) => Err(Error::new(Exit::Mistakes, format!("cannot read the configuration file {name}"))
+            .because(error)
+            .fix("name an existing file with --config, or leave it out")),
+    }
+}
+
+/// `$XDG_DATA_HOME/brooklet`, where the server keeps everything unless told otherwise.
+pub fn default_data_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    home_dir(env, "XDG_DATA_HOME", ".local/share").join("brooklet")
+}
+
+/// `$XDG_CACHE_HOME/brooklet`, for build output and downloads that can be made again.
+pub fn cache_dir() -> PathBuf {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    home_dir(&env, "XDG_CACHE_HOME", ".cache").join("brooklet")
+}
+
+/// An XDG base directory: the variable when it is an absolute path (the XDG specification says to ignore
+/// others), else the default under the home directory.
+fn home_dir(env: &dyn Fn(&str) -> Option<String>, variable: &str, default: &str) -> PathBuf {
+    match env(variable).map(PathBuf::from) {
+        Some(path) if path.is_absolute() => path,
+        _ => PathBuf::from(env("HOME").unwrap_or_else(|| "/".to_string())).join(default),
+    }
+}
+
+/// Takes settings from the first place that has them, and checks those it passes over in the file too.
+struct Reader<'a> {
+    flags: &'a BTreeMap<&'static str, String>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    file: Table<'a>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn get<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Option<T> {
+        let from_file = self.file.parsed(key, &parse).map(|found| found.value);
+        let variable = variable(key);
+        let (place, text) = match (self.flags.get(key), (self.env)(&variable)) {
+            (Some(text), _) => (format!("--{key}"), text.clone()),
+            (None, Some(text)) => (variable, text),
+            (None, None) => return from_file,
+        };
+        parse(&text).map_err(|what| self.mistakes.push(Mistake { place, what })).ok()
+    }
+
+    fn access_keys(&mut self) -> BTreeMap<String, String> {
+        let from_file = self.file.texts("access-keys").map(|found| found.value).unwrap_or_default();
+        let place = variable("access-keys");
+        let Some(text) = (self.env)(&place) else { return from_file };
+        let pair = |pair: &str| {
+            pair.split_once(':').map(|(id, secret)| (id.trim().to_string(), secret.trim().to_string()))
+        };
+        text.split(',').map(pair).collect::<Option<_>>().unwrap_or_else(|| {
+            self.mistakes
+                .push(Mistake { place, what: "write ID:SECRET, several with commas between".to_string() });
+            BTreeMap::new()
+        })
+    }
+}
+
+/// `data-dir` → `BROOKLET_DATA_DIR`.
+fn variable(key: &str) -> String {
+    format!("BROOKLET_{}", key.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn within<T: PartialOrd>(
+    text: &str,
+    parse: impl Fn(&str) -> std::result::Result<T, String>,
+    least: T,
+    most: T,
+    range: &str,
+) -> std::result::Result<T, String> {
+    let value = parse(text)?;
+    if value < least || value > most { Err(format!("`{text}` is outside {range}")) } else { Ok(value) }
+}
+
+fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let hint = || format!("`{text}` is not an address and port, such as 127.0.0.1:9170 or [::1]:9170");
+    let text = text.strip_prefix("localhost:").map_or(text.to_string(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| hint())
+}
+
+fn path(text: &str) -> std::result::Result<PathBuf, String> {
+    if text.is_empty() { Err("a path is missing".to_string()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn account_id(text: &str) -> std::result::Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        true => Ok(text.to_string()),
+        false => Err(format!("`{text}` is not an account id: twelve digits in quotes")),
+    }
+}
+
+fn region(text: &str) -> std::result::Result<String, String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    match !text.is_empty() && text.len() <= 32 && text.bytes().all(fits) {
+        true => Ok(text.to_string()),
+        false => {
+            Err(format!("`{text}` is not a region: lower-case letters, digits and hyphens, as us-east-1"))
+        }
+    }
+}
+
+fn boolean(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+fn number(text: &str) -> std::result::Result<u32, String> {
+    text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+fn isolation(text: &str) -> std::result::Result<Isolation, String> {
+    match text {
+        "strict" => Ok(Isolation::Strict),
+        "best-effort" => Ok(Isolation::BestEffort),
+        "none" => Ok(Isolation::None),
+        _ => Err(format!("`{text}` is not one of strict, best-effort, none")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Flags as `key=value`, environment as `NAME=value`, one a line, and the file's text.
+    fn resolve_text(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Result<Config> {
+        let flags = flags.iter().map(|(key, value)| (*key, value.to_string())).collect();
+        let env: BTreeMap<&str, &str> = env.iter().copied().collect();
+        resolve(&flags, &|name| env.get(name).map(|value| value.to_string()), Some(("c.toml", file)))
+    }
+
+    fn mistakes(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> String {
+        resolve_text(flags, env, file).expect_err("has mistakes").to_string()
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        let (flag, env, file) =
+            ([("region", "from-flag")], [("BROOKLET_REGION", "from-env")], "region = 'from-file'");
+        let region = |flags, env, file| resolve_text(flags, env, file).expect("resolves").region;
+        assert_eq!(region(&flag, &env, file), "from-flag");
+        assert_eq!(region(&[], &env, file), "from-env");
+        assert_eq!(region(&[], &[], file), "from-file");
+        assert_eq!(region(&[], &[], ""), "us-east-1");
+    }
+
+    #[test]
+    fn every_default_is_what_the_reference_says() {
+        let config = resolve_text(&[], &[("HOME", "/home/ada")], "").expect("resolves");
+        let expected = Config {
+            listen: "127.0.0.1:9170".parse().expect("an address"),
+            data_dir: "/home/ada/.local/share/brooklet".into(),
+            account_id: "000000000000".into(),
+            region: "us-east-1".into(),
+            insecure: false,
+            isolation: Isolation::BestEffort,
+            access_keys: BTreeMap::new(),
+            idle_timeout: seconds(600),
+            account_concurrency: 1_000,
+            memory_reserve: 512 << 20,
+            drain_timeout: seconds(30),
+            log_limit: 64 << 20,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn mistakes_of_all_places_come_together() {
+        let text = mistakes(
+            &[("listen", "here")],
+            &[("BROOKLET_ACCOUNT_ID", "12"), ("BROOKLET_ACCESS_KEYS", "abc")],
+            "idle-timeout = 600\nregoin = 'x'\nisolation = 'full'",
+        );
+        insta::assert_snapshot!(text, @r"
+        6 mistakes:
+          --listen: `here` is not an address and port, such as 127.0.0.1:9170 or [::1]:9170
+          BROOKLET_ACCOUNT_ID: `12` is not an account id: twelve digits in quotes
+          BROOKLET_ACCESS_KEYS: write ID:SECRET, several with commas between
+          c.toml:1: idle-timeout: `600` is not a duration: write a whole number with ms, s, m, h or d, such as 30s
+          c.toml:2: unknown key `regoin`: did you mean `region`?
+          c.toml:3: isolation: `full` is not one of strict, best-effort, none
+        ");
+    }
+
+    #[test]
+    fn a_file_value_that_is_overridden_is_still_checked() {
+        assert!(mistakes(&[("region", "eu-west-1")], &[], "region = 'EU'").contains("c.toml:1"));
+    }
+
+    #[test]
+    fn listening_beyond_loopback_takes_keys_or_consent() {
+        let wide = "listen = '0.0.0.0:9170'\n";
+        let refused = resolve_text(&[], &[], wide).expect_err("refused");
+        assert_eq!(refused.exit, Exit::Insecure);
+        assert!(resolve_text(&[("insecure", "true")], &[], wide).is_ok());
+        assert!(resolve_text(&[], &[], &format!("{wide}[access-keys]\nAKIA = 'secret'")).is_ok());
+        assert!(resolve_text(&[], &[("BROOKLET_ACCESS_KEYS", "AKIA:secret")], wide).is_ok());
+        assert!(resolve_text(&[], &[], "listen = '[::1]:0'").is_ok());
+    }
+
+    #[test]
+    fn a_data_home_that_is_not_absolute_is_ignored() {
+        let env = [("HOME", "/h"), ("XDG_DATA_HOME", "relative")];
+        assert_eq!(
+            resolve_text(&[], &env, "").expect("resolves").data_dir,
+            Path::new("/h/.local/share/brooklet")
+        );
+    }
+
+    #[test]
+    fn the_reference_for_users_names_every_key() {
+        let reference = include_str!("../../../docs/configuration.md");
+        for key in KEYS {
+            assert!(reference.contains(&format!("`{key}`")), "docs/configuration.md lacks {key}");
+        }
+    }
+}
