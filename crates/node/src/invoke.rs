@@ -1,8 +1,22 @@
 //! From an admitted request to its one outcome.
 
+mod trouble; // what a caller is told when the function did not answer
+
+use crate::clock::Clock;
+use crate::control::Target;
+use crate::logs::Logs;
+use crate::pools::{Assigned, PoolShell, Pools, Running};
 use bytes::Bytes;
-use model::{RequestId, Version};
-use ports::{Payload, StreamReply};
+use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
+use policy::budget::{Budget, BudgetConfig};
+use policy::concurrency::Concurrency;
+use policy::pool::{Event, PoolConfig, Reason, RequestKey};
+use ports::{Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StreamReply};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
 
 /// A request to run a function.
 pub struct InvokeRequest {
@@ -64,4 +78,393 @@ pub enum Throttle {
     /// The machine's memory budget: waited as long as the queue allows, or the queue was full. Lambda has no
     /// such reason; the API answers `ConcurrentInvocationLimitExceeded` and says so in the message.
     Memory,
+}
+
+/// What the data plane is set up with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Account and region in ARNs.
+    pub account: Account,
+    /// Invocations at once over all functions (Lambda: 1,000).
+    pub concurrency_limit: u32,
+    /// Memory for all instances together.
+    pub memory: MiB,
+    /// An instance idle for this long is stopped.
+    pub keep_alive: Duration,
+    /// The least that initialisation may take before it is cut off; a longer function timeout extends it.
+    pub init_timeout: Duration,
+}
+
+/// The data plane of one server.
+pub struct Node {
+    config: NodeConfig,
+    pools: Arc<Pools>,
+    concurrency: Mutex<Concurrency>,
+    versions: RwLock<HashMap<PoolName, Arc<PoolShell>>>,
+    /// Invocations that are under way.
+    in_flight: AtomicUsize,
+    closing: AtomicBool,
+    drained: Notify,
+    logs: Arc<Logs>,
+}
+
+/// What a pool is for: one revision of one version.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PoolName {
+    uid: Arc<str>,
+    version: Version,
+    revision_id: String,
+}
+
+impl Node {
+    /// A data plane with nothing running. Must be called within a tokio runtime.
+    pub fn new(config: NodeConfig, executor: Arc<dyn Executor>, logs: Arc<Logs>) -> Arc<Node> {
+        let budget = Budget::new(BudgetConfig::new(config.memory));
+        Arc::new(Node {
+            pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
+            concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
+            versions: RwLock::default(),
+            in_flight: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            drained: Notify::new(),
+            logs,
+            config,
+        })
+    }
+
+    /// Runs a function once. The invocation goes on when the caller stops waiting.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing ran.
+    pub async fn invoke(self: &Arc<Node>, target: Target, request: InvokeRequest) -> Result<Invoked, Refusal> {
+        let permit = self.admit(&target)?;
+        let (answer, caller) = oneshot::channel();
+        tokio::spawn(self.clone().run(permit, target, request, answer));
+        caller.await.unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
+    }
+
+    /// The logs of all functions.
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
+    /// Account and region.
+    pub fn account(&self) -> &Account {
+        &self.config.account
+    }
+
+    /// Sets, changes or removes a function's reserved concurrency. The control plane has checked it.
+    pub fn reserve(&self, uid: &str, reserved: Option<u32>) {
+        let mut concurrency = self.concurrency.lock().expect("no panic while held");
+        if let Err(error) = concurrency.set_reserved(function_key(uid), reserved) {
+            tracing::error!(uid, ?reserved, ?error, "a reservation that was accepted does not fit");
+        }
+    }
+
+    /// Lets the pools of a function go that `keep` does not name: requests that run or wait there are served
+    /// to their end, new ones go elsewhere.
+    pub fn retire(&self, uid: &str, keep: impl Fn(Version, &str) -> bool) {
+        let gone: Vec<Arc<PoolShell>> = {
+            let mut versions = self.versions.write().expect("no panic while held");
+            let stale = |name: &PoolName| *name.uid == *uid && !keep(name.version, &name.revision_id);
+            let names: Vec<PoolName> = versions.keys().filter(|name| stale(name)).cloned().collect();
+            names.iter().filter_map(|name| versions.remove(name)).collect()
+        };
+        for pool in gone {
+            pool.tell(Event::Retired);
+        }
+    }
+
+    /// Lets no new invocation in and waits at most `patience` for those under way, then stops every instance.
+    pub async fn shut_down(&self, patience: Duration) {
+        self.closing.store(true, Ordering::SeqCst);
+        let empty = async {
+            loop {
+                let drained = self.drained.notified();
+                if self.in_flight.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        if tokio::time::timeout(patience, empty).await.is_err() {
+            tracing::warn!("invocations were still running when the server stopped");
+        }
+        let pools: Vec<Arc<PoolShell>> = {
+            let mut versions = self.versions.write().expect("no panic while held");
+            versions.drain().map(|(_, pool)| pool).collect()
+        };
+        for pool in &pools {
+            pool.tell(Event::Retired);
+        }
+        let gone = async {
+            while pools.iter().any(|pool| !pool.is_empty()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(2), gone).await;
+        self.logs.close();
+    }
+
+    fn admit(self: &Arc<Node>, target: &Target) -> Result<Permit, Refusal> {
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let function = function_key(&target.uid);
+        self.concurrency.lock().expect("no panic while held").admit(function).map_err(|throttle| {
+            use policy::concurrency::Throttle as Hit;
+            Refusal::Throttled(match throttle {
+                Hit::ReservedConcurrency => Throttle::ReservedConcurrency,
+                Hit::AccountConcurrency => Throttle::AccountConcurrency,
+            })
+        })?;
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Ok(Permit { node: self.clone(), function })
+    }
+
+    /// The pool of the version that `target` names.
+    fn pool(&self, target: &Target) -> Arc<PoolShell> {
+        let name = PoolName {
+            uid: target.uid.clone(),
+            version: target.version,
+            revision_id: target.configuration.revision_id.clone(),
+        };
+        if let Some(pool) = self.versions.read().expect("no panic while held").get(&name) {
+            return pool.clone();
+        }
+        let mut versions = self.versions.write().expect("no panic while held");
+        let open = || self.pools.open(Arc::new(self.spec(target)), self.pool_config(target));
+        versions.entry(name).or_insert_with(open).clone()
+    }
+
+    fn pool_config(&self, target: &Target) -> PoolConfig {
+        let cores = std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
+        PoolConfig {
+            instance_concurrency: target.configuration.instance_concurrency.max(1),
+            keep_alive: self.config.keep_alive,
+            hot_instances: 2 * cores,
+            ..PoolConfig::default()
+        }
+    }
+
+    fn spec(&self, target: &Target) -> InstanceSpec {
+        let configuration = &target.configuration;
+        let timeout = Duration::from_secs(configuration.timeout_s.into());
+        InstanceSpec {
+            function_arn: self.config.account.function_arn(&target.name, None),
+            function: target.name.to_string(),
+            version: target.version,
+            runtime: configuration.runtime.clone(),
+            handler: configuration.handler.clone(),
+            contract: configuration.contract(),
+            environment: configuration.environment.clone(),
+            code_dir: target.code_dir.clone(),
+            layer_dirs: Vec::new(),
+            memory: configuration.memory,
+            ephemeral_storage: configuration.ephemeral_storage,
+            timeout,
+            init_timeout: timeout.max(self.config.init_timeout),
+            concurrency: configuration.instance_concurrency.max(1),
+            region: self.config.account.region.clone(),
+            log_group: configuration.logging.group.clone(),
+            log_format: configuration.logging.format.clone(),
+            log_level: configuration.logging.application_level.clone(),
+        }
+    }
+
+    /// One invocation from the wait for an instance to its record. Runs to its end whoever waits for it.
+    async fn run(
+        self: Arc<Node>,
+        permit: Permit,
+        target: Target,
+        request: InvokeRequest,
+        answer: oneshot::Sender<Result<Invoked, Refusal>>,
+    ) {
+        let mut pool = self.pool(&target);
+        let assigned = loop {
+            match pool.assign().await {
+                // Retired between look-up and arrival: the next look-up finds its successor.
+                Assigned::Refused(Reason::Retired) if !self.closing.load(Ordering::SeqCst) => {
+                    tokio::task::yield_now().await;
+                    pool = self.pool(&target);
+                }
+                assigned => break assigned,
+            }
+        };
+        let invocation = Conversation { node: &self, pool: &pool, target: &target };
+        match assigned {
+            Assigned::To(key, running) => invocation.converse(key, &running, request, answer, permit).await,
+            Assigned::Refused(Reason::Retired) => drop(answer.send(Err(Refusal::ShuttingDown))),
+            Assigned::Refused(Reason::Memory | Reason::Queue) => {
+                drop(permit);
+                let _ = answer.send(Err(Refusal::Throttled(Throttle::Memory)));
+            }
+            Assigned::Failed(_, ports::StartFailure::Machine(message)) => {
+                drop(permit);
+                tracing::warn!(function = %target.name, message, "an instance could not be made");
+                let _ = answer.send(Err(Refusal::Machine(message)));
+            }
+            Assigned::Failed(stream, failure) => {
+                let invoked = invocation.failed_start(&stream, failure, &request);
+                drop(permit);
+                let _ = answer.send(Ok(invoked));
+            }
+        }
+    }
+}
+
+/// A place among the invocations at once; given back when dropped.
+struct Permit {
+    node: Arc<Node>,
+    function: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.node.concurrency.lock().expect("no panic while held").release(self.function);
+        if self.node.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.node.drained.notify_waiters();
+        }
+    }
+}
+
+/// What the parts of one invocation need.
+struct Conversation<'a> {
+    node: &'a Arc<Node>,
+    pool: &'a Arc<PoolShell>,
+    target: &'a Target,
+}
+
+impl Conversation<'_> {
+    async fn converse(
+        &self,
+        key: RequestKey,
+        running: &Arc<Running>,
+        request: InvokeRequest,
+        answer: oneshot::Sender<Result<Invoked, Refusal>>,
+        permit: Permit,
+    ) {
+        let log = self.pool.log();
+        let InvokeRequest { request_id, payload, qualifier, trace_id, client_context, tail } = request;
+        if tail {
+            log.begin_tail(request_id);
+        }
+        let started = Clock::timestamp();
+        log.start(started, &running.stream, request_id, self.target.version);
+        let timeout = self.pool.spec().timeout;
+        let invocation = Invocation {
+            request_id,
+            invoked_arn: self.node.config.account.function_arn(&self.target.name, qualifier.as_deref()).into(),
+            deadline: Timestamp(started.as_millis() + timeout.as_millis() as u64),
+            payload,
+            trace_id: trace_id.unwrap_or_else(|| trace(started)),
+            client_context,
+            cognito_identity: None,
+        };
+        let (sink, mut head) = oneshot::channel();
+        let mut invoking = running.instance.invoke(invocation, sink);
+        let mut answer = Some(answer);
+        let completion = tokio::select! {
+            biased;
+            completion = &mut invoking => completion,
+            Ok(stream) = &mut head => {
+                self.reply(&mut answer, Reply::Stream(stream), None);
+                invoking.await
+            }
+        };
+        let Completion { result, duration, reusable, max_memory } = completion;
+        self.pool.finished(running, key, reusable);
+        drop(permit);
+        let fresh = running.fresh.swap(false, Ordering::Relaxed);
+        let record = MeterRecord {
+            init_us: fresh.then_some(running.init.as_micros() as u64),
+            billed_ms: policy::meter::billed_ms(duration, fresh.then_some(running.init)),
+            ..self.record(request_id, &running.stream, started, status(&result), duration, max_memory)
+        };
+        if let Some(line) = trouble::log_line(&result, request_id, timeout) {
+            log.line(Clock::timestamp(), &running.stream, Some(request_id), line);
+        }
+        log.report(Clock::timestamp(), &running.stream, record);
+        let tail = tail.then(|| log.end_tail(request_id)).flatten();
+        let reply = match result {
+            InvokeResult::Answer(payload) => Reply::Answer(payload),
+            // A very short stream may be over before its head was noticed.
+            InvokeResult::Streamed(_) | InvokeResult::StreamError => match head.try_recv() {
+                Ok(stream) => Reply::Stream(stream),
+                Err(_) => return,
+            },
+            other => Reply::FunctionError(trouble::payload(other, request_id, timeout)),
+        };
+        self.reply(&mut answer, reply, tail);
+    }
+
+    fn reply(&self, answer: &mut Option<oneshot::Sender<Result<Invoked, Refusal>>>, reply: Reply, log_tail: Option<Bytes>) {
+        if let Some(answer) = answer.take() {
+            let _ = answer.send(Ok(Invoked { reply, executed_version: self.target.version, log_tail }));
+        }
+    }
+
+    /// The function could not be initialised: the caller gets its error, and there is a record of it.
+    fn failed_start(&self, stream: &Arc<str>, failure: ports::StartFailure, request: &InvokeRequest) -> Invoked {
+        let log = self.pool.log();
+        let id = request.request_id;
+        if request.tail {
+            log.begin_tail(id);
+        }
+        let now = Clock::timestamp();
+        log.start(now, stream, id, self.target.version);
+        let init_timeout = self.pool.spec().init_timeout;
+        log.line(now, stream, Some(id), trouble::init_log_line(&failure, id, init_timeout));
+        let record = self.record(id, stream, now, Status::InitError, Duration::ZERO, None);
+        log.report(now, stream, record);
+        Invoked {
+            reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
+            executed_version: self.target.version,
+            log_tail: request.tail.then(|| log.end_tail(id)).flatten(),
+        }
+    }
+
+    fn record(
+        &self,
+        request_id: RequestId,
+        stream: &Arc<str>,
+        started: Timestamp,
+        status: Status,
+        duration: Duration,
+        max_memory: Option<MiB>,
+    ) -> MeterRecord {
+        MeterRecord {
+            request_id,
+            function: self.target.name.to_string(),
+            version: self.target.version,
+            stream: stream.to_string(),
+            started,
+            status,
+            duration_us: duration.as_micros() as u64,
+            billed_ms: policy::meter::billed_ms(duration, None),
+            init_us: None,
+            memory: self.target.configuration.memory,
+            max_memory: max_memory.unwrap_or_default(),
+        }
+    }
+}
+
+fn status(result: &InvokeResult) -> Status {
+    match result {
+        InvokeResult::Answer(_) | InvokeResult::Streamed(_) => Status::Success,
+        InvokeResult::Error(_) | InvokeResult::StreamError | InvokeResult::ResponseTooLarge(_) => Status::Error,
+        InvokeResult::TimedOut => Status::Timeout,
+        InvokeResult::Exited(_) => Status::Crash,
+    }
+}
+
+/// A function in the concurrency book: 64 bits of its unique id (FNV-1a).
+fn function_key(uid: &str) -> u64 {
+    uid.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// An X-Ray trace header for an invocation whose caller sent none; not sampled, since nobody collects it.
+fn trace(at: Timestamp) -> String {
+    let (root, parent) = (fastrand::u128(..), fastrand::u64(..));
+    format!("Root=1-{:08x}-{:024x};Parent={parent:016x};Sampled=0", at.as_millis() / 1000, root >> 32)
 }

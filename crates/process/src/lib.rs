@@ -1,1 +1,23 @@
-//! Functions as Linux processes: isolation, Runtime API, framed transport, bootstraps.
+//! Functions as Linux processes. The only crate that is allowed `unsafe`.
+//!
+//! An instance is a process group in a file-system view of its own. It is spoken to in one of three ways: our
+//! bootstraps over a private framed socket, the official runtime clients over the Runtime API, and any web
+//! program over HTTP on `$PORT`. Suggested reading order:
+
+#![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
+
+mod executor; //     create → init: puts the parts below together
+mod interpreter; //  which program runs a runtime identifier, and where it was found
+mod environment; //  the variables a function sees
+mod sandbox; //      the file-system view, user and limits; fork and exec
+mod spawner; //      the threads that fork
+mod child; //        a running process: exit, kill, memory
+mod output; //       its stdout and stderr as log events
+mod instance; //     what the three transports share: deadline, exit, lines
+mod framed; //       transport of our own bootstraps
+mod runtime_api; //  transport of the official runtime clients
+mod http_program; // transport of programs that listen on $PORT
+
+pub use executor::{ProcessExecutor, Settings};
+pub use interpreter::{Found, survey};
+pub use sandbox::Isolation;

@@ -1,0 +1,456 @@
+//! One pool per function version, and what the machine shares among them.
+//!
+//! The decisions are `policy`'s; here they are carried out. A pool is held behind a short lock, never across an
+//! await: a warm dispatch is one locked step before the invocation and one after it. What one step asks of
+//! another machine (a pool of the budget, the budget of a pool) is done after the lock is given back.
+
+use crate::clock::Clock;
+use crate::logs::{FunctionLog, Logs};
+use model::MiB;
+use policy::budget::{self, Budget, PoolKey};
+use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Stats};
+use ports::{Executor, Instance, InstanceSpec, StartFailure};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+
+/// How long an idle instance that is stopped may take to end by itself.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// How often the memory of all instances is looked at.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+
+/// The pools of this server and what they share.
+pub struct Pools {
+    clock: Clock,
+    executor: Arc<dyn Executor>,
+    logs: Arc<Logs>,
+    budget: Mutex<Budget>,
+    budget_changed: Notify,
+    by_key: Mutex<HashMap<PoolKey, Weak<PoolShell>>>,
+    next_key: AtomicU64,
+    observing: AtomicBool,
+}
+
+/// The pool of one function version.
+pub struct PoolShell {
+    key: PoolKey,
+    spec: Arc<InstanceSpec>,
+    log: Arc<FunctionLog>,
+    pools: Arc<Pools>,
+    state: Mutex<State>,
+    /// Tells the timer that it must wake earlier.
+    earlier: Notify,
+}
+
+struct State {
+    pool: Pool,
+    instances: HashMap<InstanceKey, Arc<Running>>,
+    waiting: HashMap<RequestKey, oneshot::Sender<Assigned>>,
+    next_request: u64,
+    /// When the timer wakes, if one runs.
+    armed: Option<model::Time>,
+    commands: Vec<Command>,
+}
+
+/// An instance and what is told about it.
+pub struct Running {
+    /// Its name in the pool.
+    pub key: InstanceKey,
+    /// Itself.
+    pub instance: Arc<dyn Instance>,
+    /// Its log stream.
+    pub stream: Arc<str>,
+    /// How long its start took.
+    pub init: Duration,
+    /// Cleared by its first invocation.
+    pub fresh: AtomicBool,
+}
+
+/// What became of a request that wanted an instance.
+pub enum Assigned {
+    /// It runs on this one.
+    To(RequestKey, Arc<Running>),
+    /// It will not run.
+    Refused(Reason),
+    /// The instance that was started for it failed.
+    Failed(Arc<str>, StartFailure),
+}
+
+impl Pools {
+    /// No pools yet. Must be called within a tokio runtime.
+    pub fn new(executor: Arc<dyn Executor>, logs: Arc<Logs>, clock: Clock, budget: Budget) -> Arc<Pools> {
+        let pools = Arc::new(Pools {
+            clock,
+            executor,
+            logs,
+            budget: Mutex::new(budget),
+            budget_changed: Notify::new(),
+            by_key: Mutex::default(),
+            next_key: AtomicU64::new(1),
+            observing: AtomicBool::new(false),
+        });
+        tokio::spawn(keep_budget_awake(Arc::downgrade(&pools)));
+        pools
+    }
+
+    /// A pool without instances.
+    pub fn open(self: &Arc<Pools>, spec: Arc<InstanceSpec>, config: PoolConfig) -> Arc<PoolShell> {
+        let key = PoolKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+        let state = State {
+            pool: Pool::new(config),
+            instances: HashMap::new(),
+            waiting: HashMap::new(),
+            next_request: 0,
+            armed: None,
+            commands: Vec::new(),
+        };
+        let log = self.logs.function(&spec.function);
+        let shell =
+            PoolShell { key, spec, log, pools: self.clone(), state: Mutex::new(state), earlier: Notify::new() };
+        let shell = Arc::new(shell);
+        self.by_key.lock().expect("no panic while held").insert(key, Arc::downgrade(&shell));
+        shell
+    }
+
+    /// How the machine's memory stands.
+    pub fn budget(&self) -> budget::Stats {
+        self.budget.lock().expect("no panic while held").stats()
+    }
+
+    fn pool(&self, key: PoolKey) -> Option<Arc<PoolShell>> {
+        self.by_key.lock().expect("no panic while held").get(&key)?.upgrade()
+    }
+
+    /// Feeds the budget and carries out what it commands.
+    fn tell_budget(&self, event: budget::Event) {
+        let mut commands = Vec::new();
+        self.budget.lock().expect("no panic while held").step(self.clock.now(), event, &mut commands);
+        self.budget_changed.notify_one();
+        for command in commands {
+            match command {
+                budget::Command::Grant { pool, instance } => match self.pool(pool) {
+                    Some(shell) => shell.tell(Event::Granted { instance }),
+                    None => self.tell_budget(budget::Event::Released { pool, instance }),
+                },
+                budget::Command::Deny { pool, instance } => {
+                    if let Some(shell) = self.pool(pool) {
+                        shell.tell(Event::Denied { instance });
+                    }
+                }
+                budget::Command::Reclaim { pool, unused_since } => match self.pool(pool) {
+                    Some(shell) => shell.tell(Event::Reclaim { unused_since }),
+                    None => self.tell_budget(budget::Event::Reclaimed { pool, instance: None, oldest: None }),
+                },
+            }
+        }
+    }
+
+    /// Looks at the memory of all instances while there are any.
+    fn observe(self: &Arc<Pools>) {
+        if self.observing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let pools = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(OBSERVE_EVERY).await;
+                let shells: Vec<Arc<PoolShell>> = {
+                    let by_key = pools.by_key.lock().expect("no panic while held");
+                    by_key.values().filter_map(Weak::upgrade).collect()
+                };
+                let mut seen = 0;
+                for shell in shells {
+                    seen += shell.observe().await;
+                }
+                if seen == 0 {
+                    pools.observing.store(false, Ordering::Relaxed);
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn keep_budget_awake(pools: Weak<Pools>) {
+    loop {
+        let Some(alive) = pools.upgrade() else { return };
+        let at = alive.budget.lock().expect("no panic while held").wake_at();
+        let changed = async {
+            alive.budget_changed.notified().await;
+        };
+        match at {
+            None => changed.await,
+            Some(at) => {
+                if tokio::time::timeout_at(alive.clock.instant(at), changed).await.is_err() {
+                    alive.tell_budget(budget::Event::Wake);
+                }
+            }
+        }
+    }
+}
+
+impl PoolShell {
+    /// Waits for an instance; must be followed by [`PoolShell::finished`] when it got one.
+    pub async fn assign(self: &Arc<PoolShell>) -> Assigned {
+        let (receiver, request) = {
+            let mut state = self.lock();
+            let request = RequestKey(state.next_request);
+            state.next_request += 1;
+            let mut commands = std::mem::take(&mut state.commands);
+            state.pool.step(self.pools.clock.now(), Event::Arrived { request }, &mut commands);
+            // The warm path: an instance is free, nothing else is to be done.
+            if let [Command::Dispatch { request, instance }] = commands[..]
+                && let Some(running) = state.instances.get(&instance)
+            {
+                let assigned = Assigned::To(request, running.clone());
+                commands.clear();
+                state.commands = commands;
+                self.arm(&mut state);
+                return assigned;
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.insert(request, sender);
+            self.carry_out(state, commands, None);
+            (receiver, request)
+        };
+        // A dropped sender cannot happen while the pool lives; if it ever did, say so rather than hang.
+        let _ = request;
+        receiver.await.unwrap_or(Assigned::Refused(Reason::Retired))
+    }
+
+    /// An invocation has ended; `reusable` as the executor said.
+    pub fn finished(self: &Arc<PoolShell>, running: &Running, request: RequestKey, reusable: bool) {
+        let instance = running.key;
+        match reusable {
+            true => self.tell(Event::Finished { instance, request }),
+            false => self.lost(instance),
+        }
+    }
+
+    /// Feeds one event and carries out what the pool commands.
+    pub fn tell(self: &Arc<PoolShell>, event: Event) {
+        self.tell_with(event, None);
+    }
+
+    /// What the pool has and expects.
+    pub fn stats(&self) -> Stats {
+        self.lock().pool.stats()
+    }
+
+    /// Whether it has neither instances nor requests.
+    pub fn is_empty(&self) -> bool {
+        self.lock().pool.is_empty()
+    }
+
+    /// What instances are made from.
+    pub fn spec(&self) -> &Arc<InstanceSpec> {
+        &self.spec
+    }
+
+    /// The function's log.
+    pub fn log(&self) -> &Arc<FunctionLog> {
+        &self.log
+    }
+
+    fn tell_with(self: &Arc<PoolShell>, event: Event, failure: Option<(Arc<str>, StartFailure)>) {
+        let mut state = self.lock();
+        let mut commands = std::mem::take(&mut state.commands);
+        state.pool.step(self.pools.clock.now(), event, &mut commands);
+        self.carry_out(state, commands, failure);
+    }
+
+    fn carry_out(
+        self: &Arc<PoolShell>,
+        mut state: MutexGuard<'_, State>,
+        mut commands: Vec<Command>,
+        failure: Option<(Arc<str>, StartFailure)>,
+    ) {
+        // What concerns this pool alone, under the lock; the rest after it.
+        commands.retain(|command| !state.answer(command, &failure));
+        self.arm(&mut state);
+        if commands.is_empty() {
+            state.commands = commands;
+            return;
+        }
+        drop(state);
+        for command in commands {
+            match command {
+                Command::Ask { instance } => {
+                    let limit = self.spec.memory;
+                    self.pools.tell_budget(budget::Event::Ask { pool: self.key, instance, limit });
+                }
+                Command::Release { instance } => {
+                    self.pools.tell_budget(budget::Event::Released { pool: self.key, instance });
+                }
+                Command::Reclaimed { instance, oldest } => {
+                    self.pools.tell_budget(budget::Event::Reclaimed { pool: self.key, instance, oldest });
+                }
+                Command::Start { instance } => {
+                    tokio::spawn(start(self.clone(), instance));
+                }
+                Command::Stop { instance } => {
+                    tokio::spawn(stop(self.clone(), instance));
+                }
+                Command::Dispatch { .. } | Command::Refuse { .. } | Command::Fail { .. } => {
+                    unreachable!("answered under the lock")
+                }
+            }
+        }
+    }
+
+    fn started(self: &Arc<PoolShell>, running: Running) {
+        let (instance, handle) = (running.key, running.instance.clone());
+        let used = handle.memory().unwrap_or(MiB(0));
+        self.lock().instances.insert(instance, Arc::new(running));
+        self.pools.tell_budget(budget::Event::Observed { pool: self.key, instance, used });
+        self.tell(Event::Started { instance });
+        self.pools.observe();
+        let shell = Arc::downgrade(self);
+        tokio::spawn(async move {
+            handle.gone().await;
+            if let Some(shell) = shell.upgrade() {
+                shell.lost(instance);
+            }
+        });
+    }
+
+    fn lost(self: &Arc<PoolShell>, instance: InstanceKey) {
+        let running = self.lock().instances.remove(&instance);
+        self.tell(Event::Lost { instance });
+        if let Some(running) = running {
+            // What an unusable instance left behind.
+            tokio::spawn(async move { running.instance.stop(Duration::ZERO).await });
+        }
+    }
+
+    async fn observe(self: &Arc<PoolShell>) -> usize {
+        let running: Vec<Arc<Running>> = self.lock().instances.values().cloned().collect();
+        let count = running.len();
+        for batch in running.chunks(64) {
+            for running in batch {
+                if let Some(used) = running.instance.memory() {
+                    let (pool, instance) = (self.key, running.key);
+                    self.pools.tell_budget(budget::Event::Observed { pool, instance, used });
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        count
+    }
+
+    /// Sees to it that the pool is woken when it wants to be. A timer runs only while there is something to
+    /// wake for, and is not told when the time moves back: it looks again when it wakes.
+    fn arm(self: &Arc<PoolShell>, state: &mut State) {
+        let Some(at) = state.pool.wake_at() else { return };
+        match state.armed {
+            Some(armed) if armed <= at => {}
+            Some(_) => {
+                state.armed = Some(at);
+                self.earlier.notify_one();
+            }
+            None => {
+                state.armed = Some(at);
+                tokio::spawn(keep_awake(Arc::downgrade(self)));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+}
+
+impl State {
+    /// Answers the request that a command is about; false when the command is about something else.
+    fn answer(&mut self, command: &Command, failure: &Option<(Arc<str>, StartFailure)>) -> bool {
+        let (request, assigned) = match command {
+            Command::Dispatch { request, instance } => match self.instances.get(instance) {
+                Some(running) => (*request, Assigned::To(*request, running.clone())),
+                None => (*request, Assigned::Refused(Reason::Retired)), // lost in this very moment
+            },
+            Command::Refuse { request, reason } => (*request, Assigned::Refused(*reason)),
+            Command::Fail { request, .. } => {
+                let (stream, failure) = failure.clone().unwrap_or_else(|| {
+                    (Arc::from(""), StartFailure::Machine("an instance failed to start".into()))
+                });
+                (*request, Assigned::Failed(stream, failure))
+            }
+            _ => return false,
+        };
+        if let Some(waiting) = self.waiting.remove(&request) {
+            let _ = waiting.send(assigned);
+        }
+        true
+    }
+}
+
+impl Drop for PoolShell {
+    fn drop(&mut self) {
+        self.pools.by_key.lock().expect("no panic while held").remove(&self.key);
+        self.pools.tell_budget(budget::Event::Dropped { pool: self.key });
+    }
+}
+
+async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
+    let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
+    let logs = shell.log.clone();
+    match shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs).await {
+        Ok(started) => shell.started(Running {
+            key: instance,
+            instance: started.instance,
+            stream,
+            init: started.init,
+            fresh: AtomicBool::new(true),
+        }),
+        Err(failure) => {
+            tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
+            shell.tell_with(Event::StartFailed { instance }, Some((stream, failure)));
+        }
+    }
+}
+
+async fn stop(shell: Arc<PoolShell>, instance: InstanceKey) {
+    let running = shell.lock().instances.get(&instance).cloned();
+    if let Some(running) = running {
+        running.instance.stop(STOP_GRACE).await;
+    }
+    shell.lost(instance);
+}
+
+async fn keep_awake(shell: Weak<PoolShell>) {
+    loop {
+        let Some(alive) = shell.upgrade() else { return };
+        let Some(at) = alive.lock().armed else { return };
+        let sleep = tokio::time::sleep_until(alive.pools.clock.instant(at));
+        let due = tokio::select! {
+            () = sleep => true,
+            () = alive.earlier.notified() => false,
+        };
+        if !due {
+            continue;
+        }
+        let mut state = alive.lock();
+        state.armed = None;
+        match state.pool.wake_at() {
+            None => return,
+            Some(next) if next > alive.pools.clock.now() => state.armed = Some(next),
+            Some(_) => {
+                // `tell` arms again; this timer takes it over.
+                state.armed = Some(model::Time::ZERO);
+                drop(state);
+                alive.tell(Event::Wake);
+                let mut state = alive.lock();
+                match state.pool.wake_at() {
+                    None => {
+                        state.armed = None;
+                        return;
+                    }
+                    Some(next) => state.armed = Some(next),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The variables a function sees: Lambda's reserved ones, then the user's.
+//!
+//! Source: AWS Lambda developer guide, "Using Lambda environment variables", defined runtime variables.
+
+use crate::interpreter::Wanted;
+use ports::InstanceSpec;
+use std::collections::BTreeMap;
+
+/// Where an instance finds its files: inside the sandbox, or on the machine when there is none.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// `/var/task`.
+    pub task: String,
+    /// `/var/runtime`.
+    pub runtime: String,
+    /// Where `/tmp` is; `None` where it really is `/tmp`.
+    pub tmp: Option<String>,
+}
+
+/// All variables of one instance.
+///
+/// `runtime_api` is `host:port` of its Runtime API, when it has one; `stream` its log stream.
+pub fn environment(
+    spec: &InstanceSpec,
+    wanted: &Wanted,
+    places: &Places,
+    runtime_api: Option<&str>,
+    stream: &str,
+) -> Vec<(String, String)> {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |key: &str, value: &str| {
+        all.insert(key.to_owned(), value.to_owned());
+    };
+    // The user may replace these.
+    set("LANG", "en_US.UTF-8");
+    set("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin");
+    set("LD_LIBRARY_PATH", &library_path(places));
+    set("TZ", ":UTC");
+    set("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR");
+    match wanted {
+        Wanted::Python(_) => set("PYTHONPATH", &places.runtime),
+        Wanted::Node(version) => set(
+            "NODE_PATH",
+            &format!("/opt/nodejs/node{version}/node_modules:/opt/nodejs/node_modules:{0}/node_modules:{0}:{1}", places.runtime, places.task),
+        ),
+        _ => {}
+    }
+    if let Some(tmp) = &places.tmp {
+        set("TMPDIR", tmp);
+    }
+    for (key, value) in &spec.environment {
+        set(key, value);
+    }
+    // Reserved: never the user's.
+    set("_HANDLER", &spec.handler);
+    set("LAMBDA_TASK_ROOT", &places.task);
+    set("LAMBDA_RUNTIME_DIR", &places.runtime);
+    set("AWS_REGION", &spec.region);
+    set("AWS_DEFAULT_REGION", &spec.region);
+    set("AWS_LAMBDA_FUNCTION_NAME", &spec.function);
+    set("AWS_LAMBDA_FUNCTION_VERSION", &spec.version.to_string());
+    set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &spec.memory.0.to_string());
+    set("AWS_LAMBDA_LOG_GROUP_NAME", &spec.log_group);
+    set("AWS_LAMBDA_LOG_STREAM_NAME", stream);
+    set("AWS_LAMBDA_LOG_FORMAT", &spec.log_format);
+    set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    set("AWS_ACCESS_KEY_ID", "brooklet");
+    set("AWS_SECRET_ACCESS_KEY", "brooklet");
+    set("AWS_SESSION_TOKEN", "brooklet");
+    if let Some(level) = &spec.log_level {
+        set("AWS_LAMBDA_LOG_LEVEL", level);
+    }
+    if !matches!(wanted, Wanted::Provided | Wanted::Http) {
+        set("AWS_EXECUTION_ENV", &format!("AWS_Lambda_{}", spec.runtime));
+    }
+    if let Some(address) = runtime_api {
+        set("AWS_LAMBDA_RUNTIME_API", address);
+    }
+    all.into_iter().collect()
+}
+
+fn library_path(places: &Places) -> String {
+    let Places { task, runtime, .. } = places;
+    format!("/lib64:/usr/lib64:{runtime}:{runtime}/lib:{task}:{task}/lib:/opt/lib")
+}

@@ -1,0 +1,266 @@
+//! The transport of our own bootstraps: length-prefixed frames over a Unix socket that the function holds as
+//! descriptor 3.
+//!
+//! A frame is a head of 12 bytes (kind, three zero bytes, length of the meta text, length of the body, both
+//! little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
+//! and one here, because the task that holds the request does the writing and the reading itself.
+
+use crate::instance::{MAX_ANSWER, Process};
+use bytes::{Buf, Bytes, BytesMut};
+use model::MiB;
+use ports::{
+    BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
+    StreamSink,
+};
+use std::io::{self, IoSlice};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+const HEAD: usize = 12;
+/// Chunks of a response stream that wait for a slow reader before the function is slowed down.
+const CHUNKS_IN_FLIGHT: usize = 16;
+/// No frame is larger: an answer of 6 MiB and its meta text, or Lambda's largest streamed write.
+const MAX_FRAME: usize = 32 * 1024 * 1024;
+
+/// What a frame from the function means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ready,
+    InitError,
+    Answer,
+    Error,
+    StreamStart,
+    Chunk,
+    StreamEnd,
+    StreamError,
+    Log,
+}
+
+struct Frame {
+    kind: Kind,
+    meta: Bytes,
+    body: Bytes,
+}
+
+struct Conversation {
+    stream: UnixStream,
+    buffer: BytesMut,
+}
+
+/// An instance that runs one of our bootstraps.
+pub struct Framed {
+    process: Process,
+    timeout: Duration,
+    /// Taken for the length of an invocation.
+    conversation: Mutex<Option<Conversation>>,
+}
+
+impl Framed {
+    /// Waits until the bootstrap has loaded the function.
+    pub async fn init(process: Process, stream: UnixStream, timeout: Duration) -> Result<Framed, StartFailure> {
+        let mut conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
+        loop {
+            match conversation.read(&process).await {
+                Ok(Frame { kind: Kind::Ready, .. }) => break,
+                Ok(Frame { kind: Kind::InitError, body, .. }) => {
+                    process.output.finish();
+                    return Err(StartFailure::Init(body));
+                }
+                Ok(_) => return Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+                Err(_) => {
+                    let exit = process.last_words().await;
+                    process.output.finish();
+                    return Err(StartFailure::Exited(exit));
+                }
+            }
+        }
+        Ok(Framed { process, timeout, conversation: Mutex::new(Some(conversation)) })
+    }
+
+    async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
+        let started = Instant::now();
+        self.process.output.begin(Some(invocation.request_id));
+        let taken = self.conversation.lock().expect("no panic while held").take();
+        let Some(mut conversation) = taken else {
+            // An earlier invocation was abandoned half-way; its answer could be taken for this one's.
+            self.process.child.kill();
+            return self.process.complete(InvokeResult::Exited(Exit::Unknown), started);
+        };
+        let exchange = conversation.exchange(&self.process, invocation, sink);
+        let result = match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => InvokeResult::Exited(self.process.last_words().await),
+            Err(_) => {
+                self.process.child.kill();
+                InvokeResult::TimedOut
+            }
+        };
+        *self.conversation.lock().expect("no panic while held") = Some(conversation);
+        self.process.complete(result, started)
+    }
+}
+
+impl Instance for Framed {
+    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion> {
+        Box::pin(self.run(invocation, stream))
+    }
+
+    fn memory(&self) -> Option<MiB> {
+        self.process.child.memory()
+    }
+
+    fn gone(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(self.process.child.exited())
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(self.process.stop(grace))
+    }
+}
+
+impl Conversation {
+    async fn exchange(
+        &mut self,
+        process: &Process,
+        invocation: Invocation,
+        sink: StreamSink,
+    ) -> io::Result<InvokeResult> {
+        let (meta, body) = event_frame(invocation);
+        self.write(b'I', meta.as_bytes(), &body).await?;
+        drop(body);
+        loop {
+            let frame = self.read(process).await?;
+            match frame.kind {
+                Kind::Answer if frame.body.len() > MAX_ANSWER => {
+                    return Ok(InvokeResult::ResponseTooLarge(frame.body.len() as u64));
+                }
+                Kind::Answer => return Ok(InvokeResult::Answer(frame.body)),
+                Kind::Error => return Ok(InvokeResult::Error(frame.body)),
+                Kind::StreamStart => return self.relay(process, frame.meta, sink).await,
+                _ => return Err(out_of_turn(frame.kind)),
+            }
+        }
+    }
+
+    /// Passes chunks on as they come. A reader that has gone loses them; the function runs to its end.
+    async fn relay(&mut self, process: &Process, meta: Bytes, sink: StreamSink) -> io::Result<InvokeResult> {
+        let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
+        let content_type = String::from_utf8_lossy(&meta).into_owned();
+        let _ = sink.send(StreamReply::Chunks { content_type, chunks });
+        let mut length = 0;
+        loop {
+            let frame = self.read(process).await?;
+            match frame.kind {
+                Kind::Chunk => {
+                    length += frame.body.len() as u64;
+                    let _ = sender.send(Ok(frame.body)).await;
+                }
+                Kind::StreamEnd => return Ok(InvokeResult::Streamed(length)),
+                Kind::StreamError => {
+                    let _ = sender.send(Err(frame.body)).await;
+                    return Ok(InvokeResult::StreamError);
+                }
+                kind => return Err(out_of_turn(kind)),
+            }
+        }
+    }
+
+    async fn write(&mut self, kind: u8, meta: &[u8], body: &[u8]) -> io::Result<()> {
+        let mut head = Vec::with_capacity(HEAD + meta.len());
+        head.extend_from_slice(&[kind, 0, 0, 0]);
+        head.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        head.extend_from_slice(meta);
+        let mut parts = [IoSlice::new(&head), IoSlice::new(body)];
+        let mut rest = &mut parts[..];
+        while rest.iter().any(|part| !part.is_empty()) {
+            match self.stream.try_write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame that is not a log record; those go to the output as they come.
+    async fn read(&mut self, process: &Process) -> io::Result<Frame> {
+        loop {
+            match self.parse()? {
+                Some(Frame { kind: Kind::Log, body, .. }) => process.output.record(body),
+                Some(frame) => return Ok(frame),
+                None => {
+                    if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a whole frame off the buffer, or makes room for the rest of it.
+    fn parse(&mut self) -> io::Result<Option<Frame>> {
+        let Some(head) = self.buffer.first_chunk::<HEAD>() else {
+            self.buffer.reserve(4096);
+            return Ok(None);
+        };
+        let kind = kind(head[0])?;
+        let length = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
+        let (meta, body) = (length(4), length(8));
+        if meta + body > MAX_FRAME {
+            return Err(io::Error::other("a frame is larger than any answer may be"));
+        }
+        let missing = (HEAD + meta + body).saturating_sub(self.buffer.len());
+        if missing > 0 {
+            self.buffer.reserve(missing);
+            return Ok(None);
+        }
+        self.buffer.advance(HEAD);
+        let meta = self.buffer.split_to(meta).freeze();
+        let body = self.buffer.split_to(body).freeze();
+        Ok(Some(Frame { kind, meta, body }))
+    }
+}
+
+/// Meta text and body of an event.
+fn event_frame(invocation: Invocation) -> (String, Bytes) {
+    let body = match invocation.payload {
+        Payload::Event(event) => event,
+        Payload::Http(_) => Bytes::from_static(b"null"), // refused before it gets here
+    };
+    // JSON text may be laid out over lines, the meta fields may not.
+    let line = |json: Option<String>| json.unwrap_or_default().replace(['\n', '\r'], " ");
+    let meta = format!(
+        "{}\n{}\n{}\n{}\n{}\n{}",
+        invocation.request_id,
+        invocation.deadline.as_millis(),
+        invocation.invoked_arn,
+        invocation.trace_id,
+        line(invocation.client_context),
+        line(invocation.cognito_identity),
+    );
+    (meta, body)
+}
+
+fn kind(byte: u8) -> io::Result<Kind> {
+    Ok(match byte {
+        b'R' => Kind::Ready,
+        b'X' => Kind::InitError,
+        b'A' => Kind::Answer,
+        b'E' => Kind::Error,
+        b'S' => Kind::StreamStart,
+        b'C' => Kind::Chunk,
+        b'Z' => Kind::StreamEnd,
+        b'F' => Kind::StreamError,
+        b'L' => Kind::Log,
+        other => return Err(io::Error::other(format!("no frame begins with byte {other}"))),
+    })
+}
+
+fn out_of_turn(kind: Kind) -> io::Error {
+    io::Error::other(format!("{kind:?} is not an answer to an event"))
+}

@@ -1,0 +1,133 @@
+//! An instance's stdout and stderr, as log events.
+//!
+//! Two readers share the pipe: a task that follows it so that lines appear while a function runs, and the end
+//! of each invocation, which empties it before the answer goes out. The function wrote its lines before its
+//! answer, so they are in the pipe by then; which of the two takes them does not matter.
+
+use bytes::{Bytes, BytesMut};
+use model::{RequestId, Timestamp};
+use ports::{LogEvent, LogSink};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use tokio::io::unix::AsyncFd;
+
+/// A longer line is cut into several events (CloudWatch's largest event).
+const MAX_EVENT: usize = 256 * 1024;
+
+/// Milliseconds since 1970.
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+/// The lines of one instance.
+pub struct Output {
+    pipe: AsyncFd<std::fs::File>,
+    lines: Mutex<Lines>,
+    sink: Arc<dyn LogSink>,
+    stream: Arc<str>,
+}
+
+struct Lines {
+    partial: BytesMut,
+    request: Option<RequestId>,
+}
+
+impl Output {
+    /// The reader, and the end that is given to the process.
+    pub fn new(sink: Arc<dyn LogSink>, stream: Arc<str>) -> io::Result<(Arc<Output>, OwnedFd)> {
+        let (reader, writer) = io::pipe()?;
+        let file = std::fs::File::from(OwnedFd::from(reader));
+        set_nonblocking(&file)?;
+        // SAFETY: the file owns its descriptor, which stays registered exactly as long as it is open.
+        let pipe = unsafe { AsyncFd::register(file)? };
+        let lines = Mutex::new(Lines { partial: BytesMut::new(), request: None });
+        Ok((Arc::new(Output { pipe, lines, sink, stream }), writer.into()))
+    }
+
+    /// Follows the pipe until its last writer is gone.
+    pub async fn follow(self: Arc<Output>) {
+        loop {
+            let Ok(mut ready) = self.pipe.readable().await else { return };
+            match self.drain() {
+                Ok(Drained::Empty) => ready.clear_ready(),
+                Ok(Drained::Ended) | Err(_) => return self.flush(),
+            }
+        }
+    }
+
+    /// Lines from here on belong to `request`.
+    pub fn begin(&self, request: Option<RequestId>) {
+        self.lines.lock().expect("no panic while held").request = request;
+    }
+
+    /// Takes everything that is in the pipe now, including a last line without an end.
+    pub fn finish(&self) {
+        let _ = self.drain();
+        self.flush();
+    }
+
+    /// A record that came over the transport, already whole.
+    pub fn record(&self, message: Bytes) {
+        let request_id = self.lines.lock().expect("no panic while held").request;
+        self.emit(request_id, message);
+    }
+
+    fn drain(&self) -> io::Result<Drained> {
+        let mut lines = self.lines.lock().expect("no panic while held");
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match (&mut self.pipe.get_ref()).read(&mut buffer) {
+                Ok(0) => return Ok(Drained::Ended),
+                Ok(n) => {
+                    let full = n == buffer.len();
+                    lines.partial.extend_from_slice(&buffer[..n]);
+                    self.split(&mut lines);
+                    if !full {
+                        return Ok(Drained::Empty);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Drained::Empty),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn split(&self, lines: &mut Lines) {
+        while let Some(end) = memchr::memchr(b'\n', &lines.partial) {
+            let mut line = lines.partial.split_to(end + 1).freeze();
+            line.truncate(end);
+            self.emit(lines.request, line);
+        }
+        while lines.partial.len() > MAX_EVENT {
+            let piece = lines.partial.split_to(MAX_EVENT).freeze();
+            self.emit(lines.request, piece);
+        }
+    }
+
+    fn flush(&self) {
+        let mut lines = self.lines.lock().expect("no panic while held");
+        if !lines.partial.is_empty() {
+            let rest = lines.partial.split().freeze();
+            self.emit(lines.request, rest);
+        }
+    }
+
+    fn emit(&self, request_id: Option<RequestId>, message: Bytes) {
+        self.sink.write(LogEvent { at: now(), stream: self.stream.clone(), request_id, message });
+    }
+}
+
+enum Drained {
+    Empty,
+    Ended,
+}
+
+fn set_nonblocking(file: &std::fs::File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: fcntl on a descriptor that `file` owns.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
