@@ -136,11 +136,17 @@ impl Node {
     ///
     /// # Errors
     /// [`Refusal`]: nothing ran.
-    pub async fn invoke(self: &Arc<Node>, target: Target, request: InvokeRequest) -> Result<Invoked, Refusal> {
+    pub async fn invoke(
+        self: &Arc<Node>,
+        target: Target,
+        request: InvokeRequest,
+    ) -> Result<Invoked, Refusal> {
         let permit = self.admit(&target)?;
         let (answer, caller) = oneshot::channel();
         tokio::spawn(self.clone().run(permit, target, request, answer));
-        caller.await.unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
+        caller
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
     }
 
     /// The logs of all functions.
@@ -354,7 +360,12 @@ impl Conversation<'_> {
         let timeout = self.pool.spec().timeout;
         let invocation = Invocation {
             request_id,
-            invoked_arn: self.node.config.account.function_arn(&self.target.name, qualifier.as_deref()).into(),
+            invoked_arn: self
+                .node
+                .config
+                .account
+                .function_arn(&self.target.name, qualifier.as_deref())
+                .into(),
             deadline: Timestamp(started.as_millis() + timeout.as_millis() as u64),
             payload,
             trace_id: trace_id.unwrap_or_else(|| trace(started)),
@@ -398,14 +409,24 @@ impl Conversation<'_> {
         self.reply(&mut answer, reply, tail);
     }
 
-    fn reply(&self, answer: &mut Option<oneshot::Sender<Result<Invoked, Refusal>>>, reply: Reply, log_tail: Option<Bytes>) {
+    fn reply(
+        &self,
+        answer: &mut Option<oneshot::Sender<Result<Invoked, Refusal>>>,
+        reply: Reply,
+        log_tail: Option<Bytes>,
+    ) {
         if let Some(answer) = answer.take() {
             let _ = answer.send(Ok(Invoked { reply, executed_version: self.target.version, log_tail }));
         }
     }
 
     /// The function could not be initialised: the caller gets its error, and there is a record of it.
-    fn failed_start(&self, stream: &Arc<str>, failure: ports::StartFailure, request: &InvokeRequest) -> Invoked {
+    fn failed_start(
+        &self,
+        stream: &Arc<str>,
+        failure: ports::StartFailure,
+        request: &InvokeRequest,
+    ) -> Invoked {
         let log = self.pool.log();
         let id = request.request_id;
         if request.tail {
@@ -452,7 +473,9 @@ impl Conversation<'_> {
 fn status(result: &InvokeResult) -> Status {
     match result {
         InvokeResult::Answer(_) | InvokeResult::Streamed(_) => Status::Success,
-        InvokeResult::Error(_) | InvokeResult::StreamError | InvokeResult::ResponseTooLarge(_) => Status::Error,
+        InvokeResult::Error(_) | InvokeResult::StreamError | InvokeResult::ResponseTooLarge(_) => {
+            Status::Error
+        }
         InvokeResult::TimedOut => Status::Timeout,
         InvokeResult::Exited(_) => Status::Crash,
     }
@@ -460,7 +483,8 @@ fn status(result: &InvokeResult) -> Status {
 
 /// A function in the concurrency book: 64 bits of its unique id (FNV-1a).
 fn function_key(uid: &str) -> u64 {
-    uid.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    uid.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// An X-Ray trace header for an invocation whose caller sent none; not sampled, since nobody collects it.

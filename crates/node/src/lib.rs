@@ -4,10 +4,10 @@
 //! and in nothing else. Suggested reading order:
 
 mod clock; //       the server's two clocks
-pub mod logs; //    what functions wrote, and the meter ledger
 pub mod control; // functions, versions, aliases, URLs: every change is one document write
-mod pools; //       one pool per function version, and what the machine shares among them
-pub mod invoke; //  from an admitted request to its one outcome
+pub mod invoke;
+pub mod logs; //    what functions wrote, and the meter ledger
+mod pools; //       one pool per function version, and what the machine shares among them //  from an admitted request to its one outcome
 
 pub use clock::Clock;
 pub use invoke::{Node, NodeConfig};

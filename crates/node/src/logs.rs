@@ -115,8 +115,7 @@ impl Clocked {
         let z = days + 719_468;
         let era = z.div_euclid(146_097);
         let day_of_era = z.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_index = (5 * day_of_year + 2) / 153;
         let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
@@ -266,7 +265,12 @@ impl FunctionLog {
 
     /// An invocation begins.
     pub fn start(&self, at: Timestamp, stream: &Arc<str>, id: RequestId, version: Version) {
-        self.append(Entry { at, stream: stream.clone(), request_id: Some(id), kind: EntryKind::Start(version) });
+        self.append(Entry {
+            at,
+            stream: stream.clone(),
+            request_id: Some(id),
+            kind: EntryKind::Start(version),
+        });
     }
 
     /// A line of the platform's own.
@@ -277,7 +281,12 @@ impl FunctionLog {
     /// An invocation has ended: its last two lines and its meter record.
     pub fn report(&self, at: Timestamp, stream: &Arc<str>, record: MeterRecord) {
         let request_id = Some(record.request_id);
-        self.append(Entry { at, stream: stream.clone(), request_id, kind: EntryKind::Report(Box::new(record)) });
+        self.append(Entry {
+            at,
+            stream: stream.clone(),
+            request_id,
+            kind: EntryKind::Report(Box::new(record)),
+        });
     }
 
     fn append(&self, entry: Entry) {
@@ -333,7 +342,8 @@ impl Shared {
         let mut buffer = self.buffer.lock().expect("no panic while held");
         let wanted = buffer.taken + u64::from(!buffer.entries.is_empty());
         while buffer.written < wanted && !buffer.closed {
-            buffer = self.written.wait_timeout(buffer, Duration::from_secs(5)).expect("no panic while held").0;
+            buffer =
+                self.written.wait_timeout(buffer, Duration::from_secs(5)).expect("no panic while held").0;
         }
     }
 }
@@ -430,7 +440,8 @@ impl Writer {
         }
         if !self.segments.contains_key(function) {
             if self.segments.len() >= MAX_OPEN {
-                let oldest = self.segments.iter().min_by_key(|(_, s)| s.touched).map(|(name, _)| name.clone());
+                let oldest =
+                    self.segments.iter().min_by_key(|(_, s)| s.touched).map(|(name, _)| name.clone());
                 oldest.map(|name| self.segments.remove(&name));
             }
             let segment = open_segment(&self.shared.dir.join(&**function))?;

@@ -108,8 +108,14 @@ impl Pools {
             commands: Vec::new(),
         };
         let log = self.logs.function(&spec.function);
-        let shell =
-            PoolShell { key, spec, log, pools: self.clone(), state: Mutex::new(state), earlier: Notify::new() };
+        let shell = PoolShell {
+            key,
+            spec,
+            log,
+            pools: self.clone(),
+            state: Mutex::new(state),
+            earlier: Notify::new(),
+        };
         let shell = Arc::new(shell);
         self.by_key.lock().expect("no panic while held").insert(key, Arc::downgrade(&shell));
         shell

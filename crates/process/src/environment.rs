@@ -41,7 +41,10 @@ pub fn environment(
         Wanted::Python(_) => set("PYTHONPATH", &places.runtime),
         Wanted::Node(version) => set(
             "NODE_PATH",
-            &format!("/opt/nodejs/node{version}/node_modules:/opt/nodejs/node_modules:{0}/node_modules:{0}:{1}", places.runtime, places.task),
+            &format!(
+                "/opt/nodejs/node{version}/node_modules:/opt/nodejs/node_modules:{0}/node_modules:{0}:{1}",
+                places.runtime, places.task
+            ),
         ),
         _ => {}
     }

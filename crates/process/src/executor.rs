@@ -22,7 +22,12 @@ use std::time::Instant;
 /// Our bootstraps, as they are materialised for the sandboxes' `/var/runtime`.
 const BOOTSTRAPS: &[(&str, &str)] = &[
     ("python/bootstrap.py", include_str!("../bootstraps/python/bootstrap.py")),
-    ("node/bootstrap.mjs", include_str!("../bootstraps/node/bootstrap.mjs")),
+    ("python/_brooklet/__init__.py", include_str!("../bootstraps/python/_brooklet/__init__.py")),
+    ("python/_brooklet/codec.py", include_str!("../bootstraps/python/_brooklet/codec.py")),
+    ("python/_brooklet/context.py", include_str!("../bootstraps/python/_brooklet/context.py")),
+    ("python/_brooklet/faults.py", include_str!("../bootstraps/python/_brooklet/faults.py")),
+    ("python/_brooklet/frames.py", include_str!("../bootstraps/python/_brooklet/frames.py")),
+    ("python/_brooklet/records.py", include_str!("../bootstraps/python/_brooklet/records.py")),
 ];
 
 /// How a [`ProcessExecutor`] is set up.
@@ -122,15 +127,29 @@ impl ProcessExecutor {
     }
 
     fn interpreter(&self, runtime: &str) -> Result<(Wanted, Option<Found>), String> {
-        let wanted = wanted(runtime).ok_or_else(|| format!("Brooklet does not run the runtime {runtime}."))?;
+        let wanted =
+            wanted(runtime).ok_or_else(|| format!("Brooklet does not run the runtime {runtime}."))?;
         let mut cache = self.found.lock().expect("no panic while held");
         let found = match cache.get(runtime) {
             // What was missing may have been installed since.
             Some(Ok(found)) => Ok(found.clone()),
             _ => find(&wanted),
         };
+        if let (None, Wanted::Python(_), Ok(Some(python))) = (cache.get(runtime), &wanted, &found) {
+            self.compile(python);
+        }
         cache.insert(runtime.to_owned(), found.clone());
         Ok((wanted, found?))
+    }
+
+    /// Compiles our bootstrap once per interpreter: otherwise every cold start would. Without it they still work.
+    fn compile(&self, python: &Found) {
+        let folder = self.settings.run_dir.join("runtime/python");
+        let options = ["-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"];
+        let done = std::process::Command::new(&python.program).args(options).arg(&folder).output();
+        if let Err(error) = done.and_then(|_| open_to_all(&folder)) {
+            tracing::warn!(%error, "the Python bootstrap could not be compiled");
+        }
     }
 
     async fn launch(&self, spec: &InstanceSpec) -> Result<Launch, StartFailure> {
@@ -217,8 +236,7 @@ impl ProcessExecutor {
                 let endpoint =
                     Endpoint::open(&spec.function, &version, &spec.handler).await.map_err(machine)?;
                 let address = endpoint.address();
-                let environment =
-                    environment(&spec, &launch.wanted, &launch.places, Some(&address), &stream);
+                let environment = environment(&spec, &launch.wanted, &launch.places, Some(&address), &stream);
                 let process = self.process(launch, environment, None, output, writer).await?;
                 Ok(Arc::new(endpoint.init(process, spec.timeout).await?))
             }
@@ -279,7 +297,9 @@ fn argv(
     let program = found.map(|found| found.path().into_os_string());
     let bootstrap = |file: &str| OsString::from(format!("{}/{file}", places.runtime));
     Ok(match (wanted, program) {
-        (Wanted::Python(_), Some(program)) => vec![program, "-B".into(), bootstrap("python/bootstrap.py")],
+        (Wanted::Python(_), Some(program)) => {
+            vec![program, "-s".into(), "-B".into(), bootstrap("python/bootstrap.py")]
+        }
         (Wanted::Node(_), Some(program)) => {
             // Lambda leaves about a tenth of the memory to everything but V8's old generation.
             let heap = format!("--max-old-space-size={}", (spec.memory.0 * 9 / 10).max(64));

@@ -60,7 +60,11 @@ pub struct Framed {
 
 impl Framed {
     /// Waits until the bootstrap has loaded the function.
-    pub async fn init(process: Process, stream: UnixStream, timeout: Duration) -> Result<Framed, StartFailure> {
+    pub async fn init(
+        process: Process,
+        stream: UnixStream,
+        timeout: Duration,
+    ) -> Result<Framed, StartFailure> {
         let mut conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
         loop {
             match conversation.read(&process).await {
@@ -209,7 +213,8 @@ impl Conversation {
             return Ok(None);
         };
         let kind = kind(head[0])?;
-        let length = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
+        let length =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (meta, body) = (length(4), length(8));
         if meta + body > MAX_FRAME {
             return Err(io::Error::other("a frame is larger than any answer may be"));

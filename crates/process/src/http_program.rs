@@ -81,7 +81,8 @@ impl HttpProgram {
             Ok(exit) => InvokeResult::Exited(exit),
             Err(_) => {
                 let message = format!("the program did not answer the request in HTTP: {error}");
-                let json = serde_json::json!({ "errorType": "Runtime.HttpProtocol", "errorMessage": message });
+                let json =
+                    serde_json::json!({ "errorType": "Runtime.HttpProtocol", "errorMessage": message });
                 InvokeResult::Error(json.to_string().into())
             }
         }
@@ -90,7 +91,9 @@ impl HttpProgram {
     async fn exchange(&self, invocation: Invocation, sink: StreamSink) -> hyper::Result<InvokeResult> {
         let id = invocation.request_id.to_string();
         let headers = |request: &mut http::Request<HttpBody>| {
-            for (name, value) in [("x-amzn-requestid", id.as_str()), ("x-amzn-trace-id", &invocation.trace_id)] {
+            for (name, value) in
+                [("x-amzn-requestid", id.as_str()), ("x-amzn-trace-id", &invocation.trace_id)]
+            {
                 if let Ok(value) = value.parse() {
                     request.headers_mut().insert(name, value);
                 }
@@ -116,7 +119,9 @@ impl HttpProgram {
                 let (sender, response) = self.send(request).await?;
                 let status = response.status();
                 let result = match Limited::new(response.into_body(), MAX_ANSWER).collect().await {
-                    Ok(whole) if status.is_server_error() => InvokeResult::Error(error(status, whole.to_bytes())),
+                    Ok(whole) if status.is_server_error() => {
+                        InvokeResult::Error(error(status, whole.to_bytes()))
+                    }
                     Ok(whole) => InvokeResult::Answer(whole.to_bytes()),
                     Err(_) => InvokeResult::ResponseTooLarge(MAX_ANSWER as u64 + 1),
                 };
@@ -134,7 +139,8 @@ impl HttpProgram {
         sink: StreamSink,
     ) -> hyper::Result<InvokeResult> {
         let (parts, mut body) = response.into_parts();
-        let (chunks, channel) = tokio::sync::mpsc::channel::<Result<hyper::body::Frame<Bytes>, ports::BoxError>>(16);
+        let (chunks, channel) =
+            tokio::sync::mpsc::channel::<Result<hyper::body::Frame<Bytes>, ports::BoxError>>(16);
         let passed_on = http_body_util::StreamBody::new(Receive(channel)).boxed_unsync();
         let _ = sink.send(StreamReply::Http(Box::new(http::Response::from_parts(parts, passed_on))));
         let mut length = 0;

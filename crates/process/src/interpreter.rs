@@ -28,7 +28,9 @@ impl Found {
             dir => dir,
         };
         match prefix {
-            Some(prefix) if prefix != Path::new("/") && !prefix.starts_with("/usr") => vec![Bind::same(prefix)],
+            Some(prefix) if prefix != Path::new("/") && !prefix.starts_with("/usr") => {
+                vec![Bind::same(prefix)]
+            }
             Some(prefix) if prefix.starts_with("/usr/") => vec![],
             _ => vec![],
         }
@@ -199,12 +201,14 @@ fn dotnet() -> Option<Found> {
         let core = runtimes.lines().filter_map(|l| l.strip_prefix("Microsoft.NETCore.App ")).last()?;
         core.split(' ').next().map(str::to_owned)
     };
-    let dotnet = programs.into_iter().filter(|p| p.exists()).find_map(|program| {
-        Some(Found { language: "dotnet", version: version(&program)?, program })
-    });
+    let dotnet = programs
+        .into_iter()
+        .filter(|p| p.exists())
+        .find_map(|program| Some(Found { language: "dotnet", version: version(&program)?, program }));
     dotnet.or_else(|| {
         let program = on_path("mono").pop()?;
-        let version = output(&program, &["--version"])?.split("version ").nth(1)?.split(' ').next()?.to_owned();
+        let version =
+            output(&program, &["--version"])?.split("version ").nth(1)?.split(' ').next()?.to_owned();
         Some(Found { language: "mono", version, program })
     })
 }

@@ -6,17 +6,17 @@
 
 #![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
 
-mod executor; //     create → init: puts the parts below together
-mod interpreter; //  which program runs a runtime identifier, and where it was found
-mod environment; //  the variables a function sees
-mod sandbox; //      the file-system view, user and limits; fork and exec
-mod spawner; //      the threads that fork
 mod child; //        a running process: exit, kill, memory
-mod output; //       its stdout and stderr as log events
-mod instance; //     what the three transports share: deadline, exit, lines
+mod environment; //  the variables a function sees
+mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
+mod http_program;
+mod instance; //     what the three transports share: deadline, exit, lines
+mod interpreter; //  which program runs a runtime identifier, and where it was found
+mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
-mod http_program; // transport of programs that listen on $PORT
+mod sandbox; //      the file-system view, user and limits; fork and exec
+mod spawner; //      the threads that fork // transport of programs that listen on $PORT
 
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};

@@ -46,13 +46,29 @@ impl Bind {
 
 /// One step that the child takes on its way to `exec`.
 enum Step {
-    Mkdir { path: CString },
-    Touch { path: CString },
-    Symlink { target: CString, path: CString },
-    Bind { source: CString, target: CString, recursive: bool },
-    Tmpfs { target: CString, options: CString },
+    Mkdir {
+        path: CString,
+    },
+    Touch {
+        path: CString,
+    },
+    Symlink {
+        target: CString,
+        path: CString,
+    },
+    Bind {
+        source: CString,
+        target: CString,
+        recursive: bool,
+    },
+    Tmpfs {
+        target: CString,
+        options: CString,
+    },
     /// Makes everything mounted so far read-only.
-    Seal { root: CString },
+    Seal {
+        root: CString,
+    },
 }
 
 /// Everything the child does between `fork` and `exec`.
@@ -84,8 +100,7 @@ pub struct View<'a> {
 
 /// Parts of the machine that every function sees, when they exist.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"];
-const DEVICES: [&str; 6] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 impl Sandbox {
     /// Plans the view. Reads the machine's file system, so call it off the request path.
@@ -172,7 +187,8 @@ impl Step {
             match self {
                 Step::Mkdir { path } => check(libc::mkdir(path.as_ptr(), 0o755)),
                 Step::Touch { path } => {
-                    let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644);
+                    let fd =
+                        libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644);
                     check(fd)?;
                     check(libc::close(fd))
                 }
@@ -249,7 +265,9 @@ impl Planner<'_> {
                         entries.insert(Path::new("/opt").join(entry.file_name()), entry.path());
                     }
                 }
-                entries.into_iter().try_for_each(|(target, source)| self.bind(&Bind { source, target }, false))
+                entries
+                    .into_iter()
+                    .try_for_each(|(target, source)| self.bind(&Bind { source, target }, false))
             }
         }
     }
@@ -311,7 +329,9 @@ unsafe fn mount(
 ) -> io::Result<()> {
     let pointer = |text: Option<&std::ffi::CStr>| text.map_or(std::ptr::null(), |t| t.as_ptr());
     // SAFETY: pointers are null or NUL-terminated strings that outlive the call.
-    check(unsafe { libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(data).cast()) })
+    check(unsafe {
+        libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(data).cast())
+    })
 }
 
 /// # Safety

@@ -13,7 +13,9 @@ pub fn payload(result: InvokeResult, id: RequestId, timeout: Duration) -> Bytes 
         InvokeResult::Exited(exit) => exited(&exit, id),
         InvokeResult::ResponseTooLarge(size) => json(
             "Function.ResponseSizeTooLarge",
-            &format!("Response payload size ({size} bytes) exceeded maximum allowed payload size (6291556 bytes)."),
+            &format!(
+                "Response payload size ({size} bytes) exceeded maximum allowed payload size (6291556 bytes)."
+            ),
         ),
         InvokeResult::Answer(_) | InvokeResult::Streamed(_) | InvokeResult::StreamError => Bytes::new(),
     }
@@ -22,8 +24,12 @@ pub fn payload(result: InvokeResult, id: RequestId, timeout: Duration) -> Bytes 
 /// The line that the log gets between the function's own lines and END.
 pub fn log_line(result: &InvokeResult, id: RequestId, timeout: Duration) -> Option<String> {
     match result {
-        InvokeResult::TimedOut => Some(format!("{id} Task timed out after {:.2} seconds", timeout.as_secs_f64())),
-        InvokeResult::Exited(exit) => Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit))),
+        InvokeResult::TimedOut => {
+            Some(format!("{id} Task timed out after {:.2} seconds", timeout.as_secs_f64()))
+        }
+        InvokeResult::Exited(exit) => {
+            Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
+        }
         _ => None,
     }
 }

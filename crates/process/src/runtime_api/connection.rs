@@ -197,6 +197,8 @@ fn stream_error(trailers: &[(String, String)]) -> Option<Bytes> {
     let body = named("lambda-runtime-function-error-body");
     match body.and_then(|body| base64::engine::general_purpose::STANDARD.decode(body).ok()) {
         Some(json) => Some(json.into()),
-        None => kind.map(|kind| serde_json::json!({ "errorType": kind, "errorMessage": "" }).to_string().into()),
+        None => {
+            kind.map(|kind| serde_json::json!({ "errorType": kind, "errorMessage": "" }).to_string().into())
+        }
     }
 }
