@@ -1,0 +1,67 @@
+'use strict'
+// Errors as the caller and the log see them.
+
+const SDK = /Cannot find (?:module|package) '(?:@aws-sdk\/|@smithy\/|aws-sdk\b)[^']*'/
+const ADVICE = '$& (the AWS SDK is not installed for this runtime: run `brooklet runtimes install node`)'
+
+/** The error as JSON for the caller. */
+exports.toJson = (error) => JSON.stringify(exports.describe(error))
+
+exports.describe = (error) => {
+  try {
+    if (isError(error)) {
+      return { errorType: error.name, errorMessage: advise(error), trace: error.stack.split('\n') }
+    }
+    return { errorType: typeof error, errorMessage: error.toString(), trace: [] }
+  } catch (_) {
+    return {
+      errorType: 'handled',
+      errorMessage: 'callback called with Error argument, but there was a problem while retrieving one or more of its message, name, and stack'
+    }
+  }
+}
+
+/** The error, with all that it carries, as a line of the text log. */
+exports.toLogText = (error) => {
+  try {
+    return '\t' + JSON.stringify(error, (_, value) => value instanceof Error ? spread(value) : value)
+  } catch (_) {
+    return '\t' + exports.toJson(error)
+  }
+}
+
+exports.intoError = (value) => value instanceof Error ? value : new Error(value)
+
+function spread (error) {
+  const fields = { errorType: error.name, errorMessage: advise(error), code: error.code, ...error }
+  if (typeof error.stack === 'string') fields.stack = error.stack.split('\n')
+  return fields
+}
+
+function isError (error) {
+  return error instanceof Error || require('util').types.isNativeError(error) ||
+    (error && [error.name, error.message, error.stack].every((text) => text && typeof text === 'string'))
+}
+
+/** The error's message; a missing module of the AWS SDK is said with how to get it. */
+function advise (error) {
+  const message = error.message
+  return typeof message === 'string' ? message.replace(SDK, ADVICE) : message
+}
+
+for (const name of [
+  'ImportModuleError', 'HandlerNotFound', 'MalformedHandlerName', 'UserCodeSyntaxError', 'MalformedStreamingHandler',
+  'InvalidStreamingOperation'
+]) {
+  exports[name] = { [name]: class extends Error {} }[name]
+  exports[name].prototype.name = `Runtime.${name}`
+}
+
+exports.UnhandledPromiseRejection = class UnhandledPromiseRejection extends Error {
+  constructor (reason, promise) {
+    super(reason)
+    this.reason = reason
+    this.promise = promise
+  }
+}
+exports.UnhandledPromiseRejection.prototype.name = 'Runtime.UnhandledPromiseRejection'
