@@ -1,0 +1,106 @@
+"""Processes and sockets as the kernel tells them: what is left behind, and who listens where.
+
+The test process makes itself the reaper of all that its children leave behind: a function whose server is gone
+becomes a child of this process, so an orphan is simply a child that nobody here started.
+"""
+
+import ctypes
+import os
+import pathlib
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+TCP_LISTEN = "0A"
+
+
+def adopt_orphans():
+    """From now on processes that lose their parent become children of this one."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def children(pid):
+    """The ids of a process's children."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in task.read_text().split()]
+        except OSError:
+            pass
+    return found
+
+
+def descendants(pid):
+    """The ids of everything below a process."""
+    found = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def command(pid):
+    """A process's command line, for messages."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def alive(pid):
+    """Whether a process runs: neither gone nor only waiting to be reaped."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def orphans(started):
+    """Children of this process that are alive and that it did not start itself."""
+    strangers = [pid for pid in children(os.getpid()) if pid not in started]
+    for pid in strangers:
+        if not alive(pid):
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+    return [pid for pid in strangers if alive(pid)]
+
+
+def wait_until(condition, what, seconds=20):
+    """Waits until `condition()` is true and gives what it gave; fails saying `what` was waited for."""
+    end = time.monotonic() + seconds
+    pause = 0.002
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s in vain: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    return found
+
+
+def listeners(pids):
+    """The addresses (hexadecimal address, port) on which the given processes accept TCP connections."""
+    inodes = set()
+    for pid in pids:
+        for link in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                target = os.readlink(link)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in pathlib.Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == TCP_LISTEN and fields[9] in inodes:
+                address, _, port = fields[1].partition(":")
+                found.append((address, int(port, 16)))
+    return found
+
+
+def is_loopback(address):
+    """Whether an address as /proc/net/tcp writes it is 127.0.0.0/8 or ::1 (or IPv4-mapped loopback)."""
+    if len(address) == 8:
+        return address.endswith("7F")
+    return address == "00000000000000000000000001000000" or (address.startswith("0" * 16 + "FFFF0000") and address.endswith("7F"))

@@ -1,0 +1,149 @@
+"""The real `brooklet` binary as a process: started on a free loopback port, stopped by SIGTERM."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import threading
+
+from . import processes, rigs
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+READY = re.compile(r"^brooklet is ready on (http://\S+)$")
+started = set()
+
+
+def binary():
+    """BROOKLET_BIN, or what `cargo build` makes of this checkout."""
+    if given := os.environ.get("BROOKLET_BIN"):
+        return pathlib.Path(given).resolve()
+    if not hasattr(binary, "built"):
+        subprocess.run(["cargo", "build", "--quiet", "-p", "brooklet"], cwd=REPOSITORY, check=True)
+        metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+        described = json.loads(subprocess.run(metadata, cwd=REPOSITORY, check=True, capture_output=True).stdout)
+        binary.built = pathlib.Path(described["target_directory"]) / "debug" / "brooklet"
+    return binary.built
+
+
+def environment(**extra):
+    """The environment of a Brooklet process: this one's without its settings and AWS's, dotnet on the path."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("BROOKLET_", "AWS_", "PYTHON", "PYTEST"))}
+    if (dotnet := rigs.home() / "dotnet" / "root").exists():
+        clean["PATH"] += os.pathsep + str(dotnet)
+    return clean | extra
+
+
+class Server:
+    """One `brooklet up`. As a context manager it is stopped, and its clean end checked, when the block ends."""
+
+    def __init__(self, folder, *arguments, data_dir=None, listen="127.0.0.1:0", env=None, config=None):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data_dir = pathlib.Path(data_dir or self.folder / "data")
+        self.log_path = self.folder / "server.log"
+        self.arguments = ["--listen", listen, "--data-dir", str(self.data_dir), *arguments]
+        if config is not None:
+            (self.folder / "brooklet-server.toml").write_text(config)
+            self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
+        self.env = environment(**(env or {}))
+        self.process = None
+        self.url = None
+
+    def start(self):
+        """Starts it and waits for its line that says it is ready."""
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(
+            [binary(), "up", *self.arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+        )
+        log.close()
+        started.add(self.process.pid)
+        self.url = None
+        for line in self.process.stdout:
+            with open(self.log_path, "ab") as copy:
+                copy.write(line)
+            if found := READY.match(line.decode(errors="replace").strip()):
+                self.url = found[1]
+                break
+        if self.url is None:
+            code = self.process.wait()
+            raise AssertionError(f"brooklet up ended with status {code} before it was ready:\n{self.log()}")
+        threading.Thread(target=self._drain, args=(self.process.stdout,), daemon=True).start()
+        return self
+
+    def _drain(self, stdout):
+        with open(self.log_path, "ab") as copy:
+            shutil.copyfileobj(stdout, copy)
+
+    @property
+    def port(self):
+        """The port it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def address(self):
+        """(host, port) for a plain socket."""
+        return ("127.0.0.1", self.port)
+
+    def log(self):
+        """All that it wrote to standard output and error."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def descendants(self):
+        """The ids of its function processes and all that they started."""
+        return processes.descendants(self.process.pid)
+
+    def instances(self):
+        """The ids of its direct children: one per function instance (and its helpers)."""
+        return [pid for pid in processes.children(self.process.pid) if processes.alive(pid)]
+
+    def check_listeners(self):
+        """Nothing of it may be reachable from outside this machine."""
+        for address, port in processes.listeners([self.process.pid, *self.descendants()]):
+            assert processes.is_loopback(address), f"a process of the server listens on {address}:{port}"
+
+    def stop(self, seconds=30):
+        """SIGTERM; it must end with status 0 in time and leave no process behind."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.check_listeners()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not end within {seconds} s of SIGTERM:\n{self.log()[-4000:]}") from None
+        assert code == 0, f"the server ended with status {code} after SIGTERM:\n{self.log()[-4000:]}"
+        processes.wait_until(
+            lambda: not processes.orphans(started),
+            f"processes left behind: {[(p, processes.command(p)) for p in processes.orphans(started)]}",
+        )
+
+    def kill(self):
+        """kill -9: no chance to tidy up."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, value, trace):
+        if kind is None:
+            self.stop()
+        elif self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def run(*arguments, timeout=60, env=None, cwd=None, stdin=None):
+    """Runs one `brooklet` command to its end."""
+    return subprocess.run(
+        [binary(), *map(str, arguments)],
+        env=environment(**(env or {})), cwd=cwd, input=stdin, text=True, capture_output=True, timeout=timeout,
+    )
