@@ -8,6 +8,15 @@ use bytes::Bytes;
 #[error("the blob store failed: {0}")]
 pub struct BlobError(pub String);
 
+/// A kept blob.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Blob {
+    /// Its digest.
+    pub sha256: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
 /// Immutable bytes by SHA-256 (lower-case hexadecimal). Putting the same bytes twice is one blob.
 pub trait Blobs: Send + Sync + 'static {
     /// Keeps the bytes under their digest; durable when the future resolves. `sha256` must be their digest.
@@ -19,6 +28,6 @@ pub trait Blobs: Send + Sync + 'static {
     /// Forgets the bytes; nothing happens when they are not kept.
     fn delete(&self, sha256: &str) -> BoxFuture<'_, Result<(), BlobError>>;
 
-    /// The digests of all blobs, in any order (for the sweep of unreferenced ones).
-    fn list(&self) -> BoxFuture<'_, Result<Vec<String>, BlobError>>;
+    /// All blobs, in any order (for the sweep of unreferenced ones, and for what they take).
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Blob>, BlobError>>;
 }

@@ -21,10 +21,32 @@ pub enum Expect {
     Revision(Revision),
 }
 
+impl Expect {
+    /// Whether a key in this state (its revision, or none) is as expected.
+    pub fn met_by(self, found: Option<Revision>) -> bool {
+        match self {
+            Expect::Any => true,
+            Expect::Absent => found.is_none(),
+            Expect::Revision(revision) => found == Some(revision),
+        }
+    }
+}
+
+/// Keys that a store takes: 1 to this many bytes.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Refuses keys that no implementation may take.
+pub fn check_key(key: &str) -> Result<(), StoreError> {
+    match key.len() {
+        1..=MAX_KEY_BYTES => Ok(()),
+        length => Err(StoreError::Failed(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one {length}"))),
+    }
+}
+
 /// A stored document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Its key: path-like, `/`-separated, UTF-8, at most 512 bytes.
+    /// Its key: path-like, `/`-separated, UTF-8, 1 to 512 bytes.
     pub key: String,
     /// Its bytes.
     pub value: Bytes,
@@ -54,7 +76,8 @@ pub trait Store: Send + Sync + 'static {
     /// Writes the document if the key is as expected; the new revision.
     fn put(&self, key: &str, value: Bytes, expect: Expect) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// Deletes the document if the key is as expected; whether there was one.
+    /// Deletes the document if the key is as expected; whether there was one. The expectation comes first:
+    /// deleting a missing key `Expect::Revision(…)` is a conflict, `Expect::Any` is `false`.
     fn delete(&self, key: &str, expect: Expect) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Documents whose key starts with `prefix`, in byte order of their keys, after the key `after` if given;
