@@ -7,6 +7,7 @@
 use crate::{MiB, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The version that updates change. It is the only one whose configuration is mutable.
 pub const LATEST: &str = "$LATEST";
@@ -216,6 +217,15 @@ pub struct Url {
     pub modified: Timestamp,
 }
 
+/// The last published version and what it was made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Its number.
+    pub version: u64,
+    /// Digest of the `$LATEST` configuration and code that it froze.
+    pub digest: String,
+}
+
 /// A function as it is stored: all but its published versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionHead {
@@ -223,10 +233,14 @@ pub struct FunctionHead {
     pub name: String,
     /// A UUID made at creation, so that a function deleted and made again shares nothing with its namesake.
     pub uid: String,
-    /// The `$LATEST` configuration.
-    pub latest: Configuration,
+    /// The `$LATEST` configuration; shared, because readers keep it while the head moves on.
+    pub latest: Arc<Configuration>,
     /// The number that the next published version gets. Versions at or above it do not exist.
     pub next_version: u64,
+    /// What `$LATEST` was when a version was last published from it: publishing the same again gives that
+    /// version.
+    #[serde(default)]
+    pub last_published: Option<Published>,
     /// Published versions that have not been deleted, in order.
     #[serde(default)]
     pub versions: Vec<u64>,

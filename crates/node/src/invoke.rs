@@ -264,7 +264,7 @@ impl Node {
             handler: configuration.handler.clone(),
             contract: configuration.contract(),
             environment: configuration.environment.clone(),
-            code_dir: target.code_dir.clone(),
+            code_dir: target.code.path().to_owned(),
             layer_dirs: Vec::new(),
             memory: configuration.memory,
             ephemeral_storage: configuration.ephemeral_storage,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use model::{Account, Code, Configuration, Logging, MiB, RequestId, Timestamp, Version};
-use node::control::Target;
+use node::control::{Target, UnpackedCode};
 use node::invoke::{InvokeRequest, Refusal, Reply, Throttle};
 use node::logs::{Filter, Logs};
 use node::{Node, NodeConfig};
@@ -47,7 +47,7 @@ impl World {
             uid: name.into(),
             version: Version::Latest,
             configuration: Arc::new(configuration(runtime, handler)),
-            code_dir,
+            code: Arc::new(UnpackedCode::at(code_dir)),
         }
     }
 

@@ -1,20 +1,28 @@
 //! What functions exist and which version a request runs.
+//!
+//! [`Registry`] is the control plane: every acknowledged change of a function is one compare-and-set of its head
+//! document. The data plane asks it one question, [`Registry::resolve`], and is told what changed. No HTTP and no
+//! AWS JSON in here. Suggested reading order:
 
-use model::{Configuration, Version};
-use std::path::PathBuf;
-use std::sync::Arc;
+mod aliases; //     names for versions, weighted routing
+mod archive; //     zips from strangers
+mod cache; //       the read path: a name to what runs, in well under a microsecond
+mod concurrency; // reserved concurrency
+mod error; //       why a change was refused
+mod functions; //   create, get, list, update, delete
+mod package; //     packages: kept, unpacked, found again
+mod pins; //        what a change is about to refer to
+mod registry; //    the store behind it: reading, changing and announcing one function
+mod request; //     what callers ask and get, as types
+mod sweep;
+mod tags;
+mod urls; //        function URLs
+mod validate; //    what values may be
+mod versions; //    publish, list //       what crashes and updates left behind
 
-/// What a qualified name resolved to: one version of one function, ready to run.
-#[derive(Clone)]
-pub struct Target {
-    /// The function's name.
-    pub name: Arc<str>,
-    /// The function's unique id: pools are keyed by (uid, version, revision id).
-    pub uid: Arc<str>,
-    /// The version that runs (after alias routing).
-    pub version: Version,
-    /// Its frozen configuration.
-    pub configuration: Arc<Configuration>,
-    /// Where its package is unpacked.
-    pub code_dir: PathBuf,
-}
+pub use concurrency::Reservation;
+pub use error::{ControlError, Violation};
+pub use package::UnpackedCode;
+pub use registry::{CheckRuntime, Limits, Options, Registry};
+pub use request::*;
+pub use sweep::Swept;

@@ -1,0 +1,90 @@
+//! Reserved concurrency.
+
+use super::registry::{Draft, RESERVED, Registry, document, reserved_key};
+use super::{ControlError, What, validate};
+use ports::store::Expect;
+use std::sync::Arc;
+
+/// A function's reserved concurrency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The function's name.
+    pub name: Arc<str>,
+    /// The function's unique id.
+    pub uid: Arc<str>,
+    /// Concurrent invocations that it may have, and that nobody else gets; 0 stops it.
+    pub limit: u32,
+}
+
+impl Registry {
+    /// Reserves concurrency for a function: what it gets at most, and what others leave to it.
+    pub async fn put_concurrency(&self, name: &str, limit: i64) -> Result<u32, ControlError> {
+        validate::function(name)?;
+        let limit = validate::reserved_concurrency(limit)?;
+        let _turn = self.reserving.lock().await;
+        self.entry(name).await?;
+        let others = self.reservations().await?;
+        let others: u64 = others.iter().filter(|r| &*r.name != name).map(|r| u64::from(r.limit)).sum();
+        let limits = &self.options.limits;
+        if others + u64::from(limit) + u64::from(limits.unreserved_concurrency)
+            > u64::from(limits.account_concurrency)
+        {
+            return Err(ControlError::invalid(
+                "ReservedConcurrentExecutions",
+                format!(
+                    "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{}].",
+                    limits.unreserved_concurrency
+                ),
+            ));
+        }
+        // The index before the head: at a crash in between it names a function whose head says otherwise, and
+        // the head is what counts.
+        let _pin = self.pins.pin(&reserved_key(name)).await;
+        self.store.put(&reserved_key(name), document(&limit), Expect::Any).await?;
+        self.set_reserved(name, Some(limit)).await?;
+        Ok(limit)
+    }
+
+    /// The reserved concurrency of a function, if it has one.
+    pub async fn concurrency(&self, name: &str) -> Result<Option<u32>, ControlError> {
+        validate::function(name)?;
+        Ok(self.entry(name).await?.head.reserved_concurrency)
+    }
+
+    /// Gives a function's reservation back to the account.
+    pub async fn delete_concurrency(&self, name: &str) -> Result<(), ControlError> {
+        validate::function(name)?;
+        let _turn = self.reserving.lock().await;
+        self.set_reserved(name, None).await?;
+        self.store.delete(&reserved_key(name), Expect::Any).await?;
+        Ok(())
+    }
+
+    /// All functions with a reservation, for the data plane's start.
+    pub async fn reservations(&self) -> Result<Vec<Reservation>, ControlError> {
+        let mut reservations = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(RESERVED, after.as_deref(), 1_000).await?;
+            let Some(last) = page.last() else { return Ok(reservations) };
+            for document in &page {
+                let name = &document.key[RESERVED.len()..];
+                if let Some((head, _)) = self.read_head(name).await?
+                    && let Some(limit) = head.reserved_concurrency
+                {
+                    reservations.push(Reservation { name: name.into(), uid: head.uid.into(), limit });
+                }
+            }
+            after = Some(last.key.clone());
+        }
+    }
+
+    async fn set_reserved(&self, name: &str, limit: Option<u32>) -> Result<(), ControlError> {
+        let decide = |draft: &mut Draft| {
+            draft.head.reserved_concurrency = limit;
+            draft.announce.push(What::Reserved(limit));
+            Ok(())
+        };
+        self.change(name, decide).await.map(|_| ())
+    }
+}

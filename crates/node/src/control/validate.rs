@@ -1,0 +1,549 @@
+//! What values may be: ranges, patterns and enumerations of botocore's service model for Lambda, and the rules
+//! that its documentation adds. Everything that is wrong with a request is told at once.
+
+use super::error::Violation;
+use super::{
+    ControlError, CreateFunction, Package, PublishVersion, PutAlias, PutUrl, Settings, UpdateCode,
+    UpdateConfiguration,
+};
+use model::{Alias, Configuration, LATEST, Version};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+/// Environment variables together, names and values as JSON: 4 KiB.
+const MAX_ENVIRONMENT: usize = 4_096;
+/// Tags of one function.
+const MAX_TAGS: usize = 50;
+/// Layers of one function.
+const MAX_LAYERS: usize = 5;
+
+const NAME_PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
+const ALIAS_PATTERN: &str = "(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
+const VERSION_PATTERN: &str = "(\\$LATEST(\\.PUBLISHED)?|[0-9]+)";
+const ROLE_PATTERN: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
+const LAYER_PATTERN: &str = "arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+";
+const LOG_GROUP_PATTERN: &str = "[\\.\\-_/#A-Za-z0-9]+";
+const VARIABLE_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
+
+/// Runtimes that Lambda has or had and that run here where the machine has their interpreter.
+const RUNTIMES: &[&str] = &[
+    "dotnet10",
+    "dotnet6",
+    "dotnet8",
+    "dotnetcore3.1",
+    "http",
+    "java11",
+    "java17",
+    "java21",
+    "java25",
+    "java8.al2",
+    "nodejs16.x",
+    "nodejs18.x",
+    "nodejs20.x",
+    "nodejs22.x",
+    "nodejs24.x",
+    "provided",
+    "provided.al2",
+    "provided.al2023",
+    "python3.10",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "python3.8",
+    "python3.9",
+];
+
+/// Variables that the service sets and nobody else may.
+const RESERVED_VARIABLES: &[&str] = &[
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+];
+
+pub(super) fn function(name: &str) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(name);
+    checks.done()
+}
+
+pub(super) fn create(request: &CreateFunction) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.name);
+    checks.settings(&request.settings);
+    checks.architectures(request.architectures.as_deref());
+    if request.settings.role.is_none() {
+        checks.null("role");
+    }
+    checks.done()?;
+    let settings = &request.settings;
+    let http = settings.runtime.as_deref() == Some("http");
+    let zip = !matches!(request.package, Package::Image(_));
+    if zip && (settings.runtime.is_none() || (settings.handler.is_none() && !http)) {
+        return Err(ControlError::invalid(
+            "Runtime",
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+        ));
+    }
+    known_settings(settings)?;
+    contract(settings.runtime.as_deref().unwrap_or_default(), settings.instance_concurrency.unwrap_or(1))?;
+    tags(&request.tags)
+}
+
+pub(super) fn update_code(request: &UpdateCode) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.name);
+    checks.architectures(request.architectures.as_deref());
+    checks.done()
+}
+
+pub(super) fn update_configuration(request: &UpdateConfiguration) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.name);
+    checks.settings(&request.settings);
+    checks.done()?;
+    known_settings(&request.settings)
+}
+
+/// A configuration as a whole, after an update of parts.
+pub(super) fn configuration(configuration: &Configuration) -> Result<(), ControlError> {
+    if configuration.handler.is_empty() && configuration.runtime != "http" {
+        return Err(ControlError::invalid(
+            "Handler",
+            "A function needs a Handler unless its Runtime is http.",
+        ));
+    }
+    contract(&configuration.runtime, i64::from(configuration.instance_concurrency))
+}
+
+fn contract(runtime: &str, instance_concurrency: i64) -> Result<(), ControlError> {
+    if runtime != "http" && instance_concurrency > 1 {
+        return Err(ControlError::invalid(
+            "InstanceConcurrency",
+            format!(
+                "Instances of the runtime {runtime} run one request at a time; InstanceConcurrency \
+                 {instance_concurrency} needs the runtime http."
+            ),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn publish(request: &PublishVersion) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.name);
+    checks.description(request.description.as_deref());
+    checks.done()
+}
+
+pub(super) fn alias(request: &PutAlias, create: bool) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.function);
+    checks.length("name", &request.name, 1, 128);
+    let numeric = request.name.bytes().all(|b| b.is_ascii_digit());
+    checks.pattern("name", &request.name, ALIAS_PATTERN, word(&request.name) && !numeric);
+    match &request.version {
+        Some(version) => {
+            let well_formed =
+                version == LATEST || (!version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()));
+            checks.pattern("functionVersion", version, VERSION_PATTERN, well_formed);
+        }
+        None if create => checks.null("functionVersion"),
+        None => {}
+    }
+    checks.description(request.description.as_deref());
+    for (version, weight) in request.weights.iter().flatten() {
+        if !(0.0..=1.0).contains(weight) {
+            let constraint = "Map value must satisfy constraint: [Member must have value less than or equal to 1, Member must have value greater than or equal to 0]";
+            checks.add(
+                "routingConfig.additionalVersionWeights",
+                format!("{{{version}={weight}}}"),
+                constraint,
+            );
+        }
+        if version.is_empty() || !version.bytes().all(|b| b.is_ascii_digit()) {
+            let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]";
+            checks.add(
+                "routingConfig.additionalVersionWeights",
+                format!("{{{version}={weight}}}"),
+                constraint,
+            );
+        }
+    }
+    checks.done()
+}
+
+/// An alias as a whole: what its routing may be.
+pub(super) fn routing(alias: &Alias) -> Result<(), ControlError> {
+    let refuse = |message: String| Err(ControlError::invalid("RoutingConfig", message));
+    match alias.weights.first_key_value() {
+        None => Ok(()),
+        Some(_) if alias.weights.len() > 1 => refuse(format!(
+            "Number of items in AdditionalVersionWeights cannot be greater than 1 (it has {}).",
+            alias.weights.len()
+        )),
+        Some(_) if alias.version == Version::Latest => {
+            refuse("$LATEST is not supported for an alias pointing to more than 1 version".to_owned())
+        }
+        Some((other, _)) if *other == alias.version => refuse(format!(
+            "Invalid function version {other}. Function version {other} is already included in routing configuration."
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn url(request: &PutUrl, create: bool) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(&request.function);
+    if let Some(qualifier) = request.qualifier.as_deref().filter(|qualifier| *qualifier != LATEST) {
+        let numeric = qualifier.bytes().all(|b| b.is_ascii_digit());
+        checks.length("qualifier", qualifier, 1, 128);
+        checks.pattern("qualifier", qualifier, "((?!^\\d+$)^[0-9a-zA-Z-_]+$)", word(qualifier) && !numeric);
+    }
+    match &request.auth_type {
+        Some(auth_type) => checks.one_of("authType", auth_type, &["AWS_IAM", "NONE"]),
+        None if create => checks.null("authType"),
+        None => {}
+    }
+    if let Some(cors) = &request.cors {
+        checks.most("cors.maxAge", i64::from(cors.max_age_s), 86_400);
+        checks.strings("cors.allowHeaders", &cors.allow_headers, 100, 0, 1_024);
+        checks.strings("cors.allowMethods", &cors.allow_methods, 6, 0, 6);
+        checks.strings("cors.allowOrigins", &cors.allow_origins, 100, 1, 253);
+        checks.strings("cors.exposeHeaders", &cors.expose_headers, 100, 0, 1_024);
+    }
+    checks.done()
+}
+
+pub(super) fn reserved_concurrency(limit: i64) -> Result<u32, ControlError> {
+    let mut checks = Checks::default();
+    checks.least("reservedConcurrentExecutions", limit, 0);
+    checks.done()?;
+    // More than any account has: refused by what it would leave to others.
+    Ok(u32::try_from(limit).unwrap_or(u32::MAX))
+}
+
+pub(super) fn tags(tags: &BTreeMap<String, String>) -> Result<(), ControlError> {
+    let refuse = |message: String| Err(ControlError::invalid("Tags", message));
+    if tags.len() > MAX_TAGS {
+        return refuse("Number of tags exceeds resource tag limit.".to_owned());
+    }
+    for (key, value) in tags {
+        if key.starts_with("aws:") {
+            return refuse(format!("Tag keys starting with 'aws:' are reserved for system use: {key}"));
+        }
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            return refuse(format!("A tag's key has 1 to 128 characters and its value at most 256: {key}"));
+        }
+    }
+    Ok(())
+}
+
+/// The size of a page: what was asked for, 1 to 10,000, but not more than `most`.
+pub(super) fn page_size(asked: Option<i64>, most: usize) -> Result<usize, ControlError> {
+    let Some(asked) = asked else { return Ok(most) };
+    let mut checks = Checks::default();
+    checks.least("maxItems", asked, 1);
+    checks.most("maxItems", asked, 10_000);
+    checks.done()?;
+    Ok(usize::try_from(asked).unwrap_or(most).min(most))
+}
+
+/// Rules beyond the model's ranges, in the order in which Lambda reports them.
+fn known_settings(settings: &Settings) -> Result<(), ControlError> {
+    if let Some(runtime) = &settings.runtime {
+        known_runtime(runtime)?;
+    }
+    if let Some(environment) = &settings.environment {
+        environment_fits(environment)?;
+    }
+    if let Some(layers) = settings.layers.as_ref().filter(|layers| layers.len() > MAX_LAYERS) {
+        return Err(ControlError::invalid(
+            "Layers",
+            format!(
+                "Number of layers should be within limits, up to {MAX_LAYERS} layers can be attached. ({} were given)",
+                layers.len()
+            ),
+        ));
+    }
+    if let Some(logging) = &settings.logging
+        && logging.format.as_deref() != Some("JSON")
+        && (logging.application_level.is_some() || logging.system_level.is_some())
+    {
+        return Err(ControlError::invalid(
+            "LoggingConfig",
+            "To configure log levels you must set LogFormat to JSON.",
+        ));
+    }
+    Ok(())
+}
+
+fn known_runtime(runtime: &str) -> Result<(), ControlError> {
+    if RUNTIMES.contains(&runtime) {
+        return Ok(());
+    }
+    if runtime.starts_with("ruby") {
+        return Err(ControlError::Unsupported {
+            message: format!(
+                "The runtime {runtime} is not supported: Brooklet has no Ruby bootstrap. Deploy Ruby with the \
+                 runtime provided.al2023 and its own bootstrap, or as a program that listens on $PORT with the \
+                 runtime http."
+            ),
+        });
+    }
+    Err(ControlError::invalid(
+        "Runtime",
+        format!(
+            "Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{}] or be a valid ARN",
+            RUNTIMES.join(", ")
+        ),
+    ))
+}
+
+fn environment_fits(environment: &BTreeMap<String, String>) -> Result<(), ControlError> {
+    let refuse = |reason: String| {
+        Err(ControlError::invalid(
+            "Environment",
+            format!(
+                "Lambda was unable to configure your environment variables because the environment variables you have provided {reason}"
+            ),
+        ))
+    };
+    let reserved: Vec<&str> =
+        environment.keys().map(String::as_str).filter(|name| RESERVED_VARIABLES.contains(name)).collect();
+    if !reserved.is_empty() {
+        return refuse(format!(
+            "contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",
+            reserved.join(", ")
+        ));
+    }
+    if let Some(name) = environment.iter().find_map(|(name, value)| value.contains('\0').then_some(name)) {
+        return refuse(format!("contain a zero byte in {name}, which no process can be given."));
+    }
+    let measured = serde_json::to_string(environment).unwrap_or_default();
+    if measured.len() > MAX_ENVIRONMENT {
+        return refuse(format!("exceeded the 4KB limit. String measured: {measured}"));
+    }
+    Ok(())
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Checks(Vec<Violation>);
+
+impl Checks {
+    fn done(self) -> Result<(), ControlError> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(ControlError::Violations(self.0)),
+        }
+    }
+
+    fn add(&mut self, member: &str, value: impl Display, constraint: impl Into<String>) {
+        let violation =
+            Violation { member: member.to_owned(), value: value.to_string(), constraint: constraint.into() };
+        self.0.push(violation);
+    }
+
+    /// A required member that is missing.
+    fn null(&mut self, member: &str) {
+        self.add(member, "null", "Member must not be null");
+    }
+
+    fn least(&mut self, member: &str, value: i64, least: i64) {
+        if value < least {
+            self.add(member, value, format!("Member must have value greater than or equal to {least}"));
+        }
+    }
+
+    fn most(&mut self, member: &str, value: i64, most: i64) {
+        if value > most {
+            self.add(member, value, format!("Member must have value less than or equal to {most}"));
+        }
+    }
+
+    fn range(&mut self, member: &str, value: Option<i64>, least: i64, most: i64) {
+        if let Some(value) = value {
+            self.least(member, value, least);
+            self.most(member, value, most);
+        }
+    }
+
+    fn length(&mut self, member: &str, value: &str, least: usize, most: usize) {
+        let length = value.chars().count();
+        if length < least {
+            self.add(member, value, format!("Member must have length greater than or equal to {least}"));
+        }
+        if length > most {
+            self.add(member, value, format!("Member must have length less than or equal to {most}"));
+        }
+    }
+
+    fn pattern(&mut self, member: &str, value: &str, pattern: &str, matches: bool) {
+        if !matches {
+            self.add(member, value, format!("Member must satisfy regular expression pattern: {pattern}"));
+        }
+    }
+
+    fn one_of(&mut self, member: &str, value: &str, values: &[&str]) {
+        if !values.contains(&value) {
+            self.add(member, value, format!("Member must satisfy enum value set: [{}]", values.join(", ")));
+        }
+    }
+
+    fn strings(&mut self, member: &str, values: &[String], most: usize, shortest: usize, longest: usize) {
+        if values.len() > most {
+            let list = format!("[{}]", values.join(", "));
+            self.add(member, list, format!("Member must have length less than or equal to {most}"));
+        }
+        for value in values {
+            self.length(&format!("{member}.member"), value, shortest, longest);
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        self.length("functionName", name, 1, 64);
+        self.pattern("functionName", name, NAME_PATTERN, word(name));
+    }
+
+    fn description(&mut self, description: Option<&str>) {
+        if let Some(description) = description {
+            self.length("description", description, 0, 256);
+        }
+    }
+
+    fn architectures(&mut self, architectures: Option<&[String]>) {
+        let Some(architectures) = architectures else { return };
+        let list = format!("[{}]", architectures.join(", "));
+        match architectures.len() {
+            0 => self.add("architectures", &list, "Member must have length greater than or equal to 1"),
+            1 => {}
+            _ => self.add("architectures", &list, "Member must have length less than or equal to 1"),
+        }
+        if architectures.iter().any(|name| !["x86_64", "arm64"].contains(&name.as_str())) {
+            let constraint =
+                "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]]";
+            self.add("architectures", &list, constraint);
+        }
+    }
+
+    fn settings(&mut self, settings: &Settings) {
+        let http = settings.runtime.as_deref() == Some("http");
+        if let Some(handler) = &settings.handler {
+            // The handler of the http runtime is a command line.
+            self.length("handler", handler, 0, if http { 1_024 } else { 128 });
+            let spaces = handler.chars().any(char::is_whitespace);
+            self.pattern("handler", handler, "[^\\s]+", http || !spaces);
+        }
+        if let Some(role) = &settings.role {
+            self.pattern("role", role, ROLE_PATTERN, role_arn(role));
+        }
+        self.description(settings.description.as_deref());
+        self.range("timeout", settings.timeout_s, 1, 900);
+        self.range("memorySize", settings.memory_mib, 128, 10_240);
+        self.range("ephemeralStorage.size", settings.ephemeral_storage_mib, 512, 10_240);
+        self.range("brooklet.instanceConcurrency", settings.instance_concurrency, 1, 1_000);
+        if let Some(tracing) = &settings.tracing {
+            self.one_of("tracingConfig.mode", tracing, &["Active", "PassThrough"]);
+        }
+        for name in settings.environment.iter().flat_map(BTreeMap::keys) {
+            // Reserved names get a message of their own.
+            if !variable_name(name) && !RESERVED_VARIABLES.contains(&name.as_str()) {
+                let constraint = format!(
+                    "Map keys must satisfy constraint: [Member must satisfy regular expression pattern: {VARIABLE_PATTERN}]"
+                );
+                self.add("environment.variables", name, constraint);
+            }
+        }
+        for layer in settings.layers.iter().flatten() {
+            self.length("layers.member", layer, 1, 140);
+            self.pattern("layers.member", layer, LAYER_PATTERN, layer_arn(layer));
+        }
+        if let Some(logging) = &settings.logging {
+            if let Some(format) = &logging.format {
+                self.one_of("loggingConfig.logFormat", format, &["JSON", "Text"]);
+            }
+            if let Some(level) = &logging.application_level {
+                let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+                self.one_of("loggingConfig.applicationLogLevel", level, &levels);
+            }
+            if let Some(level) = &logging.system_level {
+                self.one_of("loggingConfig.systemLogLevel", level, &["DEBUG", "INFO", "WARN"]);
+            }
+            if let Some(group) = &logging.group {
+                self.length("loggingConfig.logGroup", group, 1, 512);
+                let fits = !group.is_empty()
+                    && group.chars().all(|c| c.is_ascii_alphanumeric() || ".-_/#".contains(c));
+                self.pattern("loggingConfig.logGroup", group, LOG_GROUP_PATTERN, fits);
+            }
+        }
+    }
+}
+
+/// `[a-zA-Z0-9-_]+`
+fn word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// `VARIABLE_PATTERN`
+fn variable_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic());
+    first && name.len() >= 2 && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// `ROLE_PATTERN`
+fn role_arn(text: &str) -> bool {
+    let mut parts = text.splitn(6, ':');
+    let mut next = || parts.next().unwrap_or_default();
+    let (arn, partition, service, region, account, role) = (next(), next(), next(), next(), next(), next());
+    let partition_fits = partition.is_empty()
+        || partition
+            .strip_prefix("aws")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'));
+    let name = role.strip_prefix("role").unwrap_or_default();
+    arn == "arn"
+        && partition_fits
+        && service == "iam"
+        && region.is_empty()
+        && digits(account, 12)
+        && !name.is_empty()
+        && name != "/"
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&b))
+}
+
+/// `LAYER_PATTERN`
+fn layer_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let dashed =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let [arn, partition, service, region, account, kind, name, version] = parts[..] else { return false };
+    arn == "arn"
+        && dashed(partition)
+        && service == "lambda"
+        && dashed(region)
+        && digits(account, 12)
+        && kind == "layer"
+        && word(name)
+        && !version.is_empty()
+        && version.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn digits(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|b| b.is_ascii_digit())
+}
