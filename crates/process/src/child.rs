@@ -30,11 +30,6 @@ impl Child {
         Ok(Child { pid, pidfd, exit: Mutex::new(None), peak_mib: AtomicU32::new(0) })
     }
 
-    /// Its id on the machine.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Resolves when the process has ended and is reaped; any number of callers.
     pub async fn exited(&self) -> Exit {
         loop {

@@ -9,6 +9,7 @@ use crate::interpreter::{Found, Wanted, find, wanted};
 use crate::output::Output;
 use crate::runtime_api::Endpoint;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
+use crate::sessions::Sessions;
 use crate::spawner::{Program, Spawner};
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::collections::HashMap;
@@ -45,6 +46,7 @@ pub struct Settings {
 pub struct ProcessExecutor {
     settings: Settings,
     spawner: Spawner,
+    sessions: Sessions,
     isolation: OnceLock<Isolation>,
     found: Mutex<HashMap<String, Result<Option<Found>, String>>>,
 }
@@ -72,8 +74,18 @@ impl ProcessExecutor {
         std::fs::write(etc.join("passwd"), PASSWD)?;
         std::fs::write(etc.join("group"), GROUP)?;
         open_to_all(&settings.run_dir)?;
+        let (sessions, left) = Sessions::open(settings.run_dir.join("sessions"))?;
+        if left > 0 {
+            tracing::info!(processes = left, "ended what an earlier server had left running");
+        }
         let spawner = Spawner::new(2);
-        Ok(ProcessExecutor { settings, spawner, isolation: OnceLock::new(), found: Mutex::default() })
+        Ok(ProcessExecutor {
+            settings,
+            spawner,
+            sessions,
+            isolation: OnceLock::new(),
+            found: Mutex::default(),
+        })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -260,7 +272,8 @@ impl ProcessExecutor {
         };
         let what = program.argv[0].to_string_lossy().into_owned();
         let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, &error))?;
-        Ok(Process::new(Child::adopt(pid).map_err(machine)?, output))
+        let mark = self.sessions.mark(pid).ok();
+        Ok(Process::new(Child::adopt(pid).map_err(machine)?, output, mark))
     }
 }
 

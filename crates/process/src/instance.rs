@@ -2,6 +2,7 @@
 
 use crate::child::Child;
 use crate::output::Output;
+use crate::sessions::Mark;
 use model::MiB;
 use ports::{Completion, Exit, InvokeResult};
 use std::sync::{Arc, Mutex};
@@ -23,14 +24,15 @@ pub struct Process {
     /// Its lines.
     pub output: Arc<Output>,
     follower: tokio::task::AbortHandle,
+    _mark: Option<Mark>,
     sampled: Mutex<Option<Instant>>,
 }
 
 impl Process {
     /// Begins to follow the process's output.
-    pub fn new(child: Child, output: Arc<Output>) -> Process {
+    pub fn new(child: Child, output: Arc<Output>, mark: Option<Mark>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        Process { child, output, follower, sampled: Mutex::new(None) }
+        Process { child, output, follower, _mark: mark, sampled: Mutex::new(None) }
     }
 
     /// Concludes an invocation that was handed over at `started`.

@@ -16,6 +16,7 @@ mod interpreter; //  which program runs a runtime identifier, and where it was f
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
 mod sandbox; //      the file-system view, user and limits; fork and exec
+mod sessions; //     whose processes are ours, for the start after a crash
 mod spawner; //      the threads that fork // transport of programs that listen on $PORT
 
 pub use executor::{ProcessExecutor, Settings};
