@@ -20,16 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+macro_rules! embedded {
+    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../bootstraps/", $path)))),*] };
+}
+
 /// Our bootstraps, as they are materialised for the sandboxes' `/var/runtime`.
-const BOOTSTRAPS: &[(&str, &str)] = &[
-    ("python/bootstrap.py", include_str!("../bootstraps/python/bootstrap.py")),
-    ("python/_brooklet/__init__.py", include_str!("../bootstraps/python/_brooklet/__init__.py")),
-    ("python/_brooklet/codec.py", include_str!("../bootstraps/python/_brooklet/codec.py")),
-    ("python/_brooklet/context.py", include_str!("../bootstraps/python/_brooklet/context.py")),
-    ("python/_brooklet/faults.py", include_str!("../bootstraps/python/_brooklet/faults.py")),
-    ("python/_brooklet/frames.py", include_str!("../bootstraps/python/_brooklet/frames.py")),
-    ("python/_brooklet/records.py", include_str!("../bootstraps/python/_brooklet/records.py")),
-];
+const BOOTSTRAPS: &[(&str, &str)] = embedded! {
+    "python/bootstrap.py" "python/_brooklet/__init__.py" "python/_brooklet/codec.py"
+    "python/_brooklet/context.py" "python/_brooklet/faults.py" "python/_brooklet/frames.py"
+    "python/_brooklet/records.py"
+    "node/bootstrap.js" "node/console.js" "node/errors.js" "node/frames.js" "node/loader.js"
+    "node/packages.js" "node/streaming.js"
+};
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -316,7 +318,7 @@ fn argv(
         (Wanted::Node(_), Some(program)) => {
             // Lambda leaves about a tenth of the memory to everything but V8's old generation.
             let heap = format!("--max-old-space-size={}", (spec.memory.0 * 9 / 10).max(64));
-            vec![program, heap.into(), bootstrap("node/bootstrap.mjs")]
+            vec![program, heap.into(), bootstrap("node/bootstrap.js")]
         }
         (Wanted::Java(_), Some(program)) => java_argv(spec, program, places, sdk),
         (Wanted::Http, _) if !spec.handler.is_empty() => {
@@ -410,3 +412,28 @@ const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\n\
                       sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n\
                       nobody:x:65534:65534:nobody:/:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nsbx_user1051:x:990:\nnogroup:x:65534:\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bootstrap_file_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstraps");
+        let mut unlisted = Vec::new();
+        let mut folders = vec![folder.join("python"), folder.join("node")];
+        while let Some(dir) = folders.pop() {
+            for path in std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("readable").path())
+            {
+                let name = path.strip_prefix(&folder).expect("inside").to_string_lossy().into_owned();
+                match path.is_dir() {
+                    true if name.ends_with("__pycache__") => {}
+                    true => folders.push(path),
+                    false if BOOTSTRAPS.iter().any(|(listed, _)| *listed == name) => {}
+                    false => unlisted.push(name),
+                }
+            }
+        }
+        assert_eq!(unlisted, Vec::<String>::new(), "add them to BOOTSTRAPS");
+    }
+}

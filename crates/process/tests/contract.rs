@@ -1,0 +1,201 @@
+//! Every transport of a process keeps to the executor's contract.
+
+use model::{Contract, MiB, Version};
+use ports::InstanceSpec;
+use ports::contract::{Functions, executor};
+use process::{Isolation, ProcessExecutor, Settings};
+use std::path::Path;
+use std::time::Duration;
+
+/// The functions of the suite in one language: a file, how it is called, and its text for each behaviour.
+struct Language {
+    runtime: fn() -> String,
+    handler: &'static str,
+    file: &'static str,
+    contract: Contract,
+    /// Text before the function is ready, and instead of an answer.
+    text: fn(before: &str, answer: &str) -> String,
+    echo: &'static str,
+    fails: &'static str,
+    exits: &'static str,
+    hangs: &'static str,
+    exits_before: &'static str,
+    hangs_before: &'static str,
+}
+
+const SHELL: Language = Language {
+    runtime: || "provided.al2023".into(),
+    handler: "none",
+    file: "bootstrap",
+    contract: Contract::Lambda,
+    text: |before, answer| {
+        format!(
+            r#"#!/bin/sh
+{before}
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+while true; do
+  curl -sS -o /tmp/event -D /tmp/head "$api/invocation/next"
+  id=$(grep -i '^lambda-runtime-aws-request-id' /tmp/head | tr -d '\r' | cut -d' ' -f2)
+  {answer}
+done
+"#
+        )
+    },
+    echo: r#"echo got it; curl -sS --data-binary @/tmp/event "$api/invocation/$id/response" > /dev/null"#,
+    fails: r#"curl -sS -d '{"errorMessage":"no luck"}' "$api/invocation/$id/error" > /dev/null"#,
+    exits: "exit 3",
+    hangs: "sleep 600",
+    exits_before: "exit 4",
+    hangs_before: "sleep 600",
+};
+
+const PYTHON: Language = Language {
+    runtime: newest_python,
+    handler: "f.handler",
+    file: "f.py",
+    contract: Contract::Lambda,
+    text: |before, answer| format!("import os, time\n{before}\ndef handler(event, context):\n    {answer}\n"),
+    echo: "print('got it'); return event",
+    fails: "raise ValueError('no luck')",
+    exits: "os._exit(3)",
+    hangs: "time.sleep(600)",
+    exits_before: "os._exit(4)",
+    hangs_before: "time.sleep(600)",
+};
+
+const NODE: Language = Language {
+    runtime: newest_node,
+    handler: "f.handler",
+    file: "f.js",
+    contract: Contract::Lambda,
+    text: |before, answer| format!("{before}\nexports.handler = async (event) => {{ {answer} }};\n"),
+    echo: "process.stdout.write('got it\\n'); return event",
+    fails: "throw new Error('no luck')",
+    exits: "process.exit(3)",
+    hangs: "await new Promise((done) => setTimeout(done, 600000))",
+    exits_before: "process.exit(4)",
+    hangs_before: "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)",
+};
+
+const WEB: Language = Language {
+    runtime: || "http".into(),
+    handler: "python3 -u app.py",
+    file: "app.py",
+    contract: Contract::Http,
+    text: |before, answer| {
+        format!(
+            r#"import http.server, os, time
+{before}
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        {answer}
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#
+        )
+    },
+    echo: "print('got it'); self.answer(200, body)",
+    fails: "self.answer(500, b'no luck')",
+    exits: "os._exit(3)",
+    hangs: "time.sleep(600)",
+    exits_before: "os._exit(4)",
+    hangs_before: "time.sleep(600)",
+};
+
+async fn check(language: Language, isolation: Isolation) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings =
+        Settings { run_dir: dir.path().join("run"), runtimes_dir: dir.path().join("runtimes"), isolation };
+    let processes = ProcessExecutor::new(settings).expect("an executor");
+    let make = |name: &str, before: &str, answer: &str| {
+        let code_dir = dir.path().join(name);
+        write(&code_dir.join(language.file), &(language.text)(before, answer));
+        spec(&language, name, &code_dir)
+    };
+    let functions = Functions {
+        echo: make("echo", "", language.echo),
+        fails: make("fails", "", language.fails),
+        exits: make("exits", "", language.exits),
+        hangs: make("hangs", "", language.hangs),
+        never_starts: make("never_starts", language.exits_before, language.echo),
+        hangs_before_ready: make("hangs_before_ready", language.hangs_before, language.echo),
+    };
+    executor(&processes, functions).await;
+}
+
+fn spec(language: &Language, name: &str, code_dir: &Path) -> InstanceSpec {
+    let timeout = Duration::from_secs(if name == "hangs" { 1 } else { 20 });
+    InstanceSpec {
+        function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{name}"),
+        function: name.into(),
+        version: Version::Latest,
+        runtime: (language.runtime)(),
+        handler: language.handler.into(),
+        contract: language.contract,
+        environment: Default::default(),
+        code_dir: code_dir.into(),
+        layer_dirs: vec![],
+        memory: MiB(256),
+        ephemeral_storage: MiB(512),
+        timeout,
+        init_timeout: Duration::from_secs(if name == "hangs_before_ready" { 1 } else { 20 }),
+        concurrency: 1,
+        region: "us-east-1".into(),
+        log_group: format!("/aws/lambda/{name}"),
+        log_format: "Text".into(),
+        log_level: None,
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_on_the_runtime_api_keeps_the_contract() {
+    check(SHELL, Isolation::Root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_python_bootstrap_keeps_the_contract() {
+    check(PYTHON, Isolation::Root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_node_bootstrap_keeps_the_contract() {
+    check(NODE, Isolation::Root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_program_keeps_the_contract() {
+    check(WEB, Isolation::Root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_without_isolation() {
+    check(PYTHON, Isolation::None).await;
+}
+
+fn newest_python() -> String {
+    format!("python{}", newest("python"))
+}
+
+fn newest_node() -> String {
+    format!("nodejs{}.x", newest("node"))
+}
+
+/// Any version that the machine has.
+fn newest(language: &str) -> String {
+    let found = process::survey().into_iter().rfind(|found| found.language == language);
+    found.unwrap_or_else(|| panic!("this test needs {language}")).version
+}
