@@ -3,7 +3,7 @@
 mod trouble; // what a caller is told when the function did not answer
 
 use crate::clock::Clock;
-use crate::control::Target;
+use crate::control::{Change, Target, What};
 use crate::logs::Logs;
 use crate::pools::{Assigned, PoolShell, Pools, Running};
 use bytes::Bytes;
@@ -167,9 +167,24 @@ impl Node {
         }
     }
 
+    /// Follows a change of what functions exist.
+    pub fn heed(&self, change: &Change) {
+        match &change.what {
+            What::Latest { revision_id } => {
+                self.retire(&change.uid, |version, revision| version != Version::Latest || revision == revision_id);
+            }
+            What::VersionDeleted(n) => self.retire(&change.uid, |version, _| version != Version::Number(*n)),
+            What::Deleted => {
+                self.retire(&change.uid, |_, _| false);
+                self.reserve(&change.uid, None);
+            }
+            What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
+        }
+    }
+
     /// Lets the pools of a function go that `keep` does not name: requests that run or wait there are served
     /// to their end, new ones go elsewhere.
-    pub fn retire(&self, uid: &str, keep: impl Fn(Version, &str) -> bool) {
+    fn retire(&self, uid: &str, keep: impl Fn(Version, &str) -> bool) {
         let gone: Vec<Arc<PoolShell>> = {
             let mut versions = self.versions.write().expect("no panic while held");
             let stale = |name: &PoolName| *name.uid == *uid && !keep(name.version, &name.revision_id);
@@ -239,7 +254,7 @@ impl Node {
             return pool.clone();
         }
         let mut versions = self.versions.write().expect("no panic while held");
-        let open = || self.pools.open(Arc::new(self.spec(target)), self.pool_config(target));
+        let open = || self.pools.open(Arc::new(self.spec(target)), target.code.clone(), self.pool_config(target));
         versions.entry(name).or_insert_with(open).clone()
     }
 

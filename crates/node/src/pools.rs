@@ -5,6 +5,7 @@
 //! another machine (a pool of the budget, the budget of a pool) is done after the lock is given back.
 
 use crate::clock::Clock;
+use crate::control::UnpackedCode;
 use crate::logs::{FunctionLog, Logs};
 use model::MiB;
 use policy::budget::{self, Budget, PoolKey};
@@ -39,6 +40,8 @@ pub struct PoolShell {
     key: PoolKey,
     spec: Arc<InstanceSpec>,
     log: Arc<FunctionLog>,
+    /// Instances read it, so it must stay.
+    _code: Arc<UnpackedCode>,
     pools: Arc<Pools>,
     state: Mutex<State>,
     /// Tells the timer that it must wake earlier.
@@ -97,7 +100,12 @@ impl Pools {
     }
 
     /// A pool without instances.
-    pub fn open(self: &Arc<Pools>, spec: Arc<InstanceSpec>, config: PoolConfig) -> Arc<PoolShell> {
+    pub fn open(
+        self: &Arc<Pools>,
+        spec: Arc<InstanceSpec>,
+        code: Arc<UnpackedCode>,
+        config: PoolConfig,
+    ) -> Arc<PoolShell> {
         let key = PoolKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let state = State {
             pool: Pool::new(config),
@@ -112,6 +120,7 @@ impl Pools {
             key,
             spec,
             log,
+            _code: code,
             pools: self.clone(),
             state: Mutex::new(state),
             earlier: Notify::new(),
