@@ -62,6 +62,8 @@ pub struct Table<'a> {
     source: Source<'a>,
     /// For messages: `function.hello`; empty for the whole document.
     path: String,
+    /// Where the table begins.
+    start: usize,
     entries: BTreeMap<String, (Range<usize>, Spanned<DeValue<'a>>)>,
     asked: Vec<&'static str>,
     /// What has been found wrong so far.
@@ -79,16 +81,17 @@ impl<'a> Table<'a> {
                 what: error.message().to_string(),
             })
             .collect();
-        Table { mistakes, ..Table::new(source, String::new(), table.into_inner()) }
+        Table { mistakes, ..Table::new(source, String::new(), 0, table.into_inner()) }
     }
 
-    fn new(source: Source<'a>, path: String, table: DeTable<'a>) -> Table<'a> {
+    fn new(source: Source<'a>, path: String, start: usize, table: DeTable<'a>) -> Table<'a> {
         let entry = |(key, value): (Spanned<std::borrow::Cow<'a, str>>, Spanned<DeValue<'a>>)| {
             (key.get_ref().to_string(), (key.span(), value))
         };
         Table {
             source,
             path,
+            start,
             entries: table.into_iter().map(entry).collect(),
             asked: vec![],
             mistakes: vec![],
@@ -98,6 +101,11 @@ impl<'a> Table<'a> {
     /// The keys that are there, known or not.
     pub fn keys(&self) -> Vec<String> {
         self.entries.keys().cloned().collect()
+    }
+
+    /// Where the table begins: `brooklet.toml:12`.
+    pub fn place(&self) -> String {
+        self.source.place(self.start)
     }
 
     /// Records a mistake at `place`.
@@ -175,7 +183,7 @@ impl<'a> Table<'a> {
     pub fn named_table(&mut self, key: &str) -> Option<Table<'a>> {
         let (span, value) = self.entries.remove(key)?;
         match value.into_inner() {
-            DeValue::Table(table) => Some(Table::new(self.source, self.name(key), table)),
+            DeValue::Table(table) => Some(Table::new(self.source, self.name(key), span.start, table)),
             other => {
                 let what = format!("{} is a table, not {}", self.name(key), other.type_str());
                 self.mistake(&self.source.place(span.start), what);

@@ -61,7 +61,7 @@ impl Lambda {
     }
 
     /// `PutFunctionConcurrency`.
-    pub async fn reserve(&self, name: &str, concurrency: u32) -> Result<Value> {
+    pub async fn reserve(&self, name: &str, concurrency: u64) -> Result<Value> {
         let path = format!("/2017-10-31/functions/{}/concurrency", segment(name));
         let body = json!({ "ReservedConcurrentExecutions": concurrency });
         self.client.json(Request::new(Method::PUT, path).json(&body)).await

@@ -1,5 +1,6 @@
 //! What each command does: one file each.
 
+mod deploy;
 mod invoke;
 mod list;
 mod logs;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
 /// Commands that talk to a server.
 async fn talk(command: Command, lambda: Lambda) -> Result<Exit> {
     match command {
+        Command::Deploy(args) => deploy::run(args, &lambda).await,
         Command::Invoke(args) => invoke::run(args, &lambda).await,
         Command::Logs(args) => logs::run(args, &lambda.client).await,
         Command::List(args) => list::run(args, &lambda).await,

@@ -1,0 +1,61 @@
+//! What this machine has: interpreters and tools.
+
+use crate::detect::Available;
+use std::path::PathBuf;
+
+/// A language runtime that was found on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// `python`, `node`, `java`, `dotnet` or `mono`.
+    pub language: &'static str,
+    /// As far as runtimes tell apart: `3.12`, `20`, `17`.
+    pub version: String,
+    /// The program.
+    pub program: PathBuf,
+}
+
+/// Every language runtime on this machine. Starts programs: takes some 100 ms.
+pub fn interpreters() -> Vec<Interpreter> {
+    vec![]
+}
+
+/// The interpreter of exactly this language and version.
+pub fn interpreter<'a>(all: &'a [Interpreter], language: &str, version: &str) -> Option<&'a Interpreter> {
+    all.iter().find(|one| one.language == language && one.version == version)
+}
+
+/// The versions that a folder gets when it does not say which it wants: what the bare command runs is what
+/// the user works with, so that version if there is one, else the newest.
+pub fn available(all: &[Interpreter]) -> Available {
+    let number =
+        |version: &str| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+    let newest = |language: &str| {
+        let versions = all.iter().filter(|one| one.language == language).map(|one| &one.version);
+        versions.max_by_key(|version| number(version)).cloned()
+    };
+    let preferred = |language: &str, usual: Option<String>| {
+        usual.filter(|version| interpreter(all, language, version).is_some()).or_else(|| newest(language))
+    };
+    Available {
+        python: preferred("python", bare("python3", 2)),
+        node: preferred("node", bare("node", 1)),
+        java: newest("java"),
+    }
+}
+
+/// The first `parts` parts of the version that `program --version` prints.
+fn bare(program: &str, parts: usize) -> Option<String> {
+    let output = std::process::Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().last()?.trim_start_matches('v');
+    Some(version.split('.').take(parts).collect::<Vec<_>>().join("."))
+}
+
+/// Where `program` is on the search path.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| {
+        use std::os::unix::fs::PermissionsExt;
+        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
+}
