@@ -42,8 +42,6 @@ pub struct Config {
     pub memory_reserve: u64,
     /// How long running invocations may take to end when the server is told to stop: 0s to 15m. Default `30s`.
     pub drain_timeout: Duration,
-    /// How much log of one function is kept on disk; the oldest goes first: 1MiB or more. Default `64MiB`.
-    pub log_limit: u64,
 }
 
 /// What to do about isolation that the machine cannot give.
@@ -56,22 +54,6 @@ pub enum Isolation {
     /// Plain processes: for functions that are trusted.
     None,
 }
-
-/// Keys in the file, in the order of [`Config`]'s fields.
-pub const KEYS: &[&str] = &[
-    "listen",
-    "data-dir",
-    "account-id",
-    "region",
-    "insecure",
-    "isolation",
-    "access-keys",
-    "idle-timeout",
-    "account-concurrency",
-    "memory-reserve",
-    "drain-timeout",
-    "log-limit",
-];
 
 /// Merges flags (by key), environment, file (name and text) and defaults. Reports every mistake at once.
 pub fn resolve(
@@ -101,9 +83,6 @@ pub fn resolve(
         drain_timeout: reader
             .get("drain-timeout", |text| within(text, units::duration, seconds(0), seconds(900), "0s to 15m"))
             .unwrap_or(seconds(30)),
-        log_limit: reader
-            .get("log-limit", |text| within(text, units::size, 1 << 20, 1 << 40, "1MiB to 1TiB"))
-            .unwrap_or(64 << 20),
     };
     let Reader { file, mut mistakes, .. } = reader;
     file.finish(&mut mistakes);
@@ -307,7 +286,6 @@ mod tests {
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             drain_timeout: seconds(30),
-            log_limit: 64 << 20,
         };
         assert_eq!(config, expected);
     }
@@ -354,6 +332,21 @@ mod tests {
             Path::new("/h/.local/share/brooklet")
         );
     }
+
+    /// All keys of the file.
+    const KEYS: &[&str] = &[
+        "listen",
+        "data-dir",
+        "account-id",
+        "region",
+        "insecure",
+        "isolation",
+        "access-keys",
+        "idle-timeout",
+        "account-concurrency",
+        "memory-reserve",
+        "drain-timeout",
+    ];
 
     #[test]
     fn the_reference_for_users_names_every_key() {

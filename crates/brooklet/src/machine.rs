@@ -3,20 +3,13 @@
 use crate::detect::Available;
 use std::path::PathBuf;
 
-/// A language runtime that was found on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interpreter {
-    /// `python`, `node`, `java`, `dotnet` or `mono`.
-    pub language: &'static str,
-    /// As far as runtimes tell apart: `3.12`, `20`, `17`.
-    pub version: String,
-    /// The program.
-    pub program: PathBuf,
-}
+/// A language runtime that was found on this machine: `python`, `node`, `java`, `dotnet` or `mono`, its
+/// version as far as runtimes tell apart (`3.12`, `20`, `17`), and the program.
+pub use process::Found as Interpreter;
 
-/// Every language runtime on this machine. Starts programs: takes some 100 ms.
+/// Every language runtime on this machine, as the server would find them. Starts programs: takes some 100 ms.
 pub fn interpreters() -> Vec<Interpreter> {
-    vec![]
+    process::survey()
 }
 
 /// The interpreter of exactly this language and version.

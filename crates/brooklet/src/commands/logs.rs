@@ -64,11 +64,12 @@ fn emit(line: &[u8], sink: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
     sink(&event)
 }
 
-/// `2026-11-22T10:11:12.345Z  message`.
+/// `2026-11-22T10:11:12.345Z  message`, one line for each of the message's.
 pub fn show(event: &Value) -> String {
     let at = event["timestamp"].as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let at = at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()).unwrap_or_default();
-    format!("{at}  {}", event["message"].as_str().unwrap_or_default().trim_end())
+    let message = event["message"].as_str().unwrap_or_default().trim_end();
+    message.split('\n').map(|line| format!("{at}  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -77,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_line_shows_when_and_what() {
-        let event = json!({"timestamp": 1_795_000_000_123u64, "message": "START RequestId: x\n"});
-        assert_eq!(super::show(&event), "2026-11-18T11:06:40.123Z  START RequestId: x");
+        let event = json!({"timestamp": 1_795_000_000_123u64, "message": "END x\nREPORT x\n"});
+        let at = "2026-11-18T11:06:40.123Z";
+        assert_eq!(super::show(&event), format!("{at}  END x\n{at}  REPORT x"));
     }
 }
