@@ -143,8 +143,13 @@ pub struct Configuration {
     pub code: Code,
     /// When this configuration or its code last changed.
     pub last_modified: Timestamp,
-    /// A new UUID with every change; callers may make their change conditional on it.
+    /// A new UUID with every change, and of `$LATEST` also when a version is published; callers may make their
+    /// change conditional on it.
     pub revision_id: String,
+    /// A new UUID with every change of configuration or code: instances are kept under it, so that publishing a
+    /// version stops none.
+    #[serde(default)]
+    pub deployment_id: String,
     /// Members of Lambda's API that mean nothing here but must be given back as they came (`VpcConfig`,
     /// `DeadLetterConfig`, `FileSystemConfigs`, `KMSKeyArn`, `SnapStart`, …), in Lambda's own JSON.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

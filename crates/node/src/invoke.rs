@@ -113,7 +113,7 @@ pub struct Node {
 struct PoolName {
     uid: Arc<str>,
     version: Version,
-    revision_id: String,
+    deployment_id: String,
 }
 
 impl Node {
@@ -170,8 +170,10 @@ impl Node {
     /// Follows a change of what functions exist.
     pub fn heed(&self, change: &Change) {
         match &change.what {
-            What::Latest { revision_id } => {
-                self.retire(&change.uid, |version, revision| version != Version::Latest || revision == revision_id);
+            What::Latest { deployment_id } => {
+                self.retire(&change.uid, |version, deployment| {
+                    version != Version::Latest || deployment == deployment_id
+                });
             }
             What::VersionDeleted(n) => self.retire(&change.uid, |version, _| version != Version::Number(*n)),
             What::Deleted => {
@@ -187,7 +189,7 @@ impl Node {
     fn retire(&self, uid: &str, keep: impl Fn(Version, &str) -> bool) {
         let gone: Vec<Arc<PoolShell>> = {
             let mut versions = self.versions.write().expect("no panic while held");
-            let stale = |name: &PoolName| *name.uid == *uid && !keep(name.version, &name.revision_id);
+            let stale = |name: &PoolName| *name.uid == *uid && !keep(name.version, &name.deployment_id);
             let names: Vec<PoolName> = versions.keys().filter(|name| stale(name)).cloned().collect();
             names.iter().filter_map(|name| versions.remove(name)).collect()
         };
@@ -248,13 +250,14 @@ impl Node {
         let name = PoolName {
             uid: target.uid.clone(),
             version: target.version,
-            revision_id: target.configuration.revision_id.clone(),
+            deployment_id: target.configuration.deployment_id.clone(),
         };
         if let Some(pool) = self.versions.read().expect("no panic while held").get(&name) {
             return pool.clone();
         }
         let mut versions = self.versions.write().expect("no panic while held");
-        let open = || self.pools.open(Arc::new(self.spec(target)), target.code.clone(), self.pool_config(target));
+        let open =
+            || self.pools.open(Arc::new(self.spec(target)), target.code.clone(), self.pool_config(target));
         versions.entry(name).or_insert_with(open).clone()
     }
 

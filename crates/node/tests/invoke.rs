@@ -95,6 +95,7 @@ fn configuration(runtime: &str, handler: &str) -> Configuration {
         code: Code { sha256: String::new(), size: 0 },
         last_modified: Timestamp(0),
         revision_id: "1".into(),
+        deployment_id: "1".into(),
         echoed: Default::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Aliases: names for versions, with a second version that takes a share of the requests.
 
 use super::functions::precondition;
-use super::registry::{Draft, Registry, new_revision_id};
+use super::registry::{Draft, Registry, new_id};
 use super::{ControlError, NamedAlias, Page, PutAlias, validate};
 use model::{Alias, FunctionHead, Version};
 use std::collections::BTreeMap;
@@ -26,7 +26,9 @@ impl Registry {
             };
             self.set_alias(&mut draft.head, alias, &request)
         };
-        let (_, alias) = self.change(&request.function, decide).await?;
+        let version = request.version.as_deref();
+        let changed = self.change(&request.function, decide).await;
+        let (_, alias) = changed.map_err(|error| self.qualified(error, &request.function, version))?;
         Ok(NamedAlias { function: request.function, name: request.name, alias })
     }
 
@@ -35,7 +37,10 @@ impl Registry {
         validate::alias(&request, false)?;
         let decide = |draft: &mut Draft| {
             let found = draft.head.aliases.get(&request.name).cloned();
-            let alias = found.ok_or_else(|| self.no_alias(&request.function, &request.name))?;
+            let alias = found.ok_or_else(|| {
+                let arn = self.account().function_arn(&request.function, Some(&request.name));
+                ControlError::not_found(format!("Alias not found: {arn}"))
+            })?;
             precondition(&alias.revision_id, request.revision_id.as_deref())?;
             self.set_alias(&mut draft.head, alias, &request)
         };
@@ -61,7 +66,7 @@ impl Registry {
             alias.weights = weights.iter().map(weigh).collect::<Result<_, ControlError>>()?;
         }
         validate::routing(&alias)?;
-        alias.revision_id = new_revision_id();
+        alias.revision_id = new_id();
         head.aliases.insert(request.name.clone(), alias.clone());
         Ok(alias)
     }

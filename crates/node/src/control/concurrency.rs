@@ -2,6 +2,7 @@
 
 use super::registry::{Draft, RESERVED, Registry, document, reserved_key};
 use super::{ControlError, What, validate};
+use model::LATEST;
 use ports::store::Expect;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ impl Registry {
         validate::function(name)?;
         let limit = validate::reserved_concurrency(limit)?;
         let _turn = self.reserving.lock().await;
-        self.entry(name).await?;
+        self.entry(name).await.map_err(|error| self.qualified(error, name, Some(LATEST)))?;
         let others = self.reservations().await?;
         let others: u64 = others.iter().filter(|r| &*r.name != name).map(|r| u64::from(r.limit)).sum();
         let limits = &self.options.limits;

@@ -20,8 +20,8 @@ pub enum ControlError {
     },
     /// The revision id given is not the current one (`PreconditionFailedException`): read again, decide again.
     #[error(
-        "The RevisionId provided does not match the latest RevisionId. Call the GetFunction/GetAlias API to \
-         retrieve the latest RevisionId"
+        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to \
+         retrieve the latest Revision Id"
     )]
     PreconditionFailed,
     /// Values outside the ranges, patterns or enumerations of the service model (`ValidationException`), all of

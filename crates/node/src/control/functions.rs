@@ -1,9 +1,7 @@
 //! Create, get, list, update, delete.
 
 use super::registry::version_key;
-use super::registry::{
-    Draft, FUNCTIONS, Registry, head_key, new_revision_id, now, parse, reserved_key, url_key,
-};
+use super::registry::{Draft, FUNCTIONS, Registry, head_key, new_id, now, parse, reserved_key, url_key};
 use super::{
     AccountUsage, ControlError, CreateFunction, Function, ListFunctions, Page, Settings, UpdateCode,
     UpdateConfiguration, What, validate,
@@ -49,7 +47,8 @@ impl Registry {
             StoreError::Conflict { .. } => already_exists(&name),
             other => other.into(),
         })?;
-        self.described(head, version, version_qualifier(version)).await
+        // Lambda answers with version 1 under the function's own ARN.
+        self.described(head, version, None).await
     }
 
     /// One version of a function: `$LATEST` without a qualifier, else a version or what an alias points at.
@@ -266,8 +265,9 @@ impl Draft {
     /// Makes `latest` the function's `$LATEST`, as a new revision.
     fn set_latest(&mut self, mut latest: Configuration, now: Timestamp) {
         latest.last_modified = now;
-        latest.revision_id = new_revision_id();
-        self.announce.push(What::Latest { revision_id: latest.revision_id.clone() });
+        latest.revision_id = new_id();
+        latest.deployment_id = new_id();
+        self.announce.push(What::Latest { deployment_id: latest.deployment_id.clone() });
         self.head.latest = Arc::new(latest);
     }
 }
@@ -319,7 +319,8 @@ fn new_configuration(
         instance_concurrency: 1,
         code,
         last_modified: now,
-        revision_id: new_revision_id(),
+        revision_id: new_id(),
+        deployment_id: new_id(),
         echoed: BTreeMap::new(),
     };
     apply(&mut configuration, settings, name);

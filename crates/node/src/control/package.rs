@@ -124,12 +124,7 @@ impl Packages {
     fn admit(&self, package: Package) -> Result<Bytes, ControlError> {
         match package {
             Package::Zip(zip) if zip.len() as u64 > self.limits.zipped_bytes => Err(ControlError::TooLarge {
-                message: format!(
-                    "The deployment package has {} bytes zipped; at most {} may be uploaded. Leave out what the \
-                     function does not need.",
-                    zip.len(),
-                    self.limits.zipped_bytes
-                ),
+                message: format!("Zipped size must be smaller than {} bytes", self.limits.zipped_bytes),
             }),
             Package::Zip(zip) => Ok(zip),
             Package::S3 { bucket, key } => Err(ControlError::invalid(

@@ -266,7 +266,7 @@ pub(super) fn now() -> Timestamp {
     Timestamp(since.as_millis() as u64)
 }
 
-/// A new revision id.
-pub(super) fn new_revision_id() -> String {
+/// A new UUID.
+pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

@@ -234,7 +234,7 @@ pub struct AccountUsage {
 pub struct Target {
     /// The function's name.
     pub name: Arc<str>,
-    /// The function's unique id: pools are keyed by (uid, version, revision id).
+    /// The function's unique id: pools are keyed by (uid, version, deployment id).
     pub uid: Arc<str>,
     /// The version that runs (after alias routing).
     pub version: Version,
@@ -260,10 +260,10 @@ pub struct Change {
 /// What changed of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// `$LATEST` has new code or a new configuration: pools of its other revisions take no new requests.
+    /// `$LATEST` has new code or a new configuration: pools of its other deployments take no new requests.
     Latest {
-        /// The revision that is current now.
-        revision_id: String,
+        /// The deployment that is current now.
+        deployment_id: String,
     },
     /// This published version is gone.
     VersionDeleted(u64),

@@ -34,7 +34,7 @@ impl Registry {
                 false => Ok(()),
             }
         };
-        decide(&self.entry(&request.function).await?.head)?;
+        decide(&self.entry(&request.function).await.map_err(no_function)?.head)?;
         // The id leads to the function before the function knows the id: a crash in between leaves an id that
         // its function disowns.
         let _pin = self.pins.pin(&url_key(&url.id)).await;
@@ -44,7 +44,7 @@ impl Registry {
             draft.head.urls.insert(qualifier.to_owned(), url.clone());
             Ok(())
         };
-        self.change(&request.function, insert).await?;
+        self.change(&request.function, insert).await.map_err(no_function)?;
         Ok(function_url(&request.function, qualifier, url))
     }
 
@@ -52,7 +52,10 @@ impl Registry {
     pub async fn update_url(&self, request: PutUrl) -> Result<FunctionUrl, ControlError> {
         validate::url(&request, false)?;
         let qualifier = request.qualifier.as_deref().unwrap_or(LATEST);
+        // Asked first: a missing function and a missing URL are told apart.
+        self.entry(&request.function).await.map_err(no_function)?;
         let decide = |draft: &mut Draft| {
+            self.url_owner(&draft.head, qualifier)?;
             let url = draft.head.urls.get_mut(qualifier).ok_or_else(no_url)?;
             if let Some(auth_type) = &request.auth_type {
                 url.auth_type.clone_from(auth_type);
@@ -64,7 +67,7 @@ impl Registry {
             url.modified = now();
             Ok(url.clone())
         };
-        let (_, url) = self.change(&request.function, decide).await.map_err(no_function_is_no_url)?;
+        let (_, url) = self.change(&request.function, decide).await?;
         Ok(function_url(&request.function, qualifier, url))
     }
 
@@ -85,7 +88,7 @@ impl Registry {
     ) -> Result<Page<FunctionUrl>, ControlError> {
         validate::function(function)?;
         let limit = validate::page_size(max_items, PAGE)?;
-        let entry = self.entry(function).await?;
+        let entry = self.entry(function).await.map_err(no_function)?;
         let after = |url: &&FunctionUrl| marker.is_none_or(|marker| &*url.qualifier > marker);
         let mut items: Vec<FunctionUrl> = entry.urls.iter().filter(after).take(limit + 1).cloned().collect();
         let more = items.len() > limit;
@@ -109,7 +112,7 @@ impl Registry {
     fn url_owner(&self, head: &FunctionHead, qualifier: &str) -> Result<(), ControlError> {
         match qualifier == LATEST || head.aliases.contains_key(qualifier) {
             true => Ok(()),
-            false => Err(self.no_function(&head.name, Some(qualifier))),
+            false => Err(ControlError::not_found(NO_FUNCTION)),
         }
     }
 }
@@ -120,6 +123,16 @@ fn function_url(function: &str, qualifier: &str, url: Url) -> FunctionUrl {
 
 fn no_url() -> ControlError {
     ControlError::not_found("The resource you requested does not exist.")
+}
+
+/// Lambda's URL operations have words of their own for a function or alias that is missing.
+const NO_FUNCTION: &str = "Function does not exist";
+
+fn no_function(error: ControlError) -> ControlError {
+    match error {
+        ControlError::NotFound { .. } => ControlError::not_found(NO_FUNCTION),
+        other => other,
+    }
 }
 
 fn no_function_is_no_url(error: ControlError) -> ControlError {

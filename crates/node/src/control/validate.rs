@@ -169,10 +169,10 @@ pub(super) fn alias(request: &PutAlias, create: bool) -> Result<(), ControlError
     checks.description(request.description.as_deref());
     for (version, weight) in request.weights.iter().flatten() {
         if !(0.0..=1.0).contains(weight) {
-            let constraint = "Map value must satisfy constraint: [Member must have value less than or equal to 1, Member must have value greater than or equal to 0]";
+            let constraint = "Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]";
             checks.add(
                 "routingConfig.additionalVersionWeights",
-                format!("{{{version}={weight}}}"),
+                format!("{{{version}={weight:?}}}"),
                 constraint,
             );
         }
@@ -180,7 +180,7 @@ pub(super) fn alias(request: &PutAlias, create: bool) -> Result<(), ControlError
             let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]";
             checks.add(
                 "routingConfig.additionalVersionWeights",
-                format!("{{{version}={weight}}}"),
+                format!("{{{version}={weight:?}}}"),
                 constraint,
             );
         }
@@ -193,10 +193,9 @@ pub(super) fn routing(alias: &Alias) -> Result<(), ControlError> {
     let refuse = |message: String| Err(ControlError::invalid("RoutingConfig", message));
     match alias.weights.first_key_value() {
         None => Ok(()),
-        Some(_) if alias.weights.len() > 1 => refuse(format!(
-            "Number of items in AdditionalVersionWeights cannot be greater than 1 (it has {}).",
-            alias.weights.len()
-        )),
+        Some(_) if alias.weights.len() > 1 => {
+            refuse("Number of items in AdditionalVersionWeights cannot be greater than 1".to_owned())
+        }
         Some(_) if alias.version == Version::Latest => {
             refuse("$LATEST is not supported for an alias pointing to more than 1 version".to_owned())
         }
@@ -210,7 +209,7 @@ pub(super) fn routing(alias: &Alias) -> Result<(), ControlError> {
 pub(super) fn url(request: &PutUrl, create: bool) -> Result<(), ControlError> {
     let mut checks = Checks::default();
     checks.name(&request.function);
-    if let Some(qualifier) = request.qualifier.as_deref().filter(|qualifier| *qualifier != LATEST) {
+    if let Some(qualifier) = request.qualifier.as_deref() {
         let numeric = qualifier.bytes().all(|b| b.is_ascii_digit());
         checks.length("qualifier", qualifier, 1, 128);
         checks.pattern("qualifier", qualifier, "((?!^\\d+$)^[0-9a-zA-Z-_]+$)", word(qualifier) && !numeric);
@@ -272,14 +271,8 @@ fn known_settings(settings: &Settings) -> Result<(), ControlError> {
     if let Some(environment) = &settings.environment {
         environment_fits(environment)?;
     }
-    if let Some(layers) = settings.layers.as_ref().filter(|layers| layers.len() > MAX_LAYERS) {
-        return Err(ControlError::invalid(
-            "Layers",
-            format!(
-                "Number of layers should be within limits, up to {MAX_LAYERS} layers can be attached. ({} were given)",
-                layers.len()
-            ),
-        ));
+    if settings.layers.as_ref().is_some_and(|layers| layers.len() > MAX_LAYERS) {
+        return Err(ControlError::invalid("Layers", "Cannot reference more than 5 layers.".to_owned()));
     }
     if let Some(logging) = &settings.logging
         && logging.format.as_deref() != Some("JSON")
@@ -344,20 +337,30 @@ fn environment_fits(environment: &BTreeMap<String, String>) -> Result<(), Contro
 
 /// Collects what is wrong.
 #[derive(Default)]
-struct Checks(Vec<Violation>);
+struct Checks {
+    violations: Vec<Violation>,
+    /// A function's name longer than its operation takes, which Lambda reports as another type of error.
+    long_name: Option<String>,
+}
 
 impl Checks {
     fn done(self) -> Result<(), ControlError> {
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => Err(ControlError::Violations(self.0)),
+        match (self.violations.is_empty(), self.long_name) {
+            (false, _) => Err(ControlError::Violations(self.violations)),
+            (true, Some(name)) => Err(ControlError::invalid(
+                "FunctionName",
+                format!(
+                    "1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"
+                ),
+            )),
+            (true, None) => Ok(()),
         }
     }
 
     fn add(&mut self, member: &str, value: impl Display, constraint: impl Into<String>) {
         let violation =
             Violation { member: member.to_owned(), value: value.to_string(), constraint: constraint.into() };
-        self.0.push(violation);
+        self.violations.push(violation);
     }
 
     /// A required member that is missing.
@@ -417,7 +420,10 @@ impl Checks {
     }
 
     fn name(&mut self, name: &str) {
-        self.length("functionName", name, 1, 64);
+        self.length("functionName", name, 1, 140);
+        if name.len() > 64 {
+            self.long_name = Some(name.to_owned());
+        }
         self.pattern("functionName", name, NAME_PATTERN, word(name));
     }
 
@@ -436,8 +442,7 @@ impl Checks {
             _ => self.add("architectures", &list, "Member must have length less than or equal to 1"),
         }
         if architectures.iter().any(|name| !["x86_64", "arm64"].contains(&name.as_str())) {
-            let constraint =
-                "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64]]";
+            let constraint = "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]";
             self.add("architectures", &list, constraint);
         }
     }

@@ -1,7 +1,7 @@
 //! Published versions: immutable, numbered from 1, never reused.
 
 use super::functions::precondition;
-use super::registry::{Draft, Registry, version_key};
+use super::registry::{Draft, Registry, document, new_id, version_key};
 use super::{ControlError, Function, Page, PublishVersion, What, validate};
 use base64::Engine;
 use model::{Configuration, FunctionHead, LATEST, Published, Timestamp, Version};
@@ -154,10 +154,11 @@ impl Draft {
         }
         let number = self.head.next_version;
         let mut configuration = (*self.head.latest).clone();
-        configuration.revision_id = super::registry::new_revision_id();
+        configuration.revision_id = new_id();
         if let Some(description) = description {
             configuration.description = description.to_owned();
         }
+        self.head.latest = Arc::new(Configuration { revision_id: new_id(), ..(*self.head.latest).clone() });
         self.head.next_version = number + 1;
         self.head.versions.push(number);
         self.head.last_published = Some(Published { version: number, digest });
@@ -178,6 +179,7 @@ fn content_digest(configuration: &Configuration) -> String {
     let mut content = configuration.clone();
     content.last_modified = Timestamp::default();
     content.revision_id = String::new();
-    let digest = sha2::Sha256::digest(super::registry::document(&content));
+    content.deployment_id = String::new();
+    let digest = sha2::Sha256::digest(document(&content));
     base64::engine::general_purpose::STANDARD.encode(digest)
 }
