@@ -101,7 +101,8 @@ where
     tokio::time::timeout(patience, read(body, limit)).await.unwrap_or(Err(CollectError::TooSlow))
 }
 
-async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, CollectError>
+/// As [`collect`], however long it takes and whatever it declares.
+pub async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, CollectError>
 where
     B: HttpBodyTrait<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -148,12 +149,12 @@ mod tests {
 
     /// A body without a declared length that arrives in these pieces and then, if `hangs`, never ends.
     struct Chunked {
-        pieces: std::vec::IntoIter<&'static str>,
+        pieces: Vec<&'static str>,
         hangs: bool,
     }
 
     fn chunked(pieces: &[&'static str], hangs: bool) -> Chunked {
-        Chunked { pieces: pieces.to_vec().into_iter(), hangs }
+        Chunked { pieces: pieces.iter().rev().copied().collect(), hangs }
     }
 
     impl HttpBodyTrait for Chunked {
@@ -164,7 +165,7 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            match self.pieces.next() {
+            match self.pieces.pop() {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))),
                 None if self.hangs => Poll::Pending,
                 None => Poll::Ready(None),

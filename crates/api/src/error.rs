@@ -5,6 +5,7 @@
 
 use crate::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
+use node::control::ControlError;
 use node::invoke::{Refusal, Throttle};
 
 macro_rules! kinds {
@@ -25,7 +26,6 @@ macro_rules! kinds {
 kinds! {
     AccessDeniedException               403 "Message" None;
     CodeStorageExceededException        400 "message" User;
-    EC2UnexpectedException              502 "Message" Service;
     IncompleteSignatureException        403 "Message" None;
     InvalidParameterValueException      400 "message" User;
     InvalidRequestContentException      400 "message" User;
@@ -34,6 +34,8 @@ kinds! {
     NotImplementedException             501 "message" User;
     PolicyLengthExceededException       400 "message" User;
     PreconditionFailedException         412 "message" User;
+    ProvisionedConcurrencyConfigNotFoundException 404 "message" User;
+    RequestEntityTooLargeException      413 "Message" User;
     RequestTimeoutException             408 "message" User;
     RequestTooLargeException            413 "message" User;
     ResourceConflictException           409 "message" User;
@@ -100,6 +102,13 @@ impl ApiError {
         ApiError::new(Kind::InvalidParameterValueException, message)
     }
 
+    /// A `ValidationException` for one value that is not among `values`.
+    pub fn not_in_enum(path: &str, value: &str, values: &str) -> ApiError {
+        let constraint = format!("Member must satisfy enum value set: [{values}]");
+        let violation = crate::lambda::input::violation(path, Some(value), &constraint);
+        ApiError::new(Kind::ValidationException, format!("1 validation error detected: {violation}"))
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.kind.row().status).expect("statuses of the table are valid")
@@ -132,6 +141,27 @@ impl ApiError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> ApiError {
+        let kind = match &error {
+            ControlError::NotFound { .. } => Kind::ResourceNotFoundException,
+            ControlError::Conflict { .. } => Kind::ResourceConflictException,
+            ControlError::PreconditionFailed => Kind::PreconditionFailedException,
+            ControlError::Violations(_) => Kind::ValidationException,
+            ControlError::Invalid { .. } | ControlError::Unsupported { .. } => {
+                Kind::InvalidParameterValueException
+            }
+            ControlError::TooLarge { .. } => Kind::RequestEntityTooLargeException,
+            ControlError::CodeStorageExceeded { .. } => Kind::CodeStorageExceededException,
+            ControlError::Failed { message } => {
+                tracing::error!(message, "the control plane failed");
+                Kind::ServiceException
+            }
+        };
+        ApiError::new(kind, error.to_string())
     }
 }
 

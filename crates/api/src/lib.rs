@@ -2,14 +2,24 @@
 //!
 //! The only crate that knows AWS's JSON and HTTP status codes. Suggested reading order:
 
+mod app; //             what the faces share
 pub mod auth; //        who may call: Signature Version 4
-pub mod body; //        bodies of answers; bodies of requests within their limits
+mod body; //            bodies of answers; bodies of requests within their limits
 pub mod error; //       the one error table
-pub mod eventstream; // binary framing of streamed answers
+mod eventstream; //     binary framing of streamed answers
+mod guard; //           no web page may use a browser to call a server without keys
 pub mod json; //        JSON without copies
 pub mod lambda; //      Lambda's API: one table row per operation
-pub mod time; //        dates as AWS writes them
+mod own; //             Brooklet's own API
+pub mod server; //      connections
+mod service; //         which face answers
+mod stream; //          streamed answers of functions
+mod time; //            dates as AWS writes them
 pub mod url; //         function URLs
 
 #[cfg(test)]
 pub(crate) mod testing;
+
+pub use app::{App, AppConfig, Invoker};
+pub use auth::AccessKeys;
+pub use server::{Limits, serve};

@@ -33,8 +33,8 @@ impl AccessKeys {
         self.0.is_empty()
     }
 
-    /// The access key id that signed this request (head and body) for Lambda in `region`.
-    pub fn verify(&self, head: &Parts, body: &[u8], region: &str, now: Timestamp) -> Result<String> {
+    /// Checks all of a signature that does not need the body: that it is there, whose it is, its scope and date.
+    pub fn begin(&self, head: &Parts, region: &str, now: Timestamp) -> Result<Signed<'_>> {
         let Some(signature) = Signature::of(head)? else {
             return Err(ApiError::new(
                 Kind::MissingAuthenticationTokenException,
@@ -47,7 +47,22 @@ impl AccessKeys {
                 "The security token included in the request is invalid.",
             ));
         };
-        signature.verify(head, body, secret, region, now)?;
-        Ok(signature.access_key)
+        signature.check(head, region, now)?;
+        Ok(Signed { signature, secret })
+    }
+}
+
+/// A signature that waits for the body.
+#[must_use]
+pub struct Signed<'a> {
+    signature: Signature,
+    secret: &'a str,
+}
+
+impl Signed<'_> {
+    /// The access key id, if it signed this head and body.
+    pub fn finish(self, head: &Parts, body: &[u8]) -> Result<String> {
+        self.signature.verify(head, body, self.secret)?;
+        Ok(self.signature.access_key)
     }
 }

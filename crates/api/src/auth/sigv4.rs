@@ -136,18 +136,15 @@ impl Signature {
         })
     }
 
-    /// Whether the request was signed with `secret` for Lambda in `region`, lately.
-    pub fn verify(
-        &self,
-        head: &Parts,
-        body: &[u8],
-        secret: &str,
-        region: &str,
-        now: Timestamp,
-    ) -> Result<()> {
+    /// Whether it is for Lambda in `region`, was made lately, and covers the headers that it must.
+    pub fn check(&self, head: &Parts, region: &str, now: Timestamp) -> Result<()> {
         self.check_scope(region)?;
         self.check_date(now)?;
-        self.check_signed_headers(&head.headers)?;
+        self.check_signed_headers(&head.headers)
+    }
+
+    /// Whether the request was signed with `secret`.
+    pub fn verify(&self, head: &Parts, body: &[u8], secret: &str) -> Result<()> {
         let payload = payload_hash(&head.headers, body)?;
         let canonical = canonical_request(head, &self.signed_headers, &payload)?;
         let expected = signature(secret, &self.date, &self.scope, &canonical);

@@ -1,0 +1,98 @@
+//! What the faces share: the control plane, the data plane, logs, keys.
+
+use crate::auth::AccessKeys;
+use crate::auth::link::Links;
+use model::Account;
+use node::Node;
+use node::control::{Registry, Target};
+use node::invoke::{InvokeRequest, Invoked, Refusal};
+use node::logs::Logs;
+use ports::BoxFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::Semaphore;
+
+/// Runs functions: [`Node`], or a fake in tests.
+pub trait Invoker: Send + Sync + 'static {
+    /// Runs a function once. The invocation must go on when the returned future is dropped.
+    fn invoke(&self, target: Target, request: InvokeRequest) -> BoxFuture<'_, Result<Invoked, Refusal>>;
+}
+
+impl Invoker for Arc<Node> {
+    fn invoke(&self, target: Target, request: InvokeRequest) -> BoxFuture<'_, Result<Invoked, Refusal>> {
+        Box::pin(Node::invoke(self, target, request))
+    }
+}
+
+/// What an [`App`] is made of.
+pub struct AppConfig {
+    /// The control plane.
+    pub registry: Arc<Registry>,
+    /// The data plane.
+    pub invoker: Box<dyn Invoker>,
+    /// What functions wrote.
+    pub logs: Arc<Logs>,
+    /// Who may call; empty: everyone.
+    pub keys: AccessKeys,
+    /// The host and port that function URLs end in: `localhost:9170`.
+    pub url_authority: String,
+    /// Whether only this machine reaches the server. Without access keys, browsers are then kept from calling
+    /// it for pages of other sites (see `guard`).
+    pub local: bool,
+    /// Brooklet's version.
+    pub version: &'static str,
+}
+
+/// All that requests are answered with.
+pub struct App {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) invoker: Box<dyn Invoker>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) keys: AccessKeys,
+    pub(crate) links: Links,
+    pub(crate) url_authority: String,
+    pub(crate) local: bool,
+    pub(crate) version: &'static str,
+    pub(crate) started: Instant,
+    /// Deployment packages that may be received at once: each may take 200 MiB on its way.
+    pub(crate) uploads: Semaphore,
+    ready: AtomicBool,
+}
+
+/// Uploads at once.
+const UPLOADS: usize = 4;
+
+impl App {
+    /// Not ready yet; the server that serves it makes it so.
+    pub fn new(config: AppConfig) -> Arc<App> {
+        let AppConfig { registry, invoker, logs, keys, url_authority, local, version } = config;
+        Arc::new(App {
+            registry,
+            invoker,
+            logs,
+            keys,
+            links: Links::new(),
+            url_authority,
+            local,
+            version,
+            started: Instant::now(),
+            uploads: Semaphore::new(UPLOADS),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// Whose functions these are.
+    pub fn account(&self) -> &Account {
+        self.registry.account()
+    }
+
+    /// Whether requests are welcome: from the first accepted connection until shutdown begins.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+}

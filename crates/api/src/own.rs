@@ -1,0 +1,207 @@
+//! Brooklet's own API below `/_brooklet/v1`: what Lambda's API has no word for.
+
+use crate::app::App;
+use crate::body::Body;
+use crate::error::{ApiError, Kind, Result};
+use crate::service::Call;
+use crate::stream::Lines;
+use crate::{lambda, time};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, header};
+use model::{RequestId, Timestamp};
+use node::logs::{Entry, EntryKind, Filter, Logs};
+use serde_json::json;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+/// The longest body that any of these takes.
+const MAX_BODY: usize = 1 << 16;
+
+/// A follower hears something at least this often, so that one who left is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Log lines that are ready before the reader has taken those before.
+const LINES_AHEAD: usize = 256;
+
+/// Answers a request below `/_brooklet/`.
+pub(crate) async fn serve(mut call: Call<'_>) -> Result<Response<Body>> {
+    let path = call.head.uri.path().to_owned();
+    let segments: Vec<&str> = path.trim_end_matches('/').split('/').skip(2).collect();
+    if call.head.method != Method::GET {
+        return Err(unknown(&call.head.method, &path));
+    }
+    let query = call.head.uri.query().unwrap_or_default().to_owned();
+    match segments[..] {
+        ["v1", "info"] => {
+            call.admit(MAX_BODY, "Info").await?;
+            Ok(info(call.app))
+        }
+        ["v1", "functions", name, "logs"] => {
+            call.admit(MAX_BODY, "Logs").await?;
+            logs(call.app, name, &query).await
+        }
+        // The link itself permits the download.
+        ["v1", "functions", name, "code"] => code(call.app, name, &query).await,
+        _ => Err(unknown(&call.head.method, &path)),
+    }
+}
+
+fn unknown(method: &Method, path: &str) -> ApiError {
+    let message = format!(
+        "Brooklet's API has no {method} {path}. It has GET /_brooklet/v1/info and \
+         GET /_brooklet/v1/functions/<name>/logs."
+    );
+    ApiError::new(Kind::UnknownOperationException, message)
+}
+
+fn info(app: &App) -> Response<Body> {
+    let account = app.account();
+    let json = json!({
+        "version": app.version,
+        "uptime_s": app.started.elapsed().as_secs(),
+        "account": account.id,
+        "region": account.region,
+        "url_authority": app.url_authority,
+    });
+    with_type(Body::from(json.to_string()), "application/json")
+}
+
+/// A deployment package, to whoever has the link that `GetFunction` gave.
+async fn code(app: &App, name: &str, query: &str) -> Result<Response<Body>> {
+    let version = lambda::query(query, "version").unwrap_or_default();
+    if !app.links.permits(&format!("{name}:{version}"), query, time::now()) {
+        return Err(ApiError::new(
+            Kind::AccessDeniedException,
+            "This link is not valid (any more): GetFunction gives a new one, which works for ten minutes.",
+        ));
+    }
+    let package = app.registry.package(name, Some(&version)).await?;
+    let mut response = with_type(Body::from(package), "application/zip");
+    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}.zip\""));
+    if let Ok(disposition) = disposition {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+/// A function's log, one JSON object a line: `timestamp` (milliseconds since 1970), `stream`, `request_id` (or
+/// null), `message`. Parameters: `stream`, `request_id`, `since_ms`; `follow=true` goes on as lines are written,
+/// with an empty line now and then.
+async fn logs(app: &Arc<App>, name: &str, query: &str) -> Result<Response<Body>> {
+    let name = lambda::name::parse(name, app.account())?.name;
+    let filter = filter(query)?;
+    let follow = match lambda::query(query, "follow").as_deref() {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(ApiError::invalid(format!("follow must be true or false, not '{other}'.")));
+        }
+    };
+    app.registry.function(&name, None).await?;
+    let (sender, lines) = mpsc::channel(LINES_AHEAD);
+    tokio::spawn(write_logs(app.logs.clone(), name, filter, follow, sender));
+    Ok(with_type(Body::stream(Lines(lines)), "application/x-ndjson"))
+}
+
+fn filter(query: &str) -> Result<Filter> {
+    let request_id = lambda::query(query, "request_id").filter(|id| !id.is_empty()).map(|id| {
+        let id = id.parse().map_err(|_| ApiError::invalid(format!("request_id must be a UUID, not '{id}'.")));
+        id.map(RequestId)
+    });
+    let since = lambda::query(query, "since_ms").filter(|since| !since.is_empty()).map(|since| {
+        let wrong = || ApiError::invalid(format!("since_ms must be milliseconds since 1970, not '{since}'."));
+        since.parse().map(Timestamp).map_err(|_| wrong())
+    });
+    let stream = lambda::query(query, "stream").filter(|stream| !stream.is_empty()).map(String::from);
+    Ok(Filter { stream, request_id: request_id.transpose()?, since: since.transpose()? })
+}
+
+/// Writes what is there, then, if asked, what comes. Ends when the reader has left.
+async fn write_logs(logs: Arc<Logs>, name: String, filter: Filter, follow: bool, lines: mpsc::Sender<Bytes>) {
+    // Subscribed before the files are read, so that nothing falls between; what is then seen twice is dropped.
+    let live = follow.then(|| logs.follow());
+    let recent = time::now().as_millis().saturating_sub(10_000);
+    let mut seen: HashMap<u64, u32> = HashMap::new();
+    let reading = {
+        let (name, filter, lines) = (name.clone(), filter.clone(), lines.clone());
+        tokio::task::spawn_blocking(move || {
+            logs.read(&name, &filter, |entry| {
+                if follow && entry.at.as_millis() >= recent {
+                    *seen.entry(fingerprint(&entry)).or_default() += 1;
+                }
+                lines.blocking_send(json_lines(&entry)).is_ok()
+            });
+            seen
+        })
+    };
+    let (Ok(mut seen), Some(mut live)) = (reading.await, live) else { return };
+    loop {
+        let line = match tokio::time::timeout(HEARTBEAT, live.recv()).await {
+            Err(_) => Bytes::from_static(b"\n"),
+            Ok(Err(RecvError::Closed)) => return,
+            Ok(Err(RecvError::Lagged(missed))) => missed_line(missed),
+            Ok(Ok(event)) => {
+                let (function, entry) = &*event;
+                if **function != *name || !Logs::matches(&filter, entry) || was_seen(&mut seen, entry) {
+                    continue;
+                }
+                json_lines(entry)
+            }
+        };
+        if lines.send(line).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn fingerprint(entry: &Entry) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (entry.at, &entry.stream, entry.request_id, entry.text()).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn was_seen(seen: &mut HashMap<u64, u32>, entry: &Entry) -> bool {
+    if seen.is_empty() {
+        return false;
+    }
+    let fingerprint = fingerprint(entry);
+    let Some(count) = seen.get_mut(&fingerprint) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        seen.remove(&fingerprint);
+    }
+    true
+}
+
+/// The entry as JSON, one object for each of its lines (a function's own line may hold line breaks).
+fn json_lines(entry: &Entry) -> Bytes {
+    let text = entry.text();
+    let messages: Vec<&str> = match entry.kind {
+        EntryKind::Report(_) => text.split('\n').collect(),
+        _ => vec![&text],
+    };
+    let line = |message| {
+        let (at, id) = (entry.at.as_millis(), entry.request_id.map(|id| id.to_string()));
+        let json = json!({ "timestamp": at, "stream": *entry.stream, "request_id": id, "message": message });
+        format!("{json}\n")
+    };
+    messages.into_iter().map(line).collect::<String>().into()
+}
+
+fn missed_line(missed: u64) -> Bytes {
+    let message =
+        format!("({missed} lines of all functions came faster than they were read and are left out here)");
+    let at = time::now().as_millis();
+    let json = json!({ "timestamp": at, "stream": null, "request_id": null, "message": message });
+    format!("{json}\n").into()
+}
+
+fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,89 @@
+//! The HTTP contract: the request goes to the program as it is, the answer comes back as it comes.
+
+use super::{Site, admit, forward};
+use crate::body::Body;
+use crate::error::{ApiError, Kind, Result};
+use crate::lambda::MAX_PAYLOAD;
+use crate::service::Call;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use node::control::Target;
+use node::invoke::{InvokeRequest, Reply};
+use ports::{HttpBody, Payload, StreamReply};
+
+/// Runs one request. A body that must be signed is collected first; one that need not is streamed, whatever its
+/// length.
+pub(super) async fn run(
+    mut call: Call<'_>,
+    site: Site,
+    target: Target,
+    open: bool,
+) -> Result<Response<Body>> {
+    let signed = !open && !call.app.keys.is_empty();
+    let collected = match open {
+        true => None,
+        false if signed => Some(admit(&mut call, MAX_PAYLOAD).await?.1),
+        false => {
+            call.admit_unsigned()?;
+            None
+        }
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = call.head.method.clone();
+    *request.uri_mut() = uri(&call, &site)?;
+    *request.headers_mut() = headers(&call, &site);
+    let request_id = call.request_id;
+    let (app, body) = (call.app, body(collected, call.body));
+    let request = InvokeRequest {
+        request_id,
+        payload: Payload::Http(Box::new(request.map(|()| body))),
+        qualifier: site.qualifier.as_deref().map(str::to_owned),
+        trace_id: Some(forward::trace_id(&call.head.headers, request_id)),
+        client_context: None,
+        tail: false,
+    };
+    let invoked = app.invoker.invoke(target, request).await?;
+    Ok(match invoked.reply {
+        Reply::Stream(StreamReply::Http(mut response)) => {
+            forward::remove_hop_by_hop(response.headers_mut());
+            response.map(Body::Stream)
+        }
+        Reply::Answer(answer) => Response::new(Body::from(answer)),
+        Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
+            Response::new(Body::stream(crate::stream::Chunks { first: None, rest: chunks }))
+        }
+        Reply::FunctionError(_) => super::bad_gateway(),
+    })
+}
+
+/// The path that the program sees, and the query.
+fn uri(call: &Call<'_>, site: &Site) -> Result<Uri> {
+    let whole = call.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = whole.strip_prefix(site.prefix.as_str()).unwrap_or(whole);
+    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    path.parse().map_err(|error| {
+        ApiError::new(Kind::InvalidRequestContentException, format!("The path cannot be passed on: {error}"))
+    })
+}
+
+fn headers(call: &Call<'_>, site: &Site) -> http::HeaderMap {
+    let mut headers = call.head.headers.clone();
+    forward::remove_hop_by_hop(&mut headers);
+    // The server has answered it already.
+    headers.remove(header::EXPECT);
+    for (name, value) in forward::headers(call, &site.prefix) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn body(collected: Option<Bytes>, incoming: hyper::body::Incoming) -> HttpBody {
+    match collected {
+        Some(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+        None => incoming.map_err(Into::into).boxed_unsync(),
+    }
+}
