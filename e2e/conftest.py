@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from harness import aws, processes
+from harness import aws, processes, web
 from harness import server as servers
 
 processes.adopt_orphans()
+web.resolve_localhost()
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,9 @@ def node_probe():
 @functools.cache
 def awslambdaric():
     """The probe under the official Python runtime client, unmodified, as its documentation starts it."""
-    start = f"#!/bin/sh\nexport PYTHONPATH=/var/task\nexec {sys.executable} -m awslambdaric \"$_HANDLER\"\n"
+    # The interpreter itself, not the suite's virtual environment, which functions can't see.
+    python = pathlib.Path(sys.executable).resolve()
+    start = f"#!/bin/sh\nexport PYTHONPATH=/var/task\nexec {python} -m awslambdaric \"$_HANDLER\"\n"
     return zip_of({"": rig("bundles") / "ric", "probe.py": source("python/probe.py"), "bootstrap": start})
 
 
@@ -115,11 +117,14 @@ def mono():
     return zip_of({"bootstrap.exe": rig("mono") / "bootstrap.exe", "bootstrap": start})
 
 
+@functools.cache
 def dotnet():
-    folder = rig("dotnet")
-    start = (
-        "#!/bin/sh\nexport DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1\n"
-        f"exec {(folder / 'root').resolve()}/dotnet bootstrap.dll\n"
-    )
-    names = ("bootstrap.dll", "bootstrap.runtimeconfig.json")
-    return zip_of({name: folder / name for name in names} | {"bootstrap": start})
+    """The C# bootstrap published self-contained: .NET Core itself lies in the package."""
+    return (rig("dotnet") / "self-contained.zip").read_bytes()
+
+
+def greeter(rig_name):
+    """A publish folder with the handler class, for the managed .NET runtime."""
+    folder = rig(rig_name)
+    names = [name for name in ("Greeter.dll", "Greeter.runtimeconfig.json") if (folder / name).exists()]
+    return zip_of({name: folder / name for name in names})

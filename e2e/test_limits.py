@@ -1,0 +1,291 @@
+"""Limits are enforced and named; scale-out, reuse and scale to zero are real; an update never fails a request."""
+
+import concurrent.futures
+import json
+import re
+import threading
+
+import pytest
+
+from harness import aws, packages
+from harness.gate import Gate
+from harness.processes import wait_until
+
+RATE = "Rate Exceeded."
+
+
+@pytest.fixture(scope="module")
+def probe(deploy):
+    return deploy(packages.python_probe(), packages.PYTHON, "probe.handler", MemorySize=256)
+
+
+def throttled(function, event=None):
+    """(status, message, reason) of an invocation that must be throttled."""
+    try:
+        answer = function.invoke(event)
+    except function.client.exceptions.TooManyRequestsException as error:
+        response = error.response
+        return response["ResponseMetadata"]["HTTPStatusCode"], response["message"] if "message" in response else response["Error"]["Message"], response.get("Reason")
+    raise AssertionError(f"expected to be throttled, got {answer}")
+
+
+# ---- time ----------------------------------------------------------------------------------------------------
+
+
+def test_a_function_that_takes_too_long_is_stopped_and_the_answer_says_so(deploy):
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=1)
+    answer, log = function.tail({"do": "sleep", "ms": 60_000})
+    request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
+    assert answer["FunctionError"] == "Unhandled"
+    assert json.loads(answer["Payload"]) == {
+        "errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request} Error: Task timed out after 1.00 seconds",
+    }
+    report = next(line for line in log.splitlines() if line.startswith("REPORT"))
+    duration = float(re.search(r"Duration: ([\d.]+) ms", report)[1])
+    assert 1000 <= duration < 2000 and "Status: timeout" in report
+    assert function({"do": "echo", "value": 1}) == 1
+
+
+def test_processes_that_a_function_started_do_not_outlive_its_instance(deploy, server):
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=2)
+    before = set(server.descendants())
+    function({"do": "children", "session": True})
+    function({"do": "children"})
+    assert len(set(server.descendants()) - before) >= 3, "the instance and its two children"
+    function.invoke({"do": "sleep", "ms": 60_000})
+    wait_until(lambda: not set(server.descendants()) - before, "the timed out instance and its children are gone")
+
+
+def test_initialisation_may_take_ten_seconds_and_is_then_repeated_within_the_timeout(deploy):
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=2, Environment={"Variables": {"PROBE_INIT": "hang"}})
+    answer, log = function.tail({})
+    assert json.loads(answer["Payload"])["errorType"] == "Sandbox.Timedout"
+    assert "INIT_REPORT Init Duration: " in log and "Phase: init\tStatus: timeout" in log
+
+
+# ---- endings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code, message", [
+    (1, "Runtime exited with error: exit status 1"), (0, "Runtime exited without providing a reason"),
+    (255, "Runtime exited with error: exit status 255"),
+])
+def test_a_crash_is_an_exit_error_with_its_status(probe, code, message):
+    answer, log = probe.tail({"do": "exit", "code": code})
+    request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
+    assert json.loads(answer["Payload"]) == {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request} Error: {message}"}
+    assert f"RequestId: {request} Error: {message}" in log
+    assert "Runtime.ExitError" in log
+
+
+def test_a_killed_instance_is_an_exit_error_with_its_signal(deploy):
+    function = deploy({"app.py": "import os\ndef handler(event, context):\n    os.kill(os.getpid(), event)\n"}, packages.PYTHON, "app.handler")
+    assert function.error(9)["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
+    assert function.error(11)["errorMessage"].endswith("Error: Runtime exited with error: signal: segmentation fault")
+
+
+def test_a_function_that_eats_more_than_its_memory_is_ended_for_it(deploy):
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", MemorySize=128)
+    assert function({"do": "eat", "mib": 40}) == {"mib": 40}
+    answer = function.invoke({"do": "eat", "mib": 2000})
+    error = json.loads(answer["Payload"])
+    assert answer.get("FunctionError") == "Unhandled", "2000 MiB in a function of 128 MB"
+    assert error["errorType"] in ("Runtime.OutOfMemory", "Runtime.ExitError", "MemoryError")
+    assert function({"do": "echo", "value": 1}) == 1
+
+
+def test_the_report_tells_the_memory_that_was_used(probe):
+    probe({"do": "eat", "mib": 100})
+    _, log = probe.tail({"do": "eat", "mib": 100})
+    assert 100 <= int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 256
+
+
+# ---- sizes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_request_of_six_mebibytes_passes_and_a_larger_one_is_refused(probe):
+    overhead = len(json.dumps({"do": "measure", "value": ""}))
+    limit = 6 * 1024 * 1024
+    assert probe({"do": "measure", "value": "x" * (limit - overhead)})["length"] == limit - overhead
+    code, status, message = aws.refusal(probe.client.invoke, FunctionName=probe.name, Payload=b'"' + b"x" * limit + b'"')
+    assert (code, status) == ("RequestTooLargeException", 413)
+    assert message == f"{limit + 2} byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
+
+
+def test_a_response_that_is_too_large_is_named_and_the_instance_goes_on(probe):
+    before = probe({"do": "instance"})
+    assert len(probe({"do": "make", "bytes": 6_000_000})) == 6_000_000
+    error = probe.error({"do": "make", "bytes": 6_291_556})
+    assert error == {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+    }
+    assert probe({"do": "instance"})["id"] == before["id"]
+
+
+def test_environment_variables_of_four_kibibytes_pass_and_more_is_refused(lambda_client, deploy):
+    fitting = "x" * (4096 - len(json.dumps({"A": ""}, separators=(",", ":"))))
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"A": fitting}})
+    assert function({"do": "env", "names": ["A"]}) == {"A": fitting}
+    code, status, message = aws.refusal(
+        lambda_client.update_function_configuration, FunctionName=function.name, Environment={"Variables": {"A": fitting + "x" * 10}})
+    assert (code, status) == ("InvalidParameterValueException", 400)
+    assert message == (
+        "Lambda was unable to configure your environment variables because the environment variables you have provided "
+        f'exceeded the 4KB limit. String measured: {{"A":"{fitting + "x" * 10}"}}'
+    )
+
+
+# ---- concurrency ---------------------------------------------------------------------------------------------
+
+
+def test_reserved_concurrency_is_a_limit_with_its_own_reason(deploy):
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    function.client.put_function_concurrency(FunctionName=function.name, ReservedConcurrentExecutions=2)
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        held = [pool.submit(function, {"do": "hold", "url": gate.url}) for _ in range(2)]
+        gate.wait_for(2)
+        assert throttled(function) == (429, RATE, "ReservedFunctionConcurrentInvocationLimitExceeded")
+        gate.open()
+        assert len({h.result()["id"] for h in held}) == 2
+    assert function({"do": "echo", "value": 1}) == 1, "a freed place can be taken again"
+    function.client.put_function_concurrency(FunctionName=function.name, ReservedConcurrentExecutions=0)
+    assert throttled(function) == (429, RATE, "ReservedFunctionConcurrentInvocationLimitExceeded")
+
+
+def test_account_concurrency_is_a_limit_with_its_own_reason_and_reservations_stand_apart(fresh):
+    own = fresh(config='account-concurrency = 102\n')
+    client = aws.client(own, max_pool_connections=128)
+    deploy = aws.Deployer(client, "account")
+    # 100 must stay unreserved, so two can be reserved; the other function has the 100.
+    reserved = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    client.put_function_concurrency(FunctionName=reserved.name, ReservedConcurrentExecutions=2)
+    shared = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(100) as pool:
+        held = [pool.submit(shared, {"do": "hold", "url": gate.url}) for _ in range(100)]
+        gate.wait_for(100, seconds=60)
+        assert throttled(shared) == (429, RATE, "ConcurrentInvocationLimitExceeded")
+        assert reserved({"do": "echo", "value": "mine"}) == "mine"
+        gate.open()
+        assert len({h.result()["id"] for h in held}) == 100
+
+
+def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
+    own = fresh()
+    function = aws.Deployer(aws.client(own, max_pool_connections=128), "burst")(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(function, {"do": "hold", "url": gate.url}) for _ in range(100)]
+        gate.wait_for(100, seconds=60)
+        gate.open()
+        assert len({a.result()["id"] for a in asked}) == 100
+
+
+def test_the_most_recently_used_instance_is_used_again(probe):
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(probe, {"do": "hold", "url": gate.url}) for _ in range(3)]
+        gate.wait_for(3)
+        gate.open()
+        [h.result() for h in held]
+    assert len({probe({"do": "instance"})["id"] for _ in range(10)}) == 1
+
+
+# ---- to zero and back ----------------------------------------------------------------------------------------
+
+
+def test_an_idle_function_costs_no_process_after_its_keep_alive(fresh):
+    own = fresh(config='idle-timeout = "1s"\n')
+    function = aws.Deployer(aws.client(own), "zero")(packages.python_probe(), packages.PYTHON, "probe.handler")
+    resting = set(own.descendants())
+    first = function({"do": "instance"})
+    assert set(own.descendants()) - resting
+    wait_until(lambda: not set(own.descendants()) - resting, "the idle instance is stopped")
+    again = function({"do": "instance"})
+    assert again["id"] != first["id"] and again["count"] == 1
+
+
+def test_a_busy_instance_is_not_stopped_however_short_the_keep_alive(fresh):
+    own = fresh(config='idle-timeout = "1s"\n')
+    function = aws.Deployer(aws.client(own), "busy")(packages.python_probe(), packages.PYTHON, "probe.handler")
+    assert function({"do": "sleep", "ms": 3500}) == {"slept": 3500}
+
+
+# ---- updates -------------------------------------------------------------------------------------------------
+
+
+def versioned(number):
+    return packages.zip_of({"app.py": (
+        "import urllib.request\n"
+        "def handler(event, context):\n"
+        "    if event: urllib.request.urlopen(event, timeout=60).read()\n"
+        f"    return {number}\n"
+    )})
+
+
+def test_a_running_request_ends_on_the_code_it_began_with(deploy, server):
+    function = deploy(versioned(1), packages.PYTHON, "app.handler")
+    before = set(server.instances())
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        held = pool.submit(function, gate.url)
+        gate.wait_for()
+        old = set(server.instances()) - before
+        function.client.update_function_code(FunctionName=function.name, ZipFile=versioned(2))
+        assert function() == 2, "new requests get the new code at once"
+        gate.open()
+        assert held.result() == 1
+    wait_until(lambda: not old & set(server.instances()), "the instance of the old code is stopped")
+
+
+def test_updates_under_load_fail_no_request(deploy):
+    function = deploy(versioned(0), packages.PYTHON, "app.handler")
+    stop = threading.Event()
+    latest = [0]
+    seen = []
+
+    def load():
+        answers = []
+        while not stop.is_set():
+            least = latest[0]
+            answers.append((least, function()))
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load) for _ in range(4)]
+        try:
+            for number in range(1, 13):
+                if number % 3 == 0:
+                    function.client.update_function_configuration(FunctionName=function.name, MemorySize=128 + number)
+                function.client.update_function_code(FunctionName=function.name, ZipFile=versioned(number))
+                latest[0] = number
+        finally:
+            stop.set()
+        for one in loads:
+            seen += one.result()
+    assert len(seen) > 12
+    stale = [(least, got) for least, got in seen if got < least]
+    assert not stale, f"a request that began after an update was acknowledged ran older code: {stale[:5]}"
+
+
+def test_a_function_deleted_while_it_runs_ends_its_request(deploy):
+    function = deploy(versioned(1), packages.PYTHON, "app.handler")
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        held = pool.submit(function, gate.url)
+        gate.wait_for()
+        function.client.delete_function(FunctionName=function.name)
+        assert aws.refusal(function.client.invoke, FunctionName=function.name)[0] == "ResourceNotFoundException"
+        gate.open()
+        assert held.result() == 1
+
+
+def test_a_caller_that_hangs_up_costs_neither_the_instance_nor_the_log(probe, server):
+    from harness import web
+    before = probe({"do": "instance"})
+    with Gate() as gate:
+        body = json.dumps({"do": "hold", "url": gate.url}).encode()
+        sock = web.connect(server.address)
+        sock.sendall(
+            f"POST /2015-03-31/functions/{probe.name}/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        gate.wait_for()
+        sock.close()
+        gate.open()
+    wait_until(lambda: probe({"do": "instance"})["id"] == before["id"], "the instance serves again")
+    assert probe({"do": "instance"})["count"] >= before["count"] + 2
