@@ -38,8 +38,7 @@ class Instance:
         self._bytes = b""
         self._out = {}
         env = dict(ENVIRONMENT, LAMBDA_TASK_ROOT=str(folder), _HANDLER=handler, **environment or {})
-        mover = os.dup(theirs.fileno())  # may itself be 3 in this process: pass_fds cannot rename
-        os.close(mover)
+        # Descriptor 3 is open here, if only as one of these sockets: so no pipe of `Popen` can be there.
 
         def become_three():
             os.dup2(theirs.fileno(), 3)
@@ -52,7 +51,7 @@ class Instance:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            close_fds=False,
+            pass_fds=[3],
             preexec_fn=become_three,
         )
         theirs.close()

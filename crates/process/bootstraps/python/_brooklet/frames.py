@@ -55,7 +55,10 @@ def receive():
 
 
 def send(kind, body):
-    """Sends one frame without metadata: `kind` is one ASCII byte, `body` is bytes."""
+    """Sends one frame without metadata: `kind` is one ASCII byte, `body` is bytes. A forked child that has come so
+    far, because it returned from the function, ends here."""
+    if not _connected:
+        os._exit(0)
     head = kind + b"\0\0\0\0\0\0\0" + len(body).to_bytes(4, "little")
     if len(body) < _JOIN_BELOW:
         _write(head + body)
@@ -144,6 +147,8 @@ def _write(*parts):
             _write_all(parts)
             while _waiting:
                 _write_all(_waiting.pop(0))
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the server is gone
         finally:
             _sending = False
 
