@@ -28,7 +28,7 @@ impl std::fmt::Display for PoolKey {
 }
 
 /// How memory is shared out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetConfig {
     /// Memory for all instances together (no default: a share of the machine's).
     pub limit: MiB,
@@ -37,10 +37,11 @@ pub struct BudgetConfig {
     /// What an instance of a pool that was never observed is expected to use, unless its own limit is
     /// smaller (default 64 MiB).
     pub estimate: MiB,
-    /// Instances that may wait for memory, over all pools; one more is denied (default 1,000).
+    /// Instances that may wait for memory, over all pools; one more is denied (default 1,000). Zero: what
+    /// does not fit at once is denied.
     pub max_asks: usize,
     /// Nothing idle for less than this is reclaimed, and a pool without an idle instance is not asked again
-    /// sooner (default 10 ms).
+    /// sooner (default 10 ms; less than 1 ms is taken for 1 ms).
     pub min_idle: Duration,
 }
 
@@ -53,7 +54,7 @@ impl BudgetConfig {
 }
 
 /// What happened. Events about what the budget does not know (any more) are ignored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A pool wants to start an instance ([`crate::pool::Command::Ask`]).
     Ask {
@@ -101,7 +102,7 @@ pub enum Event {
 }
 
 /// What the owner must do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// The instance may be started.
     Grant {
@@ -209,7 +210,7 @@ impl Budget {
     /// Feeds one event; appends the commands that the caller must carry out, in order.
     pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
         match event {
-            Event::Ask { pool, instance, limit } => self.asked(Asked { pool, instance, limit }, commands),
+            Event::Ask { pool, instance, limit } => self.asks.push_back(Asked { pool, instance, limit }),
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
@@ -218,6 +219,7 @@ impl Budget {
             Event::Wake => {}
         }
         self.grant(now, commands);
+        self.deny(commands);
         self.reclaim(now, commands);
     }
 
@@ -227,8 +229,8 @@ impl Budget {
             return None;
         }
         let &(idle_since, _) = self.candidates.first()?;
-        let at = idle_since + self.config.min_idle;
-        Some(if self.probes < MAX_PROBES { at } else { at.max(self.probed + self.config.min_idle) })
+        let at = idle_since + self.min_idle();
+        Some(if self.probes < MAX_PROBES { at } else { at.max(self.probed + self.min_idle()) })
     }
 
     /// How memory stands.
@@ -240,14 +242,6 @@ impl Budget {
             instances: self.instances.len(),
             asks: self.asks.len(),
         }
-    }
-
-    fn asked(&mut self, ask: Asked, commands: &mut Vec<Command>) {
-        if self.asks.len() >= self.config.max_asks {
-            commands.push(Command::Deny { pool: ask.pool, instance: ask.instance });
-            return;
-        }
-        self.asks.push_back(ask);
     }
 
     fn released(&mut self, pool: PoolKey, instance: InstanceKey) {
@@ -336,6 +330,15 @@ impl Budget {
         }
     }
 
+    /// Denies the newest asks of those that are too many.
+    fn deny(&mut self, commands: &mut Vec<Command>) {
+        while self.asks.len() > self.config.max_asks
+            && let Some(ask) = self.asks.pop_back()
+        {
+            commands.push(Command::Deny { pool: ask.pool, instance: ask.instance });
+        }
+    }
+
     /// What an instance that is asked for is charged. Never more than the limit, so that any function can
     /// run on an otherwise empty machine.
     fn expected(&self, ask: Asked) -> u32 {
@@ -350,17 +353,22 @@ impl Budget {
         (self.charged + asked).saturating_sub(self.returning + u64::from(self.config.limit.0))
     }
 
+    /// Without a pause, busy pools would be asked again and again.
+    fn min_idle(&self) -> Duration {
+        self.config.min_idle.max(Duration::from_millis(1))
+    }
+
     /// Asks the pool that may have the longest idle instance to stop it; one pool at a time, because its
     /// answer decides who is next.
     fn reclaim(&mut self, now: Time, commands: &mut Vec<Command>) {
         if self.probing.is_some() || self.shortage() == 0 {
             return;
         }
-        if now.since(self.probed) >= self.config.min_idle {
+        if now.since(self.probed) >= self.min_idle() {
             self.probes = 0;
         }
         let Some(&(idle_since, pool)) = self.candidates.first() else { return };
-        if self.probes < MAX_PROBES && now.since(idle_since) >= self.config.min_idle {
+        if self.probes < MAX_PROBES && now.since(idle_since) >= self.min_idle() {
             self.candidates.remove(&(idle_since, pool));
             self.probing = Some(pool);
             commands.push(Command::Reclaim { pool, unused_since: idle_since });

@@ -17,7 +17,7 @@ pub const MIN_UNRESERVED: u32 = 100;
 const REMEMBERED: usize = 1_024;
 
 /// Which limit was hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Throttle {
     /// The function's reservation is in use.
     ReservedConcurrency,

@@ -2,7 +2,7 @@
 //!
 //! Each machine takes one event at a time with the time at which it happened, and appends the commands that
 //! its owner must carry out, in order. Owners (the server's shell, the simulator) feed back what became of
-//! them. Suggested reading order:
+//! them. Start with `pool`, then `budget`; the others stand alone.
 
 pub mod budget; //      the machine's memory, shared by all pools
 pub mod concurrency; // how many requests may be in flight: reserved, account

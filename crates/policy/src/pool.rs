@@ -41,7 +41,7 @@ impl std::fmt::Display for InstanceKey {
 }
 
 /// How a pool behaves. Every wait in it has a bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolConfig {
     /// Requests that one instance runs at once, at least 1 (default 1). A change applies to instances asked
     /// for afterwards: a running one was told its number when it was started.
@@ -88,7 +88,7 @@ impl Default for PoolConfig {
 
 /// What happened. An event about an instance or request that the pool does not know (any more) is ignored:
 /// such events are on their way when things end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A request that was admitted and wants an instance.
     Arrived {
@@ -147,7 +147,7 @@ pub enum Event {
 }
 
 /// What the owner must do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Ask the budget for memory; answer with `Granted` or `Denied`.
     Ask {
@@ -200,7 +200,7 @@ pub enum Command {
 }
 
 /// Why a request was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// [`PoolConfig::max_waiting`] requests wait already.
     Queue,
@@ -393,13 +393,12 @@ impl Pool {
         self.make_idle(now, index);
     }
 
-    /// Every request that this instance would have served gets its error, and no more than that: those that
-    /// other starts cover stay. So a failed start either ends a request or causes no other start, and a
-    /// function that cannot start is tried at most once per request.
+    /// However a start ends, it ends the wait of as many requests as the instance takes at once, the oldest:
+    /// so a covered request never waits for longer than the starts that were under way when it was covered,
+    /// and a function that cannot start is tried at most once per request.
     fn start_failed(&mut self, instance: InstanceKey, commands: &mut Vec<Command>) {
         let Some(index) = self.stop_starting(instance) else { return };
-        let uncovered = self.waiting.len().saturating_sub(self.starting_room as usize);
-        let served = uncovered.min(self.slots[index].concurrency as usize);
+        let served = self.waiting.len().min(self.slots[index].concurrency as usize);
         self.slots.remove(index);
         commands.push(Command::Release { instance });
         for waiting in self.waiting.drain(..served) {
@@ -484,15 +483,11 @@ impl Pool {
 
     /// Brings what is waiting, what is there and what is on its way into agreement.
     fn settle(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if !self.waiting.is_empty() {
-            self.serve(now, commands);
-            self.refuse(now, commands);
-            self.ask(now, commands);
-        }
-        if !self.asking.is_empty() {
-            self.withdraw(commands);
-        }
+        self.serve(now, commands);
+        self.refuse(now, commands);
         self.expire(now, commands);
+        self.ask(now, commands);
+        self.withdraw(commands);
         if self.is_empty() {
             (self.waiting, self.asking) = (VecDeque::new(), Vec::new());
         }
@@ -532,7 +527,8 @@ impl Pool {
     /// Whether the oldest request, there since `since`, had better wait for a busy instance than take an
     /// idle one.
     fn prefers_hot(&self, now: Time, since: Time) -> bool {
-        self.busy >= self.config.hot_instances
+        self.keep_alive() > Duration::ZERO
+            && self.busy >= self.config.hot_instances
             && self.waiting.len() <= self.turns_within(self.config.spread_bound)
             && now.since(since) < self.config.spread_limit
     }
@@ -556,7 +552,7 @@ impl Pool {
 
     /// Asks for as many instances as there are requests that had better not wait for a busy one.
     fn ask(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if now < self.ask_again || self.idle > 0 {
+        if self.waiting.is_empty() || self.idle > 0 || now < self.ask_again {
             return;
         }
         let impatient = self.waiting.len() - self.patient(now);

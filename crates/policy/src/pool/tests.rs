@@ -375,7 +375,7 @@ fn an_instance_with_room_takes_requests_up_to_its_concurrency() {
 }
 
 #[test]
-fn a_failed_start_fails_the_request_it_was_for_and_the_next_one_tries_again() {
+fn a_failed_start_fails_the_oldest_request_and_the_next_one_tries_again() {
     check(
         config(),
         "
@@ -390,29 +390,6 @@ fn a_failed_start_fails_the_request_it_was_for_and_the_next_one_tries_again() {
             empty
         6ms arrived r2
             ask i2
-        ",
-    );
-}
-
-#[test]
-fn a_failed_start_fails_no_request_that_another_start_covers() {
-    check(
-        config(),
-        "
-        0ms arrived r1
-            ask i1
-        0ms granted i1
-            start i1
-        0ms arrived r2
-            ask i2
-        0ms granted i2
-            start i2
-        1ms abandoned r1
-        5ms start_failed i1
-            release i1
-        9ms start_failed i2
-            release i2
-            fail r2 i2
         ",
     );
 }

@@ -1,0 +1,178 @@
+//! The rules of the budget and of concurrency, checked against accounts of our own.
+
+use crate::pooling::{Broken, ensure};
+use model::{MiB, Time};
+use policy::budget::{Command, Event, PoolKey};
+use policy::concurrency::Throttle;
+use policy::{Budget, Concurrency, InstanceKey};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Memory may stay with instances that were idle this long, while others wait for it, for this long.
+const HOARDING: Duration = Duration::from_millis(200);
+
+/// The budget as seen from outside.
+pub(crate) struct Ledger {
+    headroom: MiB,
+    max_asks: usize,
+    /// What was last observed of each instance that holds memory.
+    granted: BTreeMap<(PoolKey, InstanceKey), Option<MiB>>,
+    asks: VecDeque<(PoolKey, InstanceKey)>,
+    /// Since when others wait for memory that idle instances hold.
+    hoarding_since: Option<Time>,
+}
+
+impl Ledger {
+    pub(crate) fn new(headroom: MiB, max_asks: usize) -> Ledger {
+        let (granted, asks) = (BTreeMap::new(), VecDeque::new());
+        Ledger { headroom, max_asks, granted, asks, hoarding_since: None }
+    }
+
+    /// An event that the budget is about to get.
+    pub(crate) fn event(&mut self, event: &Event) {
+        match *event {
+            Event::Ask { pool, instance, .. } => self.asks.push_back((pool, instance)),
+            Event::Released { pool, instance } => {
+                self.granted.remove(&(pool, instance));
+                self.asks.retain(|&ask| ask != (pool, instance));
+            }
+            Event::Observed { pool, instance, used } => {
+                if let Some(observed) = self.granted.get_mut(&(pool, instance)) {
+                    *observed = Some(used);
+                }
+            }
+            Event::Dropped { pool } => {
+                self.granted.retain(|key, _| key.0 != pool);
+                self.asks.retain(|ask| ask.0 != pool);
+            }
+            Event::Reconfigured(ref config) => {
+                (self.headroom, self.max_asks) = (config.headroom, config.max_asks)
+            }
+            Event::Reclaimed { .. } | Event::Wake => {}
+        }
+    }
+
+    /// A command that the budget gave.
+    pub(crate) fn command(&mut self, command: &Command) -> Result<(), Broken> {
+        match *command {
+            Command::Grant { pool, instance } => {
+                let oldest = self.asks.pop_front();
+                ensure!(oldest == Some((pool, instance)), "{pool} {instance} is granted before {oldest:?}");
+                self.granted.insert((pool, instance), None);
+            }
+            Command::Deny { pool, instance } => {
+                ensure!(self.asks.len() > self.max_asks, "{pool} {instance} is denied: the queue has room");
+                let newest = self.asks.pop_back();
+                ensure!(newest == Some((pool, instance)), "{pool} {instance} is denied for {newest:?}");
+            }
+            Command::Reclaim { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What must hold after a step that `granted` or did not. `oldest_idle`: since when the least recently
+    /// used idle instance of the machine has been idle.
+    pub(crate) fn check(
+        &mut self,
+        now: Time,
+        budget: &Budget,
+        granted: bool,
+        oldest_idle: Option<Time>,
+    ) -> Result<(), Broken> {
+        let stats = budget.stats();
+        ensure!(
+            (stats.instances, stats.asks) == (self.granted.len(), self.asks.len()),
+            "the budget counts {stats:?}, there are {} granted and {} asks",
+            self.granted.len(),
+            self.asks.len(),
+        );
+        let (charged, limit) = (stats.charged, stats.limit);
+        ensure!(!granted || charged <= limit, "granted beyond the limit: {charged} of {limit}");
+        let used: u32 = self.granted.values().map(|used| used.map_or(0, |MiB(used)| used)).sum();
+        ensure!(charged.0 >= used, "{charged} charged, {used} in use");
+        let exact = self.granted.values().all(Option::is_some);
+        let due = used + self.headroom.0 * self.granted.len() as u32;
+        ensure!(!exact || charged.0 == due, "{charged} charged, {due} due");
+        ensure!(stats.returning <= charged, "more is coming back than was charged");
+        let at = budget.wake_at();
+        ensure!(at.is_none_or(|at| at > now), "the budget wakes at {at:?}, which is past");
+        self.check_hoarding(now, stats, oldest_idle)
+    }
+
+    /// Whether memory that is asked for comes back from those who do not use it.
+    fn check_hoarding(
+        &mut self,
+        now: Time,
+        stats: policy::budget::Stats,
+        oldest_idle: Option<Time>,
+    ) -> Result<(), Broken> {
+        let idle = oldest_idle.is_some_and(|since| now.since(since) >= HOARDING);
+        if !idle || stats.asks == 0 || stats.returning > MiB(0) {
+            self.hoarding_since = None;
+            return Ok(());
+        }
+        let since = *self.hoarding_since.get_or_insert(now);
+        ensure!(now.since(since) < HOARDING, "{} instances wait for memory that idle ones hold", stats.asks);
+        Ok(())
+    }
+}
+
+/// Concurrency as seen from outside.
+pub(crate) struct Flights {
+    limit: u32,
+    reserved: Vec<Option<u32>>,
+    in_flight: Vec<u32>,
+}
+
+impl Flights {
+    pub(crate) fn new(limit: u32, functions: usize) -> Flights {
+        Flights { limit, reserved: vec![None; functions], in_flight: vec![0; functions] }
+    }
+
+    /// Admits a request and compares the verdict with the rules; whether it was let in.
+    pub(crate) fn admit(&mut self, concurrency: &mut Concurrency, function: usize) -> Result<bool, Broken> {
+        let verdict = concurrency.admit(function as u64);
+        let reserved: u32 = self.reserved.iter().flatten().sum();
+        let sharing: u32 =
+            self.in_flight.iter().zip(&self.reserved).filter(|(_, r)| r.is_none()).map(|(n, _)| n).sum();
+        let rule = match self.reserved[function] {
+            Some(reserved) if self.in_flight[function] >= reserved => Err(Throttle::ReservedConcurrency),
+            None if sharing + reserved >= self.limit => Err(Throttle::AccountConcurrency),
+            _ => Ok(()),
+        };
+        ensure!(verdict == rule, "function {function}: {verdict:?}, by the rules {rule:?}");
+        self.in_flight[function] += u32::from(verdict.is_ok());
+        self.check(concurrency, function)?;
+        Ok(verdict.is_ok())
+    }
+
+    pub(crate) fn release(&mut self, concurrency: &mut Concurrency, function: usize) -> Result<(), Broken> {
+        concurrency.release(function as u64);
+        self.in_flight[function] -= 1;
+        self.check(concurrency, function)
+    }
+
+    /// Sets a reservation, if the rules allow it.
+    pub(crate) fn reserve(
+        &mut self,
+        concurrency: &mut Concurrency,
+        function: usize,
+        reserved: Option<u32>,
+    ) -> Result<(), Broken> {
+        let others: u32 =
+            self.reserved.iter().enumerate().filter(|(i, _)| *i != function).filter_map(|(_, r)| *r).sum();
+        let allowed = reserved.is_none_or(|n| others + n + 100.min(self.limit) <= self.limit || n == 0);
+        let verdict = concurrency.set_reserved(function as u64, reserved);
+        ensure!(verdict.is_ok() == allowed, "reserving {reserved:?} beside {others}: {verdict:?}");
+        if allowed {
+            self.reserved[function] = reserved;
+        }
+        self.check(concurrency, function)
+    }
+
+    fn check(&self, concurrency: &Concurrency, function: usize) -> Result<(), Broken> {
+        let (claimed, counted) = (concurrency.in_flight(function as u64), self.in_flight[function]);
+        ensure!(claimed == counted, "function {function}: {claimed} in flight, really {counted}");
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! The rules of a pool, checked against an account of our own.
+//!
+//! [`Account`] follows the events that a pool gets and the commands it gives, and says which command is
+//! wrong and which state is. It shares nothing with the pool but those.
+
+use crate::report::clock;
+use model::Time;
+use policy::pool::{Command, Event, Reason};
+use policy::{InstanceKey, Pool, PoolConfig, RequestKey};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// A rule that did not hold.
+pub(crate) type Broken = String;
+
+/// Fails with a formatted rule unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($rule:tt)+) => {
+        if !$condition {
+            return Err(format!($($rule)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// A pool as seen from outside.
+pub(crate) struct Account {
+    pub(crate) config: PoolConfig,
+    pub(crate) retired: bool,
+    pub(crate) instances: BTreeMap<InstanceKey, Instance>,
+    waiting: VecDeque<(RequestKey, Time)>,
+    /// How late a timer may be.
+    slop: Duration,
+    arrived: u64,
+    starts: u64,
+    last_serial: u64,
+    /// The budget said no; the pool may pause before it asks again.
+    denied: Option<Time>,
+    /// The `Reclaim` being answered.
+    reclaiming: Option<Time>,
+    /// Requests still to be failed because their start failed.
+    failing: usize,
+    /// Requests that waited when the queue became shorter than that.
+    surplus: usize,
+    /// The longest `max_wait` and the longest start so far.
+    longest: (Duration, Duration),
+}
+
+/// An instance as seen from outside.
+pub(crate) struct Instance {
+    pub(crate) stage: Stage,
+    pub(crate) room: u32,
+    pub(crate) running: BTreeMap<RequestKey, Time>,
+}
+
+/// What an instance is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Asked,
+    Granted,
+    Starting(Time),
+    /// Since when it has run nothing, or when it last did.
+    Ready(Time),
+    Stopping,
+    /// The start failed: requests are being failed.
+    Failed,
+    /// To be released.
+    Gone,
+}
+
+/// For how long after a denial a pool need not ask again.
+const DENIAL_PAUSE: Duration = Duration::from_millis(50);
+
+impl Account {
+    pub(crate) fn new(config: PoolConfig, slop: Duration) -> Account {
+        Account {
+            longest: (config.max_wait, Duration::ZERO),
+            config,
+            retired: false,
+            instances: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            slop,
+            arrived: 0,
+            starts: 0,
+            last_serial: 0,
+            denied: None,
+            reclaiming: None,
+            failing: 0,
+            surplus: 0,
+        }
+    }
+
+    /// When a request began to wait; `None` when it does not.
+    pub(crate) fn waiting_since(&self, request: RequestKey) -> Option<Time> {
+        self.waiting.iter().find(|waiting| waiting.0 == request).map(|waiting| waiting.1)
+    }
+
+    /// Idle instances, each with the time since when.
+    pub(crate) fn idle(&self) -> impl Iterator<Item = (InstanceKey, Time)> {
+        self.instances.iter().filter_map(|(&key, instance)| instance.idle_since().map(|since| (key, since)))
+    }
+
+    /// An event that the pool is about to get.
+    pub(crate) fn event(&mut self, now: Time, event: &Event) {
+        for instance in self.instances.values() {
+            if let Stage::Starting(since) = instance.stage {
+                self.longest.1 = self.longest.1.max(now.since(since));
+            }
+        }
+        match *event {
+            Event::Arrived { request } => {
+                self.arrived += 1;
+                self.waiting.push_back((request, now));
+            }
+            Event::Abandoned { request } => self.waiting.retain(|waiting| waiting.0 != request),
+            Event::Granted { instance } => self.enter(instance, Stage::Granted),
+            Event::Denied { instance } => {
+                if self.instances.remove(&instance).is_some() {
+                    self.denied = Some(now);
+                }
+            }
+            Event::Started { instance } => self.enter(instance, Stage::Ready(now)),
+            Event::StartFailed { instance } => self.start_failed(instance),
+            Event::Finished { instance, request } => {
+                if let Some(instance) = self.instances.get_mut(&instance)
+                    && instance.running.remove(&request).is_some()
+                {
+                    instance.stage = Stage::Ready(now);
+                }
+            }
+            Event::Lost { instance } => self.enter(instance, Stage::Gone),
+            Event::Reconfigured(ref config) => {
+                self.config = config.clone();
+                self.longest.0 = self.longest.0.max(config.max_wait);
+                self.surplus = self.waiting.len();
+            }
+            Event::Retired => self.retired = true,
+            Event::Reclaim { unused_since } => self.reclaiming = Some(unused_since),
+            Event::Wake => {}
+        }
+    }
+
+    /// Fails as many requests as the instance would have taken.
+    fn start_failed(&mut self, instance: InstanceKey) {
+        self.enter(instance, Stage::Failed);
+        let room = self.instances.get(&instance).map_or(0, |instance| instance.room as usize);
+        self.failing = self.waiting.len().min(room);
+    }
+
+    fn enter(&mut self, instance: InstanceKey, stage: Stage) {
+        if let Some(instance) = self.instances.get_mut(&instance) {
+            instance.stage = stage;
+        }
+    }
+
+    /// A command that the pool gave, in order.
+    pub(crate) fn command(&mut self, now: Time, command: &Command) -> Result<(), Broken> {
+        match *command {
+            Command::Ask { instance } => self.asked(instance),
+            Command::Release { instance } => self.released(instance),
+            Command::Start { instance } => {
+                let stage = self.instances.get(&instance).map(|instance| instance.stage);
+                ensure!(stage == Some(Stage::Granted), "{instance} is started without memory: {stage:?}");
+                self.starts += 1;
+                ensure!(self.starts <= self.arrived, "more starts than requests: a retry storm");
+                self.enter(instance, Stage::Starting(now));
+                Ok(())
+            }
+            Command::Dispatch { request, instance } => self.dispatched(now, request, instance),
+            Command::Refuse { request, reason } => self.refused(now, request, reason),
+            Command::Fail { request, instance } => {
+                ensure!(self.failing > 0, "{request} is failed though {instance} was not for it");
+                self.failing -= 1;
+                let oldest = self.waiting.pop_front().map(|waiting| waiting.0);
+                ensure!(oldest == Some(request), "{request} is failed while {oldest:?} has waited longer");
+                Ok(())
+            }
+            Command::Stop { instance } => self.stopped(now, instance),
+            Command::Reclaimed { instance, oldest } => {
+                ensure!(self.reclaiming.take().is_some(), "an answer to no Reclaim");
+                let really = self.idle().map(|idle| idle.1).min();
+                ensure!(oldest == really, "the oldest idle instance is from {really:?}, not {oldest:?}");
+                let stopping = instance.map(|instance| self.instances[&instance].stage);
+                ensure!(matches!(stopping, None | Some(Stage::Stopping)), "reclaimed, but {stopping:?}");
+                Ok(())
+            }
+        }
+    }
+
+    fn asked(&mut self, instance: InstanceKey) -> Result<(), Broken> {
+        let serial = instance.0 >> 32;
+        ensure!(serial > self.last_serial, "{instance} is not a new key");
+        let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Granted | Stage::Starting(_)));
+        ensure!(coming < self.waiting.len(), "{instance} is asked for, and nothing waits for it");
+        self.last_serial = serial;
+        let room = self.config.instance_concurrency.max(1);
+        self.instances.insert(instance, Instance { stage: Stage::Asked, room, running: BTreeMap::new() });
+        Ok(())
+    }
+
+    fn released(&mut self, instance: InstanceKey) -> Result<(), Broken> {
+        let Some(gone) = self.instances.remove(&instance) else {
+            return Err(format!("{instance} is released twice, or was never asked for"));
+        };
+        match gone.stage {
+            Stage::Gone | Stage::Failed => Ok(()),
+            Stage::Asked => {
+                let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
+                ensure!(coming >= self.waiting.len(), "{instance} is given up while something waits for it");
+                Ok(())
+            }
+            stage => Err(format!("{instance} is released while {stage:?}")),
+        }
+    }
+
+    fn dispatched(&mut self, now: Time, request: RequestKey, key: InstanceKey) -> Result<(), Broken> {
+        let oldest = self.waiting.pop_front();
+        let Some((_, since)) = oldest.filter(|oldest| oldest.0 == request) else {
+            return Err(format!("{request} is served before {oldest:?} or twice"));
+        };
+        let bound = self.longest.0 + self.longest.1 + self.slop;
+        ensure!(now.since(since) <= bound, "{request} has waited since {}", clock(since));
+        let newest = self.idle().map(|idle| idle.1).max();
+        let some_open = self.instances.values().any(Instance::is_open);
+        let Some(instance) = self.instances.get_mut(&key) else {
+            return Err(format!("{request} is given to {key}, which is gone"));
+        };
+        ensure!(
+            matches!(instance.stage, Stage::Ready(_)),
+            "{request} is given to {key}: {:?}",
+            instance.stage
+        );
+        ensure!((instance.running.len() as u32) < instance.room, "{key} runs more than its concurrency");
+        match instance.idle_since() {
+            Some(_) if some_open => return Err(format!("{key} is woken while a busy one has room")),
+            Some(since) => ensure!(Some(since) == newest, "{key} is not the most recently used"),
+            None => {}
+        }
+        instance.running.insert(request, now);
+        Ok(())
+    }
+
+    fn refused(&mut self, now: Time, request: RequestKey, reason: Reason) -> Result<(), Broken> {
+        let Some(index) = self.waiting.iter().position(|waiting| waiting.0 == request) else {
+            return Err(format!("{request} is refused and does not wait"));
+        };
+        let (_, since) = self.waiting[index];
+        match reason {
+            Reason::Queue => {
+                ensure!(index >= self.config.max_waiting, "{request} is refused: the queue has room")
+            }
+            Reason::Retired => ensure!(self.retired, "{request} is refused by a pool that is not retired"),
+            Reason::Memory => {
+                ensure!(now.since(since) >= self.config.max_wait, "{request} is refused before its time");
+                let starting = self.room(|stage| matches!(stage, Stage::Starting(_)));
+                ensure!(index >= starting, "{request} is refused while an instance is being started for it");
+            }
+        }
+        self.waiting.remove(index);
+        Ok(())
+    }
+
+    fn stopped(&mut self, now: Time, key: InstanceKey) -> Result<(), Broken> {
+        let since = self.instances.get(&key).and_then(Instance::idle_since);
+        let Some(since) = since else { return Err(format!("{key} is stopped and not idle")) };
+        let reclaimed = self.reclaiming.is_some_and(|unused_since| since <= unused_since);
+        let expired = now.since(since) >= self.config.keep_alive;
+        ensure!(reclaimed || expired || self.retired, "{key} is stopped before its time");
+        let oldest = self.idle().map(|idle| idle.1).min();
+        ensure!(oldest == Some(since), "{key} is stopped and not the least recently used");
+        self.enter(key, Stage::Stopping);
+        Ok(())
+    }
+
+    /// Requests that instances in such a stage can run at once.
+    fn room(&self, wanted: impl Fn(Stage) -> bool) -> usize {
+        self.instances.values().filter(|instance| wanted(instance.stage)).map(|i| i.room as usize).sum()
+    }
+
+    /// What must hold between two steps.
+    pub(crate) fn check(&mut self, now: Time, pool: &Pool) -> Result<(), Broken> {
+        self.surplus = self.surplus.min(self.waiting.len());
+        self.check_stats(pool)?;
+        self.check_wake(now, pool)?;
+        self.check_waits(now)?;
+        let keep_alive = if self.retired { Duration::ZERO } else { self.config.keep_alive };
+        for (key, since) in self.idle() {
+            ensure!(now.since(since) < keep_alive + self.late(), "{key} is idle past its keep-alive");
+        }
+        ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
+        ensure!(self.failing == 0, "a start failed, and {} requests for it still wait", self.failing);
+        Ok(())
+    }
+
+    /// The least time that is too late for something due at a bound.
+    fn late(&self) -> Duration {
+        self.slop + Duration::from_nanos(1)
+    }
+
+    fn check_stats(&self, pool: &Pool) -> Result<(), Broken> {
+        let count =
+            |wanted: &dyn Fn(&Instance) -> bool| self.instances.values().filter(|i| wanted(i)).count();
+        let ready = |i: &Instance| matches!(i.stage, Stage::Ready(_));
+        let stats = pool.stats();
+        let claimed = [stats.waiting, stats.running, stats.asking, stats.starting, stats.idle, stats.busy];
+        let counted = [
+            self.waiting.len(),
+            self.instances.values().map(|i| i.running.len()).sum(),
+            count(&|i| i.stage == Stage::Asked),
+            count(&|i| matches!(i.stage, Stage::Starting(_))),
+            count(&|i| ready(i) && i.running.is_empty()),
+            count(&|i| ready(i) && !i.running.is_empty()),
+        ];
+        ensure!(claimed == counted, "the pool counts {claimed:?}, there are {counted:?}");
+        let (stopping, total) = (count(&|i| i.stage == Stage::Stopping), self.instances.len());
+        let alive = counted[2..].iter().sum::<usize>() + stopping;
+        ensure!(
+            alive == total && stats.stopping == stopping,
+            "{total} instances, of which {alive} are alive"
+        );
+        ensure!(pool.is_empty() == (total == 0 && self.waiting.is_empty()), "is_empty is wrong");
+        Ok(())
+    }
+
+    fn check_wake(&self, now: Time, pool: &Pool) -> Result<(), Broken> {
+        let at = pool.wake_at();
+        ensure!(at.is_none_or(|at| at > now), "to be woken at {at:?}, which is past: a wake-up without end");
+        let starting = self.room(|stage| matches!(stage, Stage::Starting(_)));
+        ensure!(self.waiting.len() <= starting || at.is_some(), "requests wait and nothing wakes the pool");
+        ensure!(self.idle().next().is_none() || at.is_some(), "an idle instance, and nothing wakes the pool");
+        Ok(())
+    }
+
+    fn check_waits(&self, now: Time) -> Result<(), Broken> {
+        ensure!(self.waiting.len() <= self.config.max_waiting.max(self.surplus), "more wait than may");
+        let Some(&(oldest, since)) = self.waiting.front() else { return Ok(()) };
+        ensure!(
+            !self.instances.values().any(Instance::is_open),
+            "{oldest} waits while a busy instance has room"
+        );
+        let busy = self.instances.values().filter(|instance| !instance.running.is_empty()).count();
+        let any_idle = self.idle().next().is_some();
+        if any_idle {
+            ensure!(busy >= self.config.hot_instances as usize, "{oldest} waits while an instance is idle");
+            ensure!(busy > 0, "{oldest} waits for a busy instance and there is none");
+            let late = self.config.spread_limit + self.late();
+            ensure!(now.since(since) < late, "{oldest} waits since {} beside an idle one", clock(since));
+        }
+        let starting = self.room(|stage| matches!(stage, Stage::Starting(_)));
+        let coming = starting + self.room(|stage| stage == Stage::Asked);
+        if let Some(&(request, since)) = self.waiting.get(starting) {
+            let late = self.config.max_wait + self.late();
+            ensure!(now.since(since) < late, "{request} waits since {} in vain", clock(since));
+        }
+        let may_ask = self.denied.is_none_or(|at| now.since(at) >= DENIAL_PAUSE + self.late());
+        if let Some(&(request, since)) = self.waiting.get(coming).filter(|_| may_ask && !any_idle) {
+            let late = self.config.wait_bound + self.late();
+            ensure!(now.since(since) < late, "{request} waits since {} and nothing starts", clock(since));
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    /// Since when it has run nothing; `None` when it does or cannot.
+    pub(crate) fn idle_since(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Ready(since) if self.running.is_empty() => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Whether it runs something and could run more.
+    fn is_open(&self) -> bool {
+        let ready = matches!(self.stage, Stage::Ready(_));
+        ready && !self.running.is_empty() && (self.running.len() as u32) < self.room
+    }
+}

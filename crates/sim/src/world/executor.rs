@@ -1,0 +1,153 @@
+//! The executor and the misfortunes: how long things take and what goes wrong.
+
+use super::{End, Happening, Message, World};
+use crate::pooling::{Broken, Stage};
+use crate::scenario::draw_pool;
+use model::MiB;
+use policy::budget::{self, BudgetConfig, PoolKey};
+use policy::pool::Event;
+use policy::{InstanceKey, RequestKey};
+use std::time::Duration;
+
+/// How often an instance's memory is observed.
+const OBSERVED_EVERY: Duration = Duration::from_millis(200);
+
+impl World<'_> {
+    pub(super) fn start(&mut self, pool: PoolKey, instance: InstanceKey) {
+        self.report.starts += 1;
+        let (faults, function) = (self.faults(), self.members[&pool].function);
+        let plan = self.plan(function);
+        let mut span = plan.spread.draw(plan.start, &mut self.random);
+        if self.random.chance(faults.slow_start) {
+            span *= 20;
+        }
+        let ok = !self.random.chance(faults.failed_start);
+        self.later(span, Happening::StartEnds { pool, instance, ok });
+        if let Some(member) = self.members.get_mut(&pool) {
+            member.memory.insert(instance, (MiB(1), self.now));
+        }
+    }
+
+    pub(super) fn start_ends(
+        &mut self,
+        pool: PoolKey,
+        instance: InstanceKey,
+        ok: bool,
+    ) -> Result<(), Broken> {
+        let Some(member) = self.members.get_mut(&pool) else { return Ok(()) };
+        if !ok {
+            self.bury(pool, instance);
+            return self.tell_pool(pool, Event::StartFailed { instance });
+        }
+        let Some((memory, since)) = member.memory.get_mut(&instance) else { return Ok(()) };
+        *memory = self.scenario.functions[member.function].memory;
+        member.inits.insert(instance, self.now.since(*since));
+        self.tell_pool(pool, Event::Started { instance })?;
+        if let Some(member) = self.members.get_mut(&pool) {
+            member.inits.remove(&instance);
+        }
+        self.observe(pool, instance);
+        Ok(())
+    }
+
+    pub(super) fn request_ends(
+        &mut self,
+        pool: PoolKey,
+        instance: InstanceKey,
+        request: RequestKey,
+        crash: bool,
+    ) -> Result<(), Broken> {
+        let Some(member) = self.members.get(&pool) else { return Ok(()) };
+        let runs = member.account.instances.get(&instance).is_some_and(|i| i.running.contains_key(&request));
+        if !runs {
+            // Word of a request whose instance is gone already; the pool must not be confused by it.
+            return self.tell_pool(pool, Event::Finished { instance, request });
+        }
+        if crash {
+            return self.lose(pool, instance);
+        }
+        self.end(request, End::Finished)?;
+        self.tell_pool(pool, Event::Finished { instance, request })
+    }
+
+    /// An instance is gone, and all that it ran.
+    pub(super) fn lose(&mut self, pool: PoolKey, instance: InstanceKey) -> Result<(), Broken> {
+        let Some(member) = self.members.get(&pool) else { return Ok(()) };
+        let Some(lost) = member.account.instances.get(&instance) else { return Ok(()) };
+        for request in lost.running.keys().copied().collect::<Vec<_>>() {
+            self.end(request, End::Crashed)?;
+        }
+        self.bury(pool, instance);
+        self.tell_pool(pool, Event::Lost { instance })
+    }
+
+    pub(super) fn bury(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let Some(member) = self.members.get_mut(&pool) else { return };
+        if let Some((_, since)) = member.memory.remove(&instance) {
+            self.report.instance_time += self.now.since(since);
+        }
+    }
+
+    /// Samples what an instance uses; it grows a little each time.
+    pub(super) fn observe(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let Some(member) = self.members.get_mut(&pool) else { return };
+        let plan = &self.scenario.functions[member.function];
+        let Some((memory, _)) = member.memory.get_mut(&instance) else { return };
+        let used = *memory;
+        memory.0 = (memory.0 + memory.0 / 8).min(plan.memory.0 * 2).min(plan.limit.0);
+        self.message(Message::ToBudget(budget::Event::Observed { pool, instance, used }));
+        self.later(OBSERVED_EVERY, Happening::Observe { pool, instance });
+    }
+
+    pub(super) fn fault(&mut self) -> Result<(), Broken> {
+        self.faults_left -= 1;
+        if self.is_calm() || self.faults_left == 0 {
+            let config = self.scenario.budget.clone();
+            return self.tell_budget(budget::Event::Reconfigured(config));
+        }
+        let function = self.random.below(self.current.len() as u64) as usize;
+        let pool = self.current[function];
+        match self.random.below(6) {
+            0 => self.kill(pool, |stage| matches!(stage, Stage::Starting(_)))?,
+            1 => self.kill(pool, |stage| matches!(stage, Stage::Ready(_)))?,
+            2 => {
+                let config = draw_pool(&mut self.random);
+                self.tell_pool(pool, Event::Reconfigured(config))?;
+            }
+            3 => {
+                let config = self.members[&pool].account.config.clone();
+                self.current[function] = self.add_pool(function, config);
+                self.tell_pool(pool, Event::Retired)?;
+            }
+            4 => {
+                let reserved =
+                    self.random.pick(&[None, None, None, None, Some(0), Some(2), Some(400), Some(2_000)]);
+                self.flights.reserve(&mut self.concurrency, function, reserved)?;
+            }
+            _ => {
+                let limit = MiB(1 + self.random.below(u64::from(self.scenario.budget.limit.0) * 2) as u32);
+                let config = BudgetConfig { limit, ..self.scenario.budget.clone() };
+                self.tell_budget(budget::Event::Reconfigured(config))?;
+            }
+        }
+        let delay = self.random.exponential(self.scenario.faults.interval);
+        self.later(delay, Happening::Fault);
+        Ok(())
+    }
+
+    /// Kills an instance in such a stage, if there is one.
+    pub(super) fn kill(&mut self, pool: PoolKey, wanted: impl Fn(Stage) -> bool) -> Result<(), Broken> {
+        let instances = &self.members[&pool].account.instances;
+        let candidates: Vec<_> =
+            instances.iter().filter(|(_, i)| wanted(i.stage)).map(|(&key, _)| key).collect();
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let instance = self.random.pick(&candidates);
+        if matches!(instances[&instance].stage, Stage::Starting(_)) {
+            self.bury(pool, instance);
+            return self.tell_pool(pool, Event::StartFailed { instance });
+        }
+        self.lose(pool, instance)
+    }
+}

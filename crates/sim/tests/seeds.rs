@@ -1,0 +1,67 @@
+//! Hundreds of machines, each with its own functions, limits and misfortunes.
+//!
+//! `BROOKLET_SIM_SEED=n` plays one seed, `BROOKLET_SIM_SEEDS=n` the first n instead of 400. A seed that ever
+//! failed goes into `regressions.txt`.
+
+use sim::{Report, Scenario, run};
+
+/// Plays the scenario of a seed.
+#[track_caller]
+fn play(seed: u64) -> Report {
+    run(&Scenario::from_seed(seed)).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// A number from the environment.
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn every_rule_holds_after_every_step_whatever_goes_wrong() {
+    let seeds = match variable("BROOKLET_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("BROOKLET_SIM_SEEDS").unwrap_or(400),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let seeds = seeds.clone().skip(thread).step_by(threads);
+            scope.spawn(move || seeds.for_each(|seed| drop(play(seed))));
+        }
+    });
+}
+
+#[test]
+fn seeds_that_once_failed_no_longer_do() {
+    for line in include_str!("../regressions.txt").lines() {
+        let seed = line.split('#').next().unwrap_or_default().trim();
+        if !seed.is_empty() {
+            play(seed.parse().expect("a seed is a number"));
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    for seed in 0..20 {
+        assert_eq!(play(seed), play(seed), "seed {seed}");
+        assert_ne!(play(seed).digest, play(seed + 1).digest, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_seeds_reach_every_kind_of_end() {
+    let mut total = Report::default();
+    for report in (0..60).map(play) {
+        total.throttled += report.throttled;
+        total.finished += report.finished;
+        total.crashed += report.crashed;
+        total.failed += report.failed;
+        total.refused += report.refused;
+        total.abandoned += report.abandoned;
+        total.reclaims += report.reclaims;
+    }
+    let ends = [total.throttled, total.finished, total.crashed, total.failed, total.refused, total.abandoned];
+    assert!(ends.iter().chain([&total.reclaims]).all(|&count| count > 50), "{total:?}");
+}
