@@ -25,6 +25,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// The bytes, if they are kept.
     fn get(&self, sha256: &str) -> BoxFuture<'_, Result<Option<Bytes>, BlobError>>;
 
+    /// Whether the bytes are kept.
+    fn contains(&self, sha256: &str) -> BoxFuture<'_, Result<bool, BlobError>>;
+
     /// Forgets the bytes; nothing happens when they are not kept.
     fn delete(&self, sha256: &str) -> BoxFuture<'_, Result<(), BlobError>>;
 

@@ -118,6 +118,10 @@ impl Blobs for MemoryBlobs {
         Box::pin(std::future::ready(Ok(self.blobs().get(sha256).cloned())))
     }
 
+    fn contains(&self, sha256: &str) -> BoxFuture<'_, Result<bool, BlobError>> {
+        Box::pin(std::future::ready(Ok(self.blobs().contains_key(sha256))))
+    }
+
     fn delete(&self, sha256: &str) -> BoxFuture<'_, Result<(), BlobError>> {
         self.blobs().remove(sha256);
         Box::pin(std::future::ready(Ok(())))

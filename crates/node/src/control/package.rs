@@ -100,7 +100,7 @@ impl Packages {
         };
         let pin = self.pins.pin(sha256).await;
         let code = Code { sha256: sha256.to_owned(), size: zip.len() as u64 };
-        let known = self.blobs.get(sha256).await?.is_some();
+        let known = self.blobs.contains(sha256).await?;
         if !known {
             let stored = self.stored_bytes().await?;
             if stored + code.size > self.limits.code_storage_bytes {

@@ -22,6 +22,13 @@ async fn what_was_put_is_given_back(blobs: impl Blobs) {
     assert_eq!(blobs.get(ONE).await.unwrap().as_deref(), Some(&b"one"[..]), "other bytes came back");
     assert_eq!(blobs.get(EMPTY).await.unwrap().as_deref(), Some(&b""[..]), "an empty blob is a blob");
     assert_eq!(blobs.get(TWO).await.unwrap(), None, "a blob that was never put is given");
+    let contained = [ONE, EMPTY, TWO].map(|sha256| blobs.contains(sha256));
+    for (contained, expected) in contained.into_iter().zip([true, true, false]) {
+        assert_eq!(contained.await.unwrap(), expected, "`contains` and `get` disagree");
+    }
+    for odd in ["", "x", "../../etc/passwd", &ONE.to_uppercase()] {
+        assert_eq!(blobs.get(odd).await.unwrap(), None, "{odd:?} is no digest, so nothing was put under it");
+    }
 }
 
 async fn the_same_bytes_twice_are_one_blob(blobs: impl Blobs) {
