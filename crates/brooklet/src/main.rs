@@ -18,6 +18,7 @@ mod package; //   which files are deployed, as a zip
 mod plan; //      what a deployment has to change
 mod project; //   what is deployed: a folder or a zip
 mod sigv4; //     … signed
+mod templates; // what `new` makes
 mod units; //     durations and sizes
 mod up; //        the server's wiring //    tables, JSON, colours, progress
 

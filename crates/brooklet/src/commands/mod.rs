@@ -4,6 +4,7 @@ mod deploy;
 mod invoke;
 mod list;
 mod logs;
+mod new;
 mod rm;
 mod show;
 
@@ -24,6 +25,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
             runtime.doing(|| "start the server's threads".into())?.block_on(up::run(config))?;
             Ok(Exit::Success)
         }
+        Command::New(args) => new::run(args),
         Command::Completions { shell } => {
             let mut text = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "brooklet", &mut text);
