@@ -1,5 +1,5 @@
 module example/hello-go
 
-go 1.23
+go 1.26
 
 require github.com/aws/aws-lambda-go v1.55.1

@@ -13,8 +13,9 @@ const SHOWN_LINES: usize = 60;
 /// A program about to be run.
 pub struct Tool {
     command: Command,
-    /// How it is called in messages: the program and its first arguments.
+    /// How it is called in messages: the program and its arguments up to the first option.
     title: String,
+    named: bool,
     /// What to install when it is missing.
     install: &'static str,
     shown: bool,
@@ -27,14 +28,16 @@ impl Tool {
         let title = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
-        Tool { command, title, install, shown: false }
+        Tool { command, title, named: false, install, shown: false }
     }
 
     /// Adds arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Tool {
         for arg in args {
-            if self.title.matches(' ').count() < 2 && !arg.as_ref().to_string_lossy().contains('/') {
-                self.title = format!("{} {}", self.title, arg.as_ref().to_string_lossy());
+            let word = arg.as_ref().to_string_lossy();
+            self.named |= word.contains('/') || (word.starts_with('-') && word != "-m");
+            if !self.named {
+                self.title = format!("{} {word}", self.title);
             }
             self.command.arg(arg);
         }

@@ -45,7 +45,7 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
     if args.dry_run {
         return report_plan(&items, args.output);
     }
-    if !quiet {
+    if !quiet && items.iter().any(|item| item.verb != Verb::Unchanged) {
         output::note(show(&items));
     }
     if items.iter().any(Item::is_destructive) && !args.yes {
