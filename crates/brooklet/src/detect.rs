@@ -66,12 +66,13 @@ pub struct Unclear {
 
 type Result<T> = std::result::Result<T, Unclear>;
 
-/// Says what `tree` is. `runtime` and `handler` are what the user said already.
+/// Says what `tree` is. `runtime` and `handler` are what the user said already; `available` is asked only when
+/// a version has to be chosen.
 pub fn detect(
     tree: &Tree<'_>,
     runtime: Option<&str>,
     handler: Option<&str>,
-    available: &Available,
+    available: &dyn Fn() -> Available,
 ) -> Result<Detected> {
     let language = language(tree, runtime)?;
     let start = tree.start_script();
@@ -80,7 +81,7 @@ pub fn detect(
         (None, Language::Node) if handler.is_none() && tree.js_handler().is_none() && start.is_some() => {
             "http".to_string()
         }
-        (None, language) => default_runtime(language, available),
+        (None, language) => default_runtime(language, &available()),
     };
     let handler = match (handler, language) {
         (Some(handler), _) => handler.to_string(),
@@ -353,7 +354,7 @@ mod tests {
 
     fn check_with(files: &[(&str, &str)], runtime: Option<&str>, handler: Option<&str>, expected: &str) {
         let available =
-            Available { python: Some("3.11".into()), node: Some("20".into()), java: Some("17".into()) };
+            || Available { python: Some("3.11".into()), node: Some("20".into()), java: Some("17".into()) };
         let got = match detect(&tree(files), runtime, handler, &available) {
             Ok(Detected { language, runtime, handler }) => format!("{language:?} {runtime} {handler}"),
             Err(unclear) => format!("unclear: {}", unclear.what),

@@ -2,14 +2,17 @@
 
 use crate::detect::Available;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// A language runtime that was found on this machine: `python`, `node`, `java`, `dotnet` or `mono`, its
 /// version as far as runtimes tell apart (`3.12`, `20`, `17`), and the program.
 pub use process::Found as Interpreter;
 
-/// Every language runtime on this machine, as the server would find them. Starts programs: takes some 100 ms.
-pub fn interpreters() -> Vec<Interpreter> {
-    process::survey()
+/// Every language runtime on this machine, as the server would find them. Starts programs, which takes some
+/// 100 ms, so they are looked for once.
+pub fn interpreters() -> &'static [Interpreter] {
+    static FOUND: OnceLock<Vec<Interpreter>> = OnceLock::new();
+    FOUND.get_or_init(process::survey)
 }
 
 /// The interpreter of exactly this language and version.
@@ -19,7 +22,12 @@ pub fn interpreter<'a>(all: &'a [Interpreter], language: &str, version: &str) ->
 
 /// The versions that a folder gets when it does not say which it wants: what the bare command runs is what
 /// the user works with, so that version if there is one, else the newest.
-pub fn available(all: &[Interpreter]) -> Available {
+pub fn available() -> &'static Available {
+    static CHOSEN: OnceLock<Available> = OnceLock::new();
+    CHOSEN.get_or_init(|| choose(interpreters(), bare("python3", 2), bare("node", 1)))
+}
+
+fn choose(all: &[Interpreter], python: Option<String>, node: Option<String>) -> Available {
     let number =
         |version: &str| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
     let newest = |language: &str| {
@@ -29,11 +37,7 @@ pub fn available(all: &[Interpreter]) -> Available {
     let preferred = |language: &str, usual: Option<String>| {
         usual.filter(|version| interpreter(all, language, version).is_some()).or_else(|| newest(language))
     };
-    Available {
-        python: preferred("python", bare("python3", 2)),
-        node: preferred("node", bare("node", 1)),
-        java: newest("java"),
-    }
+    Available { python: preferred("python", python), node: preferred("node", node), java: newest("java") }
 }
 
 /// The first `parts` parts of the version that `program --version` prints.
@@ -51,4 +55,25 @@ pub fn which(program: &str) -> Option<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_version_is_preferred_and_else_the_newest() {
+        let found =
+            |language, version: &str| Interpreter { language, version: version.into(), program: "/x".into() };
+        let all =
+            [found("python", "3.9"), found("python", "3.13"), found("python", "3.11"), found("java", "17")];
+        let check = |usual: &str| choose(&all, Some(usual.into()), None).python;
+        assert_eq!(check("3.11").as_deref(), Some("3.11"));
+        assert_eq!(
+            check("3.8").as_deref(),
+            Some("3.13"),
+            "3.8 is not among them, and 3.13 is newer than 3.9"
+        );
+        assert_eq!(choose(&all, None, Some("20".into())).node, None);
+    }
 }

@@ -20,7 +20,8 @@ mod project; //   what is deployed: a folder or a zip
 mod sigv4; //     … signed
 mod templates; // what `new` makes
 mod units; //     durations and sizes
-mod up; //        the server's wiring //    tables, JSON, colours, progress
+mod up;
+mod watch; //     tells when files change //        the server's wiring //    tables, JSON, colours, progress
 
 #[cfg(test)]
 mod test_folder; // a folder for one test

@@ -4,7 +4,7 @@ use crate::detect::{Detected, Tree, Unclear, detect};
 use crate::document::Source;
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
-use crate::machine::{self, Interpreter};
+use crate::machine;
 use crate::manifest::{self, Build, Function, Settings};
 use crate::package::Package;
 use std::collections::BTreeMap;
@@ -93,14 +93,13 @@ impl Project {
     }
 
     /// Says what a function is, as far as the manifest does not.
-    pub fn detect(&self, function: &Function, interpreters: &[Interpreter]) -> Result<Detected> {
+    pub fn detect(&self, function: &Function) -> Result<Detected> {
         let tree = match self.is_zip {
             true => zip_tree(&self.path)?,
             false => folder_tree(&self.dir(function))?,
         };
-        let available = machine::available(interpreters);
         let (runtime, handler) = (function.runtime.as_deref(), function.handler.as_deref());
-        detect(&tree, runtime, handler, &available).map_err(|Unclear { what, fix }| {
+        detect(&tree, runtime, handler, &|| machine::available().clone()).map_err(|Unclear { what, fix }| {
             Error::new(Exit::Mistakes, format!("{}: {what}", function.name)).fix(fix)
         })
     }
@@ -171,7 +170,7 @@ mod tests {
         let project = Project::open(&folder.path().join("my app"), &Said::default()).expect("opens");
         assert_eq!((project.name.as_str(), project.functions[0].name.as_str()), ("my-app", "my-app"));
         assert_eq!(project.functions[0].settings, Settings::default());
-        let detected = project.detect(&project.functions[0], &[]).expect("is Python");
+        let detected = project.detect(&project.functions[0]).expect("is Python");
         assert_eq!(detected.handler, "app.handler");
     }
 
@@ -189,7 +188,7 @@ mod tests {
         let path = folder.path().join("resize.zip");
         std::fs::write(&path, zip.bytes).expect("writes");
         let project = Project::open(&path, &Said::default()).expect("opens");
-        let detected = project.detect(&project.functions[0], &[]).expect("is Python");
+        let detected = project.detect(&project.functions[0]).expect("is Python");
         assert_eq!(
             (project.name.as_str(), detected.handler.as_str()),
             ("resize", "lambda_function.lambda_handler")
@@ -202,7 +201,7 @@ mod tests {
         let missing = Project::open(&folder.path().join("x"), &Said::default()).expect_err("is missing");
         assert_eq!(missing.exit, Exit::Usage);
         let project = Project::open(&folder.path().join("a.txt"), &Said::default()).expect("opens");
-        let error = project.detect(&project.functions[0], &[]).expect_err("is no zip");
+        let error = project.detect(&project.functions[0]).expect_err("is no zip");
         assert!(error.to_string().contains("is not a zip"), "{error}");
     }
 }

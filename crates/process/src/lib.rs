@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
 
 mod child; //        a running process: exit, kill, memory
+mod kernel; //       what the kernel offers
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
@@ -20,5 +21,6 @@ mod sessions; //     whose processes are ours, for the start after a crash
 mod spawner; //      the threads that fork // transport of programs that listen on $PORT
 
 pub use executor::{ProcessExecutor, Settings};
+pub use kernel::landlock_abi;
 pub use interpreter::{Found, survey};
 pub use sandbox::Isolation;

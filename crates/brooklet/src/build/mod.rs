@@ -11,7 +11,6 @@ pub use tool::Tool;
 
 use crate::detect::{Detected, Language};
 use crate::error::Result;
-use crate::machine::Interpreter;
 use crate::manifest::Build;
 use crate::package::Package;
 use cache::Cache;
@@ -31,8 +30,6 @@ pub struct Job<'a> {
     pub detected: &'a Detected,
     /// Whether to forget what was built before.
     pub rebuild: bool,
-    /// What this machine has.
-    pub interpreters: &'a [Interpreter],
 }
 
 /// A package and what was done to make it.

@@ -41,7 +41,7 @@ fn interpreter(job: &Job<'_>) -> Result<std::path::PathBuf> {
     let Some(version) = job.detected.runtime.strip_prefix("python") else {
         return Ok("python3".into());
     };
-    match machine::interpreter(job.interpreters, "python", version) {
+    match machine::interpreter(machine::interpreters(), "python", version) {
         Some(found) => Ok(found.program.clone()),
         None => Err(Error::new(
             Exit::Build,

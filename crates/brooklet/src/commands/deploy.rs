@@ -7,7 +7,6 @@ use crate::document::nearest;
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
-use crate::machine::{self, Interpreter};
 use crate::manifest::Function;
 use crate::package::Zip;
 use crate::plan::{Actual, Item, PROJECT_TAG, Step, Verb, Wanted, plan, show};
@@ -30,9 +29,9 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
     let quiet = args.output == Output::Json;
     let project = Arc::new(project);
     let mut ready = vec![];
-    for (package, did) in packages(&project, args.rebuild).await? {
+    for package in packages(&project, args.rebuild).await? {
         if !quiet {
-            did.iter().for_each(|did| output::note(format!("{}: {did}", package.wanted.name)));
+            package.did.iter().for_each(|did| output::note(format!("{}: {did}", package.wanted.name)));
         }
         let actual = actual(lambda, &package.wanted.name).await?;
         let item = plan(&package.wanted, actual.as_ref());
@@ -74,30 +73,20 @@ pub struct Ready {
     pub wanted: Wanted,
     /// Its package.
     pub zip: Zip,
+    /// What was done to make it.
+    pub did: Vec<String>,
 }
 
-/// Builds all functions of a project, away from the event loop. With each, what was done.
-pub async fn packages(project: &Arc<Project>, rebuild: bool) -> Result<Vec<(Ready, Vec<String>)>> {
+/// Builds all functions of a project, away from the event loop.
+pub async fn packages(project: &Arc<Project>, rebuild: bool) -> Result<Vec<Ready>> {
     let project = project.clone();
-    let build = move || {
-        // Looking for interpreters takes some 100 ms: not needed when every function says what it is.
-        let said = |function: &Function| function.runtime.is_some() && function.handler.is_some();
-        let python =
-            |function: &Function| function.runtime.as_deref().is_some_and(|r| r.starts_with("python"));
-        let sure = project.functions.iter().all(|function| said(function) && !python(function));
-        let interpreters = if sure { vec![] } else { machine::interpreters() };
-        project.functions.iter().map(|function| package(&project, function, rebuild, &interpreters)).collect()
-    };
+    let build =
+        move || project.functions.iter().map(|function| package(&project, function, rebuild)).collect();
     tokio::task::spawn_blocking(build).await.doing(|| "build".into())?
 }
 
-fn package(
-    project: &Project,
-    function: &Function,
-    rebuild: bool,
-    interpreters: &[Interpreter],
-) -> Result<(Ready, Vec<String>)> {
-    let detected = project.detect(function, interpreters)?;
+fn package(project: &Project, function: &Function, rebuild: bool) -> Result<Ready> {
+    let detected = project.detect(function)?;
     let dir = project.dir(function);
     let (zip, did) = if project.is_zip {
         (Zip::new(std::fs::read(&project.path).doing(|| format!("read {}", project.path.display()))?), vec![])
@@ -109,11 +98,10 @@ fn package(
             package: function.package.as_deref(),
             detected: &detected,
             rebuild,
-            interpreters,
         })?;
         (built.package.zip()?, built.did)
     };
-    Ok((Ready { wanted: wanted(project, function, detected, &zip), zip }, did))
+    Ok(Ready { wanted: wanted(project, function, detected, &zip), zip, did })
 }
 
 fn wanted(project: &Project, function: &Function, detected: Detected, zip: &Zip) -> Wanted {

@@ -26,7 +26,11 @@ pub async fn run(args: Logs, client: &Client) -> Result<Exit> {
 ///
 /// `GET /_brooklet/v1/functions/{name}/logs?since_ms=&request_id=&stream=&follow=true` answers one JSON object
 /// a line: `timestamp` (milliseconds since 1970), `stream`, `request_id` (or null), `message`.
-pub async fn follow(args: &Logs, client: &Client, sink: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
+pub async fn follow(
+    args: &Logs,
+    client: &Client,
+    sink: &mut (dyn FnMut(&Value) -> Result<()> + Send),
+) -> Result<()> {
     let since = args.since.map(|since| {
         let now = jiff::Timestamp::now().as_millisecond();
         now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(0).to_string()
@@ -54,7 +58,7 @@ pub async fn follow(args: &Logs, client: &Client, sink: &mut dyn FnMut(&Value) -
     emit(&pending, sink)
 }
 
-fn emit(line: &[u8], sink: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
+fn emit(line: &[u8], sink: &mut (dyn FnMut(&Value) -> Result<()> + Send)) -> Result<()> {
     if line.trim_ascii().is_empty() {
         return Ok(());
     }

@@ -1,16 +1,19 @@
 //! What each command does: one file each.
 
 mod deploy;
+mod dev;
+mod doctor;
 mod invoke;
 mod list;
 mod logs;
 mod new;
 mod rm;
+mod runtimes;
 mod show;
 
 use crate::cli::{Cli, Command};
 use crate::client::Client;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
 use crate::{config, output, up};
@@ -18,6 +21,7 @@ use clap::CommandFactory;
 
 /// Carries out the command line.
 pub fn run(cli: Cli) -> Result<Exit> {
+    let server = cli.server.as_deref();
     match cli.command {
         Command::Up(args) => {
             let config = config::load(&args.settings(), args.config.as_deref())?;
@@ -26,6 +30,15 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Ok(Exit::Success)
         }
         Command::New(args) => new::run(args),
+        Command::Deploy(args) => talk(server, async |lambda| deploy::run(args, lambda).await),
+        Command::Dev(args) => talk(server, async |lambda| dev::run(args, lambda).await),
+        Command::Invoke(args) => talk(server, async |lambda| invoke::run(args, lambda).await),
+        Command::Logs(args) => talk(server, async |lambda| logs::run(args, &lambda.client).await),
+        Command::List(args) => talk(server, async |lambda| list::run(args, lambda).await),
+        Command::Show(args) => talk(server, async |lambda| show::run(args, lambda).await),
+        Command::Rm(args) => talk(server, async |lambda| rm::run(args, lambda).await),
+        Command::Runtimes(command) => runtimes::run(command),
+        Command::Doctor(args) => talk(server, async |lambda| doctor::run(args, &lambda.client).await),
         Command::Completions { shell } => {
             let mut text = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "brooklet", &mut text);
@@ -34,23 +47,16 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Version => {
             output::line(format!("brooklet {}", env!("CARGO_PKG_VERSION"))).map(|()| Exit::Success)
         }
-        command => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let lambda = Lambda { client: Client::new(cli.server.as_deref())? };
-            runtime.doing(|| "start the event loop".into())?.block_on(talk(command, lambda))
-        }
     }
 }
 
-/// Commands that talk to a server.
-async fn talk(command: Command, lambda: Lambda) -> Result<Exit> {
-    match command {
-        Command::Deploy(args) => deploy::run(args, &lambda).await,
-        Command::Invoke(args) => invoke::run(args, &lambda).await,
-        Command::Logs(args) => logs::run(args, &lambda.client).await,
-        Command::List(args) => list::run(args, &lambda).await,
-        Command::Show(args) => show::run(args, &lambda).await,
-        Command::Rm(args) => rm::run(args, &lambda).await,
-        other => Err(Error::new(Exit::Failure, format!("{other:?} is not in this build"))),
-    }
+/// Runs a command that talks to a server.
+fn talk(server: Option<&str>, command: impl AsyncFnOnce(&Lambda) -> Result<Exit>) -> Result<Exit> {
+    let lambda = Lambda { client: Client::new(server)? };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.doing(|| "start the event loop".into())?;
+    let result = runtime.block_on(command(&lambda));
+    // A blocking task (a build) that Ctrl-C left behind must not hold the program up.
+    runtime.shutdown_background();
+    result
 }

@@ -17,8 +17,7 @@ pub fn run(args: New) -> Result<Exit> {
             Error::new(Exit::Usage, format!("{shown} is not empty")).fix("name a new or an empty folder")
         );
     }
-    let available = machine::available(&machine::interpreters());
-    for (file, text) in templates::project(args.template, &name, &available) {
+    for (file, text) in templates::project(args.template, &name, machine::available()) {
         let path = args.dir.join(file.path);
         let cannot = || format!("write {}", path.display());
         std::fs::create_dir_all(path.parent().unwrap_or(&args.dir)).doing(cannot)?;

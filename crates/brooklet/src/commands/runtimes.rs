@@ -1,0 +1,204 @@
+//! `runtimes`: what functions need beyond their own code.
+
+use crate::build::Tool;
+use crate::cli::{Language, Output, Runtimes};
+use crate::config::{cache_dir, default_data_dir};
+use crate::error::{Doing, Error, Result};
+use crate::exit::Exit;
+use crate::machine::{self, Interpreter};
+use crate::output;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Clients of the AWS SDK that Lambda's Node carries and that functions import most (all of them together are
+/// several hundred packages); any other one is added to the function's own dependencies.
+const NODE_CLIENTS: [&str; 20] = [
+    "@aws-sdk/client-bedrock-runtime",
+    "@aws-sdk/client-cloudwatch",
+    "@aws-sdk/client-cloudwatch-logs",
+    "@aws-sdk/client-cognito-identity-provider",
+    "@aws-sdk/client-dynamodb",
+    "@aws-sdk/client-eventbridge",
+    "@aws-sdk/client-firehose",
+    "@aws-sdk/client-kinesis",
+    "@aws-sdk/client-kms",
+    "@aws-sdk/client-lambda",
+    "@aws-sdk/client-s3",
+    "@aws-sdk/client-secrets-manager",
+    "@aws-sdk/client-ses",
+    "@aws-sdk/client-sfn",
+    "@aws-sdk/client-sns",
+    "@aws-sdk/client-sqs",
+    "@aws-sdk/client-ssm",
+    "@aws-sdk/client-sts",
+    "@aws-sdk/lib-dynamodb",
+    "@aws-sdk/s3-request-presigner",
+];
+
+/// What Lambda's Java carries: the runtime interface client and what handlers are written against.
+const JAVA_ARTIFACTS: [(&str, &str); 4] = [
+    ("aws-lambda-java-runtime-interface-client", "2.9.0"),
+    ("aws-lambda-java-core", "1.4.0"),
+    ("aws-lambda-java-events", "3.16.1"),
+    ("aws-lambda-java-serialization", "1.2.0"),
+];
+
+/// Runs the command.
+pub fn run(command: Runtimes) -> Result<Exit> {
+    match command {
+        Runtimes::List { output: format, data_dir } => list(format, &runtimes_dir(data_dir)),
+        Runtimes::Install { mut language, data_dir } => {
+            if language.contains(&Language::All) {
+                language = vec![Language::Python, Language::Node, Language::Java];
+            }
+            language.sort();
+            language.dedup();
+            let dir = runtimes_dir(data_dir);
+            language.into_iter().try_for_each(|language| install(language, &dir)).map(|()| Exit::Success)
+        }
+    }
+}
+
+/// `<data-dir>/runtimes`.
+pub fn runtimes_dir(data_dir: Option<String>) -> PathBuf {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let data_dir = data_dir.or_else(|| env("BROOKLET_DATA_DIR")).map(PathBuf::from);
+    data_dir.unwrap_or_else(|| default_data_dir(&env)).join("runtimes")
+}
+
+/// What is installed for a language: `boto3 1.40.0`; `None` when nothing is.
+pub fn installed(language: &str, dir: &Path) -> Option<String> {
+    let named = |folder: PathBuf, prefix: &str, suffix: &str| {
+        let names =
+            folder.read_dir().ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter_map(|name| Some(name.strip_prefix(prefix)?.strip_suffix(suffix)?.to_string())).max()
+    };
+    match language {
+        "python" => {
+            let version = named(dir.join("python/site-packages"), "boto3-", ".dist-info")?;
+            Some(format!("boto3 {version}"))
+        }
+        "node" => {
+            let scope = dir.join("node/node_modules/@aws-sdk");
+            let bytes = std::fs::read(scope.join("client-s3/package.json")).ok()?;
+            let package: Value = serde_json::from_slice(&bytes).ok()?;
+            Some(format!("@aws-sdk {}", package["version"].as_str()?))
+        }
+        "java" => {
+            let version = named(dir.join("java/lib"), "aws-lambda-java-runtime-interface-client-", ".jar")?;
+            Some(format!("runtime interface client {version}"))
+        }
+        _ => None,
+    }
+}
+
+fn list(format: Output, dir: &Path) -> Result<Exit> {
+    let found = machine::interpreters();
+    let runtime = |one: &Interpreter| match one.language {
+        "node" => format!("nodejs{}.x", one.version),
+        "python" | "java" => format!("{}{}", one.language, one.version),
+        other => format!("dotnet ({other} {})", one.version),
+    };
+    match format {
+        Output::Json => {
+            let entry = |one: &Interpreter| json!({"runtime": runtime(one), "program": one.program, "installed": installed(one.language, dir)});
+            output::json(&found.iter().map(entry).collect())?;
+        }
+        Output::Table => {
+            let row = |one: &Interpreter| {
+                let extra = installed(one.language, dir).unwrap_or_else(|| "-".to_string());
+                vec![runtime(one), one.program.display().to_string(), extra]
+            };
+            let mut rows: Vec<Vec<String>> = found.iter().map(row).collect();
+            for plain in ["provided.*", "http"] {
+                rows.push(vec![plain.to_string(), "the package's own program".to_string(), "-".to_string()]);
+            }
+            output::line(output::table(&["RUNTIME", "PROGRAM", "INSTALLED"], &rows))?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn install(language: Language, dir: &Path) -> Result<()> {
+    match language {
+        Language::Python => replaced(dir, "python", python)?,
+        Language::Node => replaced(dir, "node", node)?,
+        Language::Java => replaced(dir, "java", java)?,
+        Language::Dotnet => {
+            return Err(Error::new(Exit::Usage, ".NET needs nothing installed")
+                .because("its bootstrap is part of Brooklet")
+                .fix("install the .NET runtime, or Mono, on this machine"));
+        }
+        Language::All => unreachable!("taken apart before"),
+    }
+    let name = format!("{language:?}").to_lowercase();
+    let what = installed(&name, dir).unwrap_or_default();
+    output::line(format!("installed {what} in {}", dir.join(&name).display()))
+}
+
+/// Installs beside what is there and then takes its place, so that a failed installation breaks nothing.
+fn replaced(dir: &Path, name: &str, install: fn(&Path) -> Result<()>) -> Result<()> {
+    let (place, new, old) =
+        (dir.join(name), dir.join(format!("{name}.new")), dir.join(format!("{name}.old")));
+    let remove = |path: &Path| match path.exists() {
+        true => std::fs::remove_dir_all(path).doing(|| format!("remove {}", path.display())),
+        false => Ok(()),
+    };
+    remove(&new)?;
+    remove(&old)?;
+    std::fs::create_dir_all(&new).doing(|| format!("make {}", new.display()))?;
+    install(&new)?;
+    if place.exists() {
+        std::fs::rename(&place, &old).doing(|| format!("move {}", place.display()))?;
+    }
+    std::fs::rename(&new, &place).doing(|| format!("move {}", new.display()))?;
+    remove(&old)
+}
+
+/// boto3 has no compiled parts: one copy serves all versions of Python.
+fn python(dir: &Path) -> Result<()> {
+    let usual = machine::available().python.as_deref();
+    let found = usual.and_then(|version| machine::interpreter(machine::interpreters(), "python", version));
+    let program = found.map_or(PathBuf::from("python3"), |found| found.program.clone());
+    let quiet = ["--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"];
+    let pip = Tool::new(program, "Python with pip").args(["-m", "pip", "install"]).args(quiet);
+    pip.arg("--target").arg(dir.join("site-packages")).arg("boto3").run().map(drop)
+}
+
+fn node(dir: &Path) -> Result<()> {
+    std::fs::write(dir.join("package.json"), "{\"private\": true}\n")
+        .doing(|| "write package.json".into())?;
+    let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
+    Tool::new("npm", "Node.js with npm")
+        .arg("install")
+        .args(quiet)
+        .args(NODE_CLIENTS)
+        .dir(dir)
+        .run()
+        .map(drop)
+}
+
+fn java(dir: &Path) -> Result<()> {
+    let dependency = |(artifact, version): (&str, &str)| {
+        format!(
+            "<dependency><groupId>com.amazonaws</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>"
+        )
+    };
+    let pom = format!(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+         <groupId>brooklet</groupId><artifactId>runtime</artifactId><version>1</version>\
+         <packaging>pom</packaging><dependencies>{}</dependencies></project>",
+        JAVA_ARTIFACTS.map(dependency).concat()
+    );
+    let work = cache_dir().join("runtimes-java");
+    std::fs::create_dir_all(&work).doing(|| format!("make {}", work.display()))?;
+    std::fs::write(work.join("pom.xml"), pom).doing(|| "write pom.xml".into())?;
+    let mvn = Tool::new("mvn", "Apache Maven and a JDK").args([
+        "--quiet",
+        "--batch-mode",
+        "dependency:copy-dependencies",
+    ]);
+    let target = format!("-DoutputDirectory={}", dir.join("lib").display());
+    mvn.arg("-DincludeScope=runtime").arg(target).dir(&work).run().map(drop)
+}
