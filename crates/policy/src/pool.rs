@@ -2,7 +2,7 @@
 //!
 //! Life of an instance: `Ask` (memory) → `Granted` → `Start` → `Started` → any number of `Dispatch` and
 //! `Finished` → `Stop` → `Lost`. It can be denied (`Denied`), fail to start (`StartFailed`) or be lost at any
-//! time (`Lost`). Whatever was asked for ends in exactly one `Release` or `Denied`.
+//! time (`Lost`). Whatever was asked for ends in `Release` or `Denied`.
 //!
 //! Life of a request: `Arrived`, then exactly one of `Dispatch`, `Fail`, `Refuse`, or `Abandoned` by its
 //! caller while it waits. A dispatched request ends with its `Finished`, or with `Lost` of its instance.
@@ -154,7 +154,8 @@ pub enum Command {
         /// The instance.
         instance: InstanceKey,
     },
-    /// Tell the budget that an instance is gone, or is no longer wanted before it was granted.
+    /// Tell the budget that an instance is gone, or is no longer wanted before it was started. May be given
+    /// twice when a grant and a change of mind cross; the second means nothing.
     Release {
         /// The instance.
         instance: InstanceKey,
@@ -364,7 +365,13 @@ impl Pool {
     }
 
     fn granted(&mut self, now: Time, instance: InstanceKey, commands: &mut Vec<Command>) {
-        let Some(index) = self.stop_asking(instance) else { return };
+        let Some(index) = self.stop_asking(instance) else {
+            // Taken back in the meantime, perhaps with word of it before the ask itself.
+            if self.slots.find(instance).is_none() {
+                commands.push(Command::Release { instance });
+            }
+            return;
+        };
         let slot = &mut self.slots[index];
         (slot.state, slot.since) = (State::Starting, now);
         self.starting += 1;

@@ -38,6 +38,8 @@ pub(crate) struct Account {
     denied: Option<Time>,
     /// The `Reclaim` being answered.
     reclaiming: Option<Time>,
+    /// Granted when the pool no longer wanted it.
+    stray: Option<InstanceKey>,
     /// Requests still to be failed because their start failed.
     failing: usize,
     /// Requests that waited when the queue became shorter than that.
@@ -85,6 +87,7 @@ impl Account {
             last_serial: 0,
             denied: None,
             reclaiming: None,
+            stray: None,
             failing: 0,
             surplus: 0,
         }
@@ -113,6 +116,9 @@ impl Account {
                 self.waiting.push_back((request, now));
             }
             Event::Abandoned { request } => self.waiting.retain(|waiting| waiting.0 != request),
+            Event::Granted { instance } if !self.instances.contains_key(&instance) => {
+                self.stray = Some(instance);
+            }
             Event::Granted { instance } => self.enter(instance, Stage::Granted),
             Event::Denied { instance } => {
                 if self.instances.remove(&instance).is_some() {
@@ -128,7 +134,10 @@ impl Account {
                     instance.stage = Stage::Ready(now);
                 }
             }
-            Event::Lost { instance } => self.enter(instance, Stage::Gone),
+            Event::Lost { instance } => match self.instances.get(&instance).map(|instance| instance.stage) {
+                Some(Stage::Starting(_)) => self.start_failed(instance),
+                _ => self.enter(instance, Stage::Gone),
+            },
             Event::Reconfigured(ref config) => {
                 self.config = config.clone();
                 self.longest.0 = self.longest.0.max(config.max_wait);
@@ -199,6 +208,9 @@ impl Account {
     }
 
     fn released(&mut self, instance: InstanceKey) -> Result<(), Broken> {
+        if self.stray.take_if(|stray| *stray == instance).is_some() {
+            return Ok(());
+        }
         let Some(gone) = self.instances.remove(&instance) else {
             return Err(format!("{instance} is released twice, or was never asked for"));
         };
@@ -288,6 +300,7 @@ impl Account {
             ensure!(now.since(since) < keep_alive + self.late(), "{key} is idle past its keep-alive");
         }
         ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
+        ensure!(self.stray.is_none(), "memory granted too late is not given back: {:?}", self.stray);
         ensure!(self.failing == 0, "a start failed, and {} requests for it still wait", self.failing);
         Ok(())
     }

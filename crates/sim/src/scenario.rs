@@ -23,6 +23,8 @@ pub struct Scenario {
     pub timer_slop: Duration,
     /// The longest time that a message between a pool and the budget takes.
     pub message_delay: Duration,
+    /// Whether messages may overtake each other.
+    pub reorder: bool,
 }
 
 /// A function: how it behaves and who calls it.
@@ -127,7 +129,8 @@ impl Scenario {
             },
             faults: Faults::draw(random),
             timer_slop: random.pick(&[us(0), us(0), ms(1)]),
-            message_delay: random.pick(&[us(0), us(0), us(500)]),
+            message_delay: random.pick(&[us(0), us(0), us(500), ms(3)]),
+            reorder: random.chance(0.5),
         }
     }
 }

@@ -257,6 +257,7 @@ fn an_ask_for_which_nothing_waits_any_more_is_taken_back() {
             dispatch r2 i1
             release i2
         25ms granted i2
+            release i2
         stats
             running 1, busy 1
         ",

@@ -21,10 +21,7 @@ impl World<'_> {
     pub(super) fn tell_pool(&mut self, key: PoolKey, event: Event) -> Result<(), Broken> {
         let oldest_idle = matches!(event, Event::Reclaim { .. }).then(|| self.oldest_idle());
         let Some(member) = self.members.get_mut(&key) else {
-            if matches!(event, Event::Reclaim { .. }) {
-                let nothing = budget::Event::Reclaimed { pool: key, instance: None, oldest: None };
-                self.message(Message::ToBudget(nothing));
-            }
+            self.answer_for_dropped(key, event);
             return Ok(());
         };
         self.report.steps += 1;
@@ -47,6 +44,20 @@ impl World<'_> {
         }
         self.arm(key);
         Ok(())
+    }
+
+    /// The budget must hear back even from a pool that is gone.
+    fn answer_for_dropped(&mut self, pool: PoolKey, event: Event) {
+        match event {
+            Event::Reclaim { .. } => {
+                let nothing = budget::Event::Reclaimed { pool, instance: None, oldest: None };
+                self.message(Message::ToBudget(nothing));
+            }
+            Event::Granted { instance } => {
+                self.message(Message::ToBudget(budget::Event::Released { pool, instance }));
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn carry_out(&mut self, pool: PoolKey, command: Command) -> Result<(), Broken> {
@@ -170,7 +181,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Sends a message between a pool and the budget, at once or a little later, never out of order.
+    /// Sends a message between a pool and the budget, at once or a little later, in order or not.
     pub(super) fn message(&mut self, message: Message) {
         if self.scenario.message_delay.is_zero() {
             self.outbox.push_back(message);
@@ -178,8 +189,11 @@ impl World<'_> {
         }
         let delay = Duration::from_nanos(self.random.below(self.scenario.message_delay.as_nanos() as u64));
         let direction = usize::from(matches!(message, Message::ToPool(..)));
-        let at = (self.now + delay).max(self.channel[direction]);
-        self.channel[direction] = at;
+        let mut at = self.now + delay;
+        if !self.scenario.reorder {
+            at = at.max(self.channel[direction]);
+            self.channel[direction] = at;
+        }
         self.at(at, Happening::Message(Box::new(message)));
     }
 
