@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from harness import aws, processes, web
 from harness import server as servers
 

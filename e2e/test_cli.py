@@ -8,7 +8,6 @@ import subprocess
 import threading
 
 import pytest
-
 from harness import packages, processes, rigs
 from harness.server import binary, environment, run, started
 
@@ -21,8 +20,16 @@ def cli(server, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
 
     def call(*arguments, expect=0, cwd=None, stdin=None, timeout=110, **env):
-        done = run(*arguments, env={"BROOKLET_SERVER": server.url, "HOME": str(home), **env, **build_homes()}, cwd=cwd, stdin=stdin, timeout=timeout)
-        assert done.returncode == expect, f"brooklet {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = run(
+            *arguments,
+            env={"BROOKLET_SERVER": server.url, "HOME": str(home), **env, **build_homes()},
+            cwd=cwd,
+            stdin=stdin,
+            timeout=timeout,
+        )
+        assert done.returncode == expect, (
+            f"brooklet {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     return call
@@ -31,10 +38,16 @@ def cli(server, tmp_path_factory):
 def build_homes():
     """Build tools keep their caches although the home is a fresh one."""
     home = os.path.expanduser("~")
-    return {"CARGO_HOME": os.environ.get("CARGO_HOME", f"{home}/.cargo"), "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", f"{home}/.rustup"),
-            "GOPATH": f"{home}/go", "GOCACHE": f"{home}/.cache/go-build", "GOMODCACHE": f"{home}/go/pkg/mod",
-            "MAVEN_OPTS": f"-Dmaven.repo.local={home}/.m2/repository", "npm_config_cache": f"{home}/.npm",
-            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", f"{home}/.cache")}
+    return {
+        "CARGO_HOME": os.environ.get("CARGO_HOME", f"{home}/.cargo"),
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", f"{home}/.rustup"),
+        "GOPATH": f"{home}/go",
+        "GOCACHE": f"{home}/.cache/go-build",
+        "GOMODCACHE": f"{home}/go/pkg/mod",
+        "MAVEN_OPTS": f"-Dmaven.repo.local={home}/.m2/repository",
+        "npm_config_cache": f"{home}/.npm",
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", f"{home}/.cache"),
+    }
 
 
 @pytest.fixture
@@ -42,9 +55,12 @@ def project(tmp_path):
     """A small Python project."""
     folder = tmp_path / "greeter"
     folder.mkdir()
-    (folder / "app.py").write_text("import os\ndef handler(event, context):\n    print('greeting', event)\n    if event == 'fail': raise ValueError('dry')\n    return {'hello': event, 'colour': os.environ.get('COLOUR')}\n")
+    (folder / "app.py").write_text(
+        "import os\ndef handler(event, context):\n    print('greeting', event)\n    if event == 'fail': raise ValueError('dry')\n    return {'hello': event, 'colour': os.environ.get('COLOUR')}\n"
+    )
     (folder / "brooklet.toml").write_text(
-        f'[function.cli-greeter]\nruntime = "{packages.PYTHON}"\nhandler = "app.handler"\nmemory = "192MiB"\ntimeout = "7s"\nenvironment = {{ COLOUR = "blue" }}\nurl = true\n')
+        f'[function.cli-greeter]\nruntime = "{packages.PYTHON}"\nhandler = "app.handler"\nmemory = "192MiB"\ntimeout = "7s"\nenvironment = {{ COLOUR = "blue" }}\nurl = true\n'
+    )
     return folder
 
 
@@ -99,7 +115,9 @@ def test_prune_removes_what_the_manifest_no_longer_declares(cli, project):
 
 
 def test_a_zip_deploys_too(cli, tmp_path):
-    (tmp_path / "f.zip").write_bytes(packages.zip_of({"main.py": "def handler(event, context):\n    return 'zipped'\n"}))
+    (tmp_path / "f.zip").write_bytes(
+        packages.zip_of({"main.py": "def handler(event, context):\n    return 'zipped'\n"})
+    )
     cli("deploy", tmp_path / "f.zip", "--name", "cli-zip", "--runtime", packages.PYTHON, "--handler", "main.handler")
     assert json.loads(cli("invoke", "cli-zip").stdout) == "zipped"
     cli("rm", "cli-zip", "--yes")
@@ -112,16 +130,20 @@ def test_a_failing_function_has_its_own_exit_code(cli, project):
     cli("rm", "cli-greeter", "--yes")
 
 
-@pytest.mark.parametrize("arguments, code, words", [
-    (["invoke", "not-there"], NOT_FOUND, ["not-there", "brooklet list"]),
-    (["invoke", "x", "--data", "{"], USAGE, ["not JSON"]),
-    (["show", "not-there"], NOT_FOUND, ["not-there"]),
-    (["rm", "not-there", "--yes"], NOT_FOUND, ["not-there"]),
-    (["logs", "not-there"], NOT_FOUND, ["not-there"]),
-    (["deploy", "/not/there"], None, ["/not/there"]),
-    (["list", "--output", "xml"], USAGE, ["json"]),
-    (["nonsense"], USAGE, ["nonsense"]),
-], ids=lambda v: " ".join(v) if isinstance(v, list) and v and v[0] != "not-there" else "")
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (["invoke", "not-there"], NOT_FOUND, ["not-there", "brooklet list"]),
+        (["invoke", "x", "--data", "{"], USAGE, ["not JSON"]),
+        (["show", "not-there"], NOT_FOUND, ["not-there"]),
+        (["rm", "not-there", "--yes"], NOT_FOUND, ["not-there"]),
+        (["logs", "not-there"], NOT_FOUND, ["not-there"]),
+        (["deploy", "/not/there"], None, ["/not/there"]),
+        (["list", "--output", "xml"], USAGE, ["json"]),
+        (["nonsense"], USAGE, ["nonsense"]),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) and v and v[0] != "not-there" else "",
+)
 def test_mistakes_are_told_with_their_code(cli, server, arguments, code, words):
     done = run(*arguments, env={"BROOKLET_SERVER": server.url})
     assert done.returncode == code if code else done.returncode not in (0, 101), done
@@ -135,20 +157,26 @@ def test_without_a_server_the_message_says_how_to_start_one():
 
 
 def test_all_mistakes_of_a_manifest_are_told_at_once(cli, project):
-    (project / "brooklet.toml").write_text('[function.one]\nmemori = "1GiB"\ntimeout = "20"\n\n[function."a b"]\nhandler = 3\n')
+    (project / "brooklet.toml").write_text(
+        '[function.one]\nmemori = "1GiB"\ntimeout = "20"\n\n[function."a b"]\nhandler = 3\n'
+    )
     failed = cli("deploy", project, expect=MISTAKES)
     for part in ("brooklet.toml:2", "memori", "memory", "brooklet.toml:3"):
         assert part in failed.stderr, failed.stderr
 
 
 def test_a_build_that_fails_says_what_failed(cli, project):
-    (project / "brooklet.toml").write_text(f'[function.cli-build]\nruntime = "{packages.PYTHON}"\nhandler = "app.handler"\nbuild = "echo broken pump >&2; exit 3"\n')
+    (project / "brooklet.toml").write_text(
+        f'[function.cli-build]\nruntime = "{packages.PYTHON}"\nhandler = "app.handler"\nbuild = "echo broken pump >&2; exit 3"\n'
+    )
     failed = cli("deploy", project, expect=BUILD)
     assert "broken pump" in failed.stderr
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("template", ["python", "node", "shell", "http-python", "http-node", "go", "typescript", "rust", "java", "csharp"])
+@pytest.mark.parametrize(
+    "template", ["python", "node", "shell", "http-python", "http-node", "go", "typescript", "rust", "java", "csharp"]
+)
 def test_every_template_deploys_and_answers(cli, template, tmp_path):
     needs = {"go": "go", "rust": "rust", "java": "java", "csharp": "mono", "typescript": "node"}
     if template in needs:
@@ -171,7 +199,9 @@ def cli_refuses(folder):
 
 def test_dev_redeploys_on_save_and_streams_logs(server, project):
     env = environment(BROOKLET_SERVER=server.url)
-    process = subprocess.Popen([binary(), "dev", project], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [binary(), "dev", project], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     started.add(process.pid)
     seen = []
     threading.Thread(target=lambda: seen.extend(iter(process.stdout.readline, "")), daemon=True).start()
@@ -179,7 +209,9 @@ def test_dev_redeploys_on_save_and_streams_logs(server, project):
     try:
         invoke = lambda: run("invoke", "cli-greeter", env={"BROOKLET_SERVER": server.url})  # noqa: E731
         processes.wait_until(lambda: invoke().returncode == 0, f"the first deploy: {seen}")
-        (project / "app.py").write_text("def handler(event, context):\n    print('now in the log')\n    return 'saved'\n")
+        (project / "app.py").write_text(
+            "def handler(event, context):\n    print('now in the log')\n    return 'saved'\n"
+        )
         processes.wait_until(lambda: invoke().stdout.strip() == '"saved"', f"the new code answers: {seen}")
         processes.wait_until(lambda: said("now in the log"), f"the log is streamed: {seen}")
         (project / "app.py").write_text("def handler(:\n")
@@ -193,14 +225,21 @@ def test_dev_redeploys_on_save_and_streams_logs(server, project):
 
 def test_logs_follow_shows_lines_as_they_come(cli, server, project):
     cli("deploy", project)
-    process = subprocess.Popen([binary(), "logs", "cli-greeter", "-f"], env=environment(BROOKLET_SERVER=server.url), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [binary(), "logs", "cli-greeter", "-f"],
+        env=environment(BROOKLET_SERVER=server.url),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     started.add(process.pid)
     seen = []
     threading.Thread(target=lambda: seen.extend(iter(process.stdout.readline, "")), daemon=True).start()
     try:
+
         def shown():
             cli("invoke", "cli-greeter", "--data", '"followed"')
             return any("greeting followed" in line for line in list(seen))
+
         processes.wait_until(shown, "the line comes while we follow")
         assert process.poll() is None
     finally:

@@ -11,7 +11,6 @@ import re
 
 import pytest
 import requests
-
 from harness import aws, packages
 from harness.aws import ACCOUNT, REGION, ROLE, refusal
 
@@ -50,18 +49,43 @@ def name(lambda_client, request):
 
 def test_create_answers_the_whole_configuration(lambda_client, name):
     made = create(
-        lambda_client, name, Description="says it back", Timeout=7, MemorySize=256, Environment={"Variables": {"A": "1"}},
-        EphemeralStorage={"Size": 1024}, Architectures=["x86_64"], Tags={"team": "river"},
-        TracingConfig={"Mode": "Active"}, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "SystemLogLevel": "WARN"},
+        lambda_client,
+        name,
+        Description="says it back",
+        Timeout=7,
+        MemorySize=256,
+        Environment={"Variables": {"A": "1"}},
+        EphemeralStorage={"Size": 1024},
+        Architectures=["x86_64"],
+        Tags={"team": "river"},
+        TracingConfig={"Mode": "Active"},
+        LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "SystemLogLevel": "WARN"},
     )
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
     expected = {
-        "FunctionName": name, "FunctionArn": arn(name), "Runtime": packages.PYTHON, "Role": ROLE, "Handler": "app.handler",
-        "CodeSize": len(ECHO), "Description": "says it back", "Timeout": 7, "MemorySize": 256, "Version": "$LATEST",
-        "CodeSha256": base64.b64encode(hashlib.sha256(ECHO).digest()).decode(), "Environment": {"Variables": {"A": "1"}},
-        "EphemeralStorage": {"Size": 1024}, "Architectures": ["x86_64"], "PackageType": "Zip",
-        "TracingConfig": {"Mode": "Active"}, "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-        "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "SystemLogLevel": "WARN", "LogGroup": f"/aws/lambda/{name}"},
+        "FunctionName": name,
+        "FunctionArn": arn(name),
+        "Runtime": packages.PYTHON,
+        "Role": ROLE,
+        "Handler": "app.handler",
+        "CodeSize": len(ECHO),
+        "Description": "says it back",
+        "Timeout": 7,
+        "MemorySize": 256,
+        "Version": "$LATEST",
+        "CodeSha256": base64.b64encode(hashlib.sha256(ECHO).digest()).decode(),
+        "Environment": {"Variables": {"A": "1"}},
+        "EphemeralStorage": {"Size": 1024},
+        "Architectures": ["x86_64"],
+        "PackageType": "Zip",
+        "TracingConfig": {"Mode": "Active"},
+        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "LoggingConfig": {
+            "LogFormat": "JSON",
+            "ApplicationLogLevel": "DEBUG",
+            "SystemLogLevel": "WARN",
+            "LogGroup": f"/aws/lambda/{name}",
+        },
     }
     assert {key: made.get(key) for key in expected} == expected
     assert made["State"] in ("Pending", "Active")
@@ -70,8 +94,13 @@ def test_create_answers_the_whole_configuration(lambda_client, name):
 def test_a_function_made_without_settings_has_lambdas_defaults(lambda_client, name):
     made = create(lambda_client, name)
     expected = {
-        "Timeout": 3, "MemorySize": 128, "Description": "", "EphemeralStorage": {"Size": 512}, "Architectures": ["x86_64"],
-        "TracingConfig": {"Mode": "PassThrough"}, "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"},
+        "Timeout": 3,
+        "MemorySize": 128,
+        "Description": "",
+        "EphemeralStorage": {"Size": 512},
+        "Architectures": ["x86_64"],
+        "TracingConfig": {"Mode": "PassThrough"},
+        "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"},
     }
     assert {key: made.get(key) for key in expected} == expected
     assert "Environment" not in made and "Layers" not in made and "VpcConfig" not in made
@@ -80,7 +109,13 @@ def test_a_function_made_without_settings_has_lambdas_defaults(lambda_client, na
 def test_the_waiters_see_a_new_function_become_active(lambda_client, name):
     create(lambda_client, name)
     quick = {"Delay": 0.05, "MaxAttempts": 100}
-    for waiter in ("function_exists", "function_active", "function_active_v2", "function_updated", "function_updated_v2"):
+    for waiter in (
+        "function_exists",
+        "function_active",
+        "function_active_v2",
+        "function_updated",
+        "function_updated_v2",
+    ):
         lambda_client.get_waiter(waiter).wait(FunctionName=name, WaiterConfig=quick)
     lambda_client.publish_version(FunctionName=name)
     lambda_client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig=quick)
@@ -103,8 +138,11 @@ def test_get_function_gives_configuration_code_location_tags_and_concurrency(lam
 def test_a_function_is_found_by_every_form_of_its_name(lambda_client, name, form):
     create(lambda_client, name)
     spelled = {
-        "name": name, "arn": arn(name), "partial arn": f"{ACCOUNT}:function:{name}",
-        "versioned arn": arn(name, "$LATEST"), "versioned name": f"{name}:$LATEST",
+        "name": name,
+        "arn": arn(name),
+        "partial arn": f"{ACCOUNT}:function:{name}",
+        "versioned arn": arn(name, "$LATEST"),
+        "versioned name": f"{name}:$LATEST",
     }[form]
     got = lambda_client.get_function_configuration(FunctionName=spelled)
     assert got["FunctionName"] == name
@@ -123,22 +161,37 @@ def test_a_second_create_of_the_same_name_is_a_conflict(lambda_client, name):
     assert (code_, status, message) == ("ResourceConflictException", 409, f"Function already exist: {name}")
 
 
-@pytest.mark.parametrize("operation", ["get_function", "get_function_configuration", "delete_function", "publish_version",
-                                       "list_versions_by_function", "list_aliases", "get_function_concurrency",
-                                       "invoke", "update_function_configuration", "update_function_code"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "get_function",
+        "get_function_configuration",
+        "delete_function",
+        "publish_version",
+        "list_versions_by_function",
+        "list_aliases",
+        "get_function_concurrency",
+        "invoke",
+        "update_function_configuration",
+        "update_function_code",
+    ],
+)
 def test_a_function_that_is_not_there_is_not_found(lambda_client, operation):
     more = {"ZipFile": ECHO} if operation == "update_function_code" else {}
     got = refusal(getattr(lambda_client, operation), FunctionName="not-there", **more)
     assert got == ("ResourceNotFoundException", 404, f"Function not found: {arn('not-there')}")
 
 
-@pytest.mark.parametrize("operation, message", [
-    ("create_function_url_config", "Function does not exist"),
-    ("update_function_url_config", "Function does not exist"),
-    ("list_function_url_configs", "Function does not exist"),
-    ("get_function_url_config", "The resource you requested does not exist."),
-    ("delete_function_url_config", "The resource you requested does not exist."),
-])
+@pytest.mark.parametrize(
+    "operation, message",
+    [
+        ("create_function_url_config", "Function does not exist"),
+        ("update_function_url_config", "Function does not exist"),
+        ("list_function_url_configs", "Function does not exist"),
+        ("get_function_url_config", "The resource you requested does not exist."),
+        ("delete_function_url_config", "The resource you requested does not exist."),
+    ],
+)
 def test_url_operations_have_words_of_their_own_for_a_function_that_is_not_there(lambda_client, operation, message):
     more = {"AuthType": "NONE"} if operation == "create_function_url_config" else {}
     got = refusal(getattr(lambda_client, operation), FunctionName="not-there", **more)
@@ -217,10 +270,14 @@ def test_an_update_of_the_code_can_publish_a_version(lambda_client, name):
 
 def test_an_update_of_the_configuration_changes_what_it_names_and_nothing_else(lambda_client, name):
     create(lambda_client, name, Description="old", Environment={"Variables": {"A": "1"}}, Timeout=9)
-    changed = lambda_client.update_function_configuration(FunctionName=name, MemorySize=512, Environment={"Variables": {"B": "2"}})
+    changed = lambda_client.update_function_configuration(
+        FunctionName=name, MemorySize=512, Environment={"Variables": {"B": "2"}}
+    )
     expected = {"Description": "old", "Environment": {"Variables": {"B": "2"}}, "Timeout": 9, "MemorySize": 512}
     assert {key: changed[key] for key in expected} == expected
-    emptied = lambda_client.update_function_configuration(FunctionName=name, Environment={"Variables": {}}, Description="")
+    emptied = lambda_client.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {}}, Description=""
+    )
     assert emptied["Description"] == "" and not emptied.get("Environment", {}).get("Variables")
 
 
@@ -228,7 +285,9 @@ def test_an_update_of_the_configuration_changes_what_it_names_and_nothing_else(l
 def test_a_change_on_condition_of_an_old_revision_is_refused(lambda_client, name, operation):
     create(lambda_client, name)
     more = {"ZipFile": code(2)} if operation == "update_function_code" else {}
-    got = refusal(getattr(lambda_client, operation), FunctionName=name, RevisionId="00000000-0000-0000-0000-000000000000", **more)
+    got = refusal(
+        getattr(lambda_client, operation), FunctionName=name, RevisionId="00000000-0000-0000-0000-000000000000", **more
+    )
     assert got[:2] == ("PreconditionFailedException", 412)
     assert got[2] == (
         "The Revision Id provided does not match the latest Revision Id. "
@@ -268,7 +327,8 @@ def test_publishing_checks_the_code_digest_that_the_caller_expects(lambda_client
     made = create(lambda_client, name)
     wrong = base64.b64encode(bytes(32)).decode()
     assert refusal(lambda_client.publish_version, FunctionName=name, CodeSha256=wrong) == (
-        "InvalidParameterValueException", 400,
+        "InvalidParameterValueException",
+        400,
         f"CodeSHA256 ({wrong}) is different from current CodeSHA256 in $LATEST ({made['CodeSha256']}). "
         "Please try again with the CodeSHA256 in $LATEST.",
     )
@@ -279,7 +339,9 @@ def test_versions_are_listed_and_a_deleted_one_is_not_numbered_again(lambda_clie
     create(lambda_client, name, code(1), Publish=True)
     for number in (2, 3):
         lambda_client.update_function_code(FunctionName=name, ZipFile=code(number), Publish=True)
-    pages = lambda_client.get_paginator("list_versions_by_function").paginate(FunctionName=name, PaginationConfig={"PageSize": 2})
+    pages = lambda_client.get_paginator("list_versions_by_function").paginate(
+        FunctionName=name, PaginationConfig={"PageSize": 2}
+    )
     listed = [(v["Version"], v["FunctionArn"]) for page in pages for v in page["Versions"]]
     assert listed == [(v, arn(name, v)) for v in ("$LATEST", "1", "2", "3")]
     lambda_client.delete_function(FunctionName=name, Qualifier="3")
@@ -298,7 +360,9 @@ def test_latest_can_not_be_deleted_by_its_qualifier(lambda_client, name):
 
 def test_an_alias_leads_to_its_version(lambda_client, name):
     create(lambda_client, name, code(1), Publish=True)
-    made = lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1", Description="what people use")
+    made = lambda_client.create_alias(
+        FunctionName=name, Name="live", FunctionVersion="1", Description="what people use"
+    )
     expected = {"AliasArn": arn(name, "live"), "Name": "live", "FunctionVersion": "1", "Description": "what people use"}
     assert {key: made[key] for key in expected} == expected
     answer = aws.Function(lambda_client, name).invoke(Qualifier="live")
@@ -334,7 +398,10 @@ def test_aliases_are_listed_in_pages_and_by_version(lambda_client, name):
         lambda_client.create_alias(FunctionName=name, Name=alias, FunctionVersion=version)
     pages = lambda_client.get_paginator("list_aliases").paginate(FunctionName=name, PaginationConfig={"PageSize": 2})
     assert [a["Name"] for page in pages for a in page["Aliases"]] == ["a", "b", "c"]
-    assert [a["Name"] for a in lambda_client.list_aliases(FunctionName=name, FunctionVersion="1")["Aliases"]] == ["a", "c"]
+    assert [a["Name"] for a in lambda_client.list_aliases(FunctionName=name, FunctionVersion="1")["Aliases"]] == [
+        "a",
+        "c",
+    ]
     lambda_client.delete_alias(FunctionName=name, Name="b")
     got = refusal(lambda_client.get_alias, FunctionName=name, Name="b")
     assert got == ("ResourceNotFoundException", 404, f"Cannot find alias arn: {arn(name, 'b')}")
@@ -350,7 +417,10 @@ def test_an_alias_that_is_there_can_not_be_made_again(lambda_client, name):
 def test_a_version_that_an_alias_leads_to_can_not_be_deleted(lambda_client, name):
     create(lambda_client, name, Publish=True)
     lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    assert refusal(lambda_client.delete_function, FunctionName=name, Qualifier="1")[:2] == ("ResourceConflictException", 409)
+    assert refusal(lambda_client.delete_function, FunctionName=name, Qualifier="1")[:2] == (
+        "ResourceConflictException",
+        409,
+    )
 
 
 def test_an_alias_to_a_version_that_is_not_there_is_refused(lambda_client, name):
@@ -375,7 +445,9 @@ def test_reserved_concurrency_is_kept_and_given_up(lambda_client, name):
 def test_reservations_leave_at_least_a_hundred_unreserved(lambda_client, name):
     create(lambda_client, name)
     limit = lambda_client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-    code_, status, message = refusal(lambda_client.put_function_concurrency, FunctionName=name, ReservedConcurrentExecutions=limit - 99)
+    code_, status, message = refusal(
+        lambda_client.put_function_concurrency, FunctionName=name, ReservedConcurrentExecutions=limit - 99
+    )
     assert (code_, status) == ("InvalidParameterValueException", 400)
     assert message == (
         "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100]."
@@ -410,14 +482,24 @@ def test_tags_are_added_replaced_and_removed(lambda_client, name):
 
 def test_a_function_url_configuration_is_made_read_changed_and_removed(lambda_client, name):
     create(lambda_client, name)
-    cors = {"AllowOrigins": ["https://example.com"], "AllowMethods": ["GET", "POST"], "MaxAge": 60, "AllowCredentials": True,
-            "AllowHeaders": ["x-one"], "ExposeHeaders": ["x-two"]}
+    cors = {
+        "AllowOrigins": ["https://example.com"],
+        "AllowMethods": ["GET", "POST"],
+        "MaxAge": 60,
+        "AllowCredentials": True,
+        "AllowHeaders": ["x-one"],
+        "ExposeHeaders": ["x-two"],
+    }
     made = lambda_client.create_function_url_config(FunctionName=name, AuthType="NONE", Cors=cors)
-    assert made["FunctionArn"] == arn(name) and made["Cors"] == cors and made.get("InvokeMode", "BUFFERED") == "BUFFERED"
+    assert (
+        made["FunctionArn"] == arn(name) and made["Cors"] == cors and made.get("InvokeMode", "BUFFERED") == "BUFFERED"
+    )
     assert re.fullmatch(rf"http://[a-z0-9]{{32}}\.lambda-url\.{REGION}\.localhost:\d+/", made["FunctionUrl"])
     got = lambda_client.get_function_url_config(FunctionName=name)
     assert (got["FunctionUrl"], got["CreationTime"]) == (made["FunctionUrl"], made["CreationTime"])
-    changed = lambda_client.update_function_url_config(FunctionName=name, InvokeMode="RESPONSE_STREAM", AuthType="AWS_IAM")
+    changed = lambda_client.update_function_url_config(
+        FunctionName=name, InvokeMode="RESPONSE_STREAM", AuthType="AWS_IAM"
+    )
     assert (changed["InvokeMode"], changed["AuthType"], changed["Cors"]) == ("RESPONSE_STREAM", "AWS_IAM", cors)
     assert changed["FunctionUrl"] == made["FunctionUrl"]
     lambda_client.delete_function_url_config(FunctionName=name)
@@ -443,7 +525,8 @@ def test_a_second_url_for_the_same_function_is_a_conflict(lambda_client, name):
     lambda_client.create_function_url_config(FunctionName=name, AuthType="NONE")
     got = refusal(lambda_client.create_function_url_config, FunctionName=name, AuthType="NONE")
     assert got == (
-        "ResourceConflictException", 409,
+        "ResourceConflictException",
+        409,
         f"Failed to create function url config for [functionArn = {arn(name)}]. "
         "Error message:  FunctionUrlConfig exists for this Lambda function",
     )
@@ -483,7 +566,9 @@ def test_the_log_tail_belongs_to_the_invocation(lambda_client, name):
     report = next(line for line in lines if line.startswith("REPORT"))
     assert re.fullmatch(
         rf"REPORT RequestId: {request}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\tMemory Size: 192 MB\t"
-        r"Max Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms\t?", report), repr(report)
+        r"Max Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms\t?",
+        report,
+    ), repr(report)
     _, log = function.tail("second")
     assert "saw second" in log and "saw first" not in log and "Init Duration" not in log
 
@@ -518,17 +603,23 @@ def test_invoke_with_response_stream_gives_chunks_and_a_last_event(lambda_client
 
 #: One row per operation: what is typed, and what the answer must contain (a subset). {} places come from the test.
 COMMANDS = [
-    ("create-function --function-name {name} --runtime {runtime} --handler app.handler --role {role} --zip-file fileb://{zip}",
-     {"FunctionName": "{name}", "Version": "$LATEST"}),
+    (
+        "create-function --function-name {name} --runtime {runtime} --handler app.handler --role {role} --zip-file fileb://{zip}",
+        {"FunctionName": "{name}", "Version": "$LATEST"},
+    ),
     ("wait function-active-v2 --function-name {name}", None),
     ("get-function --function-name {name}", {"Configuration": {"FunctionArn": "{arn}", "State": "Active"}}),
     ("get-function-configuration --function-name {name}", {"Handler": "app.handler"}),
     ("list-functions --max-items 50", {}),
-    ("invoke --function-name {name} --cli-binary-format raw-in-base64-out --payload {{\"a\":1}} --log-type Tail {out}",
-     {"StatusCode": 200, "ExecutedVersion": "$LATEST"}),
+    (
+        'invoke --function-name {name} --cli-binary-format raw-in-base64-out --payload {{"a":1}} --log-type Tail {out}',
+        {"StatusCode": 200, "ExecutedVersion": "$LATEST"},
+    ),
     ("invoke --function-name {name} --invocation-type DryRun {out}", {"StatusCode": 204}),
-    ("update-function-configuration --function-name {name} --timeout 11 --environment Variables={{A=1,B=2}}",
-     {"Timeout": 11, "Environment": {"Variables": {"A": "1", "B": "2"}}}),
+    (
+        "update-function-configuration --function-name {name} --timeout 11 --environment Variables={{A=1,B=2}}",
+        {"Timeout": 11, "Environment": {"Variables": {"A": "1", "B": "2"}}},
+    ),
     ("wait function-updated-v2 --function-name {name}", None),
     ("update-function-code --function-name {name} --zip-file fileb://{zip} --publish", {"Version": "1"}),
     ("publish-version --function-name {name}", {"Version": "1"}),
@@ -537,7 +628,10 @@ COMMANDS = [
     ("get-alias --function-name {name} --name live", {"AliasArn": "{arn}:live"}),
     ("update-alias --function-name {name} --name live --description used", {"Description": "used"}),
     ("list-aliases --function-name {name}", {}),
-    ("put-function-concurrency --function-name {name} --reserved-concurrent-executions 2", {"ReservedConcurrentExecutions": 2}),
+    (
+        "put-function-concurrency --function-name {name} --reserved-concurrent-executions 2",
+        {"ReservedConcurrentExecutions": 2},
+    ),
     ("get-function-concurrency --function-name {name}", {"ReservedConcurrentExecutions": 2}),
     ("delete-function-concurrency --function-name {name}", None),
     ("tag-resource --resource {arn} --tags a=1", None),
@@ -545,7 +639,10 @@ COMMANDS = [
     ("untag-resource --resource {arn} --tag-keys a", None),
     ("create-function-url-config --function-name {name} --auth-type NONE --cors AllowOrigins=*", {"AuthType": "NONE"}),
     ("get-function-url-config --function-name {name}", {"InvokeMode": "BUFFERED"}),
-    ("update-function-url-config --function-name {name} --invoke-mode RESPONSE_STREAM", {"InvokeMode": "RESPONSE_STREAM"}),
+    (
+        "update-function-url-config --function-name {name} --invoke-mode RESPONSE_STREAM",
+        {"InvokeMode": "RESPONSE_STREAM"},
+    ),
     ("list-function-url-configs --function-name {name}", {}),
     ("delete-function-url-config --function-name {name}", None),
     ("get-account-settings", {}),
@@ -559,7 +656,14 @@ COMMANDS = [
 def test_the_aws_command_line_does_every_operation(server, name, tmp_path):
     (tmp_path / "code.zip").write_bytes(ECHO)
     out = tmp_path / "answer.json"
-    places = {"name": name, "arn": arn(name), "role": ROLE, "runtime": packages.PYTHON, "zip": tmp_path / "code.zip", "out": out}
+    places = {
+        "name": name,
+        "arn": arn(name),
+        "role": ROLE,
+        "runtime": packages.PYTHON,
+        "zip": tmp_path / "code.zip",
+        "out": out,
+    }
     for typed, expected in COMMANDS:
         arguments = [word.format(**places) for word in typed.split()]
         answer = aws.cli(server, *arguments)

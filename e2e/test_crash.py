@@ -13,16 +13,18 @@ import time
 
 import botocore.exceptions
 import pytest
-
-from harness import aws, packages, processes, server as servers
+from harness import aws, packages, processes
+from harness import server as servers
 
 SEED = int(os.environ.get("BROOKLET_E2E_SEED", random.SystemRandom().randrange(1 << 32)))
 CRASHES = int(os.environ.get("BROOKLET_E2E_CRASHES", 12))
 
 #: Exceptions by which a client notices that the server is gone.
 GONE = (
-    botocore.exceptions.EndpointConnectionError, botocore.exceptions.ConnectionClosedError,
-    botocore.exceptions.ReadTimeoutError, botocore.exceptions.HTTPClientError,
+    botocore.exceptions.EndpointConnectionError,
+    botocore.exceptions.ConnectionClosedError,
+    botocore.exceptions.ReadTimeoutError,
+    botocore.exceptions.HTTPClientError,
 )
 
 
@@ -94,8 +96,13 @@ class Writer(threading.Thread):
         client = self.client
         if before is None:
             client.create_function(
-                FunctionName=name, Runtime=packages.PYTHON, Handler="app.handler", Role=aws.ROLE, Timeout=after["timeout"],
-                Code={"ZipFile": package(after["code"])})
+                FunctionName=name,
+                Runtime=packages.PYTHON,
+                Handler="app.handler",
+                Role=aws.ROLE,
+                Timeout=after["timeout"],
+                Code={"ZipFile": package(after["code"])},
+            )
         elif after is None:
             client.delete_function(FunctionName=name)
         elif after["code"] != before["code"]:
@@ -119,7 +126,8 @@ def observed(client):
         versions = [v for page in listed for v in page["Versions"] if v["Version"] != "$LATEST"]
         aliases = client.list_aliases(FunctionName=name)["Aliases"]
         found[name] = {
-            "code": function["CodeSha256"], "timeout": function["Timeout"],
+            "code": function["CodeSha256"],
+            "timeout": function["Timeout"],
             "versions": [[int(v["Version"]), v["CodeSha256"], v["Timeout"]] for v in versions],
             "alias": int(aliases[0]["FunctionVersion"]) if aliases else None,
         }
@@ -130,8 +138,12 @@ def expected(state):
     """A writer's state in the words of `observed`."""
     if state is None:
         return None
-    return {"code": digest(state["code"]), "timeout": state["timeout"], "alias": state["alias"],
-            "versions": [[n, digest(code), timeout] for n, code, timeout in state["versions"]]}
+    return {
+        "code": digest(state["code"]),
+        "timeout": state["timeout"],
+        "alias": state["alias"],
+        "versions": [[n, digest(code), timeout] for n, code, timeout in state["versions"]],
+    }
 
 
 @pytest.mark.slow
@@ -144,8 +156,12 @@ def test_every_acknowledged_change_survives_kill_nine_and_none_is_half_there(tmp
     for crash in range(CRASHES):
         one = servers.Server(tmp_path / f"server-{crash}", data_dir=tmp_path / "data").start()
         client = aws.client(one, checked=False, read_timeout=20)
-        writers = [Writer(client, n, random.Random(rng.random()), {k: v for k, v in known.items() if k.startswith(f"crash-{n}-")})
-                   for n in range(3)]
+        writers = [
+            Writer(
+                client, n, random.Random(rng.random()), {k: v for k, v in known.items() if k.startswith(f"crash-{n}-")}
+            )
+            for n in range(3)
+        ]
         for writer in writers:
             writer.start()
         invoker = threading.Thread(target=invoke_until_gone, args=(client,), daemon=True)
@@ -178,7 +194,9 @@ def check_survivors(tmp_path, crash, writers):
     """Starts the server again and compares; gives what is known now."""
     with servers.Server(tmp_path / f"check-{crash}", data_dir=tmp_path / "data") as two:
         processes.wait_until(
-            lambda: not processes.orphans(servers.started), "instances of the killed server are gone after the next start")
+            lambda: not processes.orphans(servers.started),
+            "instances of the killed server are gone after the next start",
+        )
         client = aws.client(two)
         found = observed(client)
         settled = {}
@@ -189,7 +207,8 @@ def check_survivors(tmp_path, crash, writers):
                 fits = [state for state in possible if expected(state) == there]
                 assert fits, (
                     f"seed {SEED}, crash {crash}: {name} is {there}, acknowledged was {expected(possible[0])}"
-                    + (f", asked for was {expected(possible[1])}" if len(possible) > 1 else ""))
+                    + (f", asked for was {expected(possible[1])}" if len(possible) > 1 else "")
+                )
                 settled[name] = fits[-1]
                 if there:
                     assert aws.Function(client, name)() == fits[-1]["code"], "what is listed also runs"

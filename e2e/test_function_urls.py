@@ -12,7 +12,6 @@ import time
 
 import pytest
 import requests
-
 from harness import packages
 from harness.gate import Gate
 from harness.rigs import rig
@@ -50,8 +49,10 @@ def answered(url, answer):
 def test_a_request_becomes_an_event_of_format_two(url, server):
     before = time.time() * 1000
     event = requests.post(
-        url + "some%20where/pa2%2Fth?q=a+b&q=%C3%BC&flag&empty=", data='{"tea": 3}',
-        headers={"Content-Type": "application/json", "X-Custom": "Value", "User-Agent": "test/1", "Cookie": "a=1; b=2"}, timeout=30,
+        url + "some%20where/pa2%2Fth?q=a+b&q=%C3%BC&flag&empty=",
+        data='{"tea": 3}',
+        headers={"Content-Type": "application/json", "X-Custom": "Value", "User-Agent": "test/1", "Cookie": "a=1; b=2"},
+        timeout=30,
     ).json()
     host = re.match(r"http://([^/]+)/", url)[1]
     domain = host.rpartition(":")[0]
@@ -63,7 +64,11 @@ def test_a_request_becomes_an_event_of_format_two(url, server):
     assert event["queryStringParameters"] == {"q": "a b,ü", "flag": "", "empty": ""}
     assert event["body"] == '{"tea": 3}' and event["isBase64Encoded"] is False
     headers = event["headers"]
-    assert (headers["x-custom"], headers["content-type"], headers["content-length"]) == ("Value", "application/json", "10")
+    assert (headers["x-custom"], headers["content-type"], headers["content-length"]) == (
+        "Value",
+        "application/json",
+        "10",
+    )
     assert headers["host"] == host
     assert headers["x-forwarded-proto"] == "http" and headers["x-forwarded-for"] == "127.0.0.1"
     assert headers["x-forwarded-port"] == str(server.port)
@@ -71,7 +76,11 @@ def test_a_request_becomes_an_event_of_format_two(url, server):
     assert "cookie" not in headers, "cookies stand in their own list"
     context = event["requestContext"]
     assert context["http"] == {
-        "method": "POST", "path": event["rawPath"], "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test/1",
+        "method": "POST",
+        "path": event["rawPath"],
+        "protocol": "HTTP/1.1",
+        "sourceIp": "127.0.0.1",
+        "userAgent": "test/1",
     }
     prefix = domain.partition(".")[0]
     assert (context["apiId"], context["domainPrefix"], context["domainName"]) == (prefix, prefix, context["domainName"])
@@ -89,12 +98,23 @@ def test_a_bare_request_has_no_body_cookies_or_query_members(url):
     assert event["isBase64Encoded"] is False
 
 
-@pytest.mark.parametrize("kind, is_text", [
-    ("text/plain", True), ("text/html; charset=utf-8", True), ("application/json", True), ("application/javascript", True),
-    ("application/xml", True), ("application/vnd.api+json", True), ("image/svg+xml", True),
-    ("application/x-www-form-urlencoded", True), ("application/octet-stream", False), ("image/png", False),
-    ("multipart/form-data; boundary=x", False), (None, False),
-])
+@pytest.mark.parametrize(
+    "kind, is_text",
+    [
+        ("text/plain", True),
+        ("text/html; charset=utf-8", True),
+        ("application/json", True),
+        ("application/javascript", True),
+        ("application/xml", True),
+        ("application/vnd.api+json", True),
+        ("image/svg+xml", True),
+        ("application/x-www-form-urlencoded", True),
+        ("application/octet-stream", False),
+        ("image/png", False),
+        ("multipart/form-data; boundary=x", False),
+        (None, False),
+    ],
+)
 def test_a_body_is_text_or_base64_by_its_content_type(url, kind, is_text):
     event = requests.post(url, data=b"hello", headers={"Content-Type": kind} if kind else {}, timeout=30).json()
     assert event["isBase64Encoded"] is not is_text
@@ -109,8 +129,11 @@ def test_a_body_that_is_no_utf8_is_base64_whatever_its_type_says(url):
 def test_repeated_headers_are_joined_with_commas(url):
     host = re.match(r"http://([^/]+)/", url)[1]
     from harness import web
+
     address = ("127.0.0.1", int(host.rpartition(":")[2]))
-    raw = web.talk(address, f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Two: a\r\nX-Two: b\r\nConnection: close\r\n\r\n".encode())
+    raw = web.talk(
+        address, f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Two: a\r\nX-Two: b\r\nConnection: close\r\n\r\n".encode()
+    )
     assert json.loads(raw.rpartition(b"\r\n\r\n")[2])["headers"]["x-two"] == "a,b"
 
 
@@ -132,7 +155,11 @@ def test_the_path_style_address_leads_to_the_same_function(mirror, url, server):
 
 
 def test_an_alias_answers_at_its_own_address(lambda_client, deploy, server):
-    function = deploy({"app.py": "def handler(event, context):\n    return context.invoked_function_arn\n"}, packages.PYTHON, "app.handler")
+    function = deploy(
+        {"app.py": "def handler(event, context):\n    return context.invoked_function_arn\n"},
+        packages.PYTHON,
+        "app.handler",
+    )
     lambda_client.publish_version(FunctionName=function.name)
     lambda_client.create_alias(FunctionName=function.name, Name="live", FunctionVersion="1")
     assert requests.get(function.url("live"), timeout=30).text.endswith(f":{function.name}:live")
@@ -148,10 +175,15 @@ def test_curl_reaches_a_function_url_by_its_name(url):
 
 
 def test_a_whole_answer_is_taken_by_its_members(url):
-    got = answered(url, {
-        "statusCode": 201, "headers": {"Content-Type": "text/plain", "X-One": "1", "x-number": 7}, "body": "grüße",
-        "cookies": ["a=1; Path=/", "b=2"],
-    })
+    got = answered(
+        url,
+        {
+            "statusCode": 201,
+            "headers": {"Content-Type": "text/plain", "X-One": "1", "x-number": 7},
+            "body": "grüße",
+            "cookies": ["a=1; Path=/", "b=2"],
+        },
+    )
     assert (got.status_code, got.content.decode()) == (201, "grüße")
     assert (got.headers["content-type"], got.headers["x-one"], got.headers["x-number"]) == ("text/plain", "1", "7")
     assert got.cookies.get_dict() == {"a": "1", "b": "2"}
@@ -160,15 +192,31 @@ def test_a_whole_answer_is_taken_by_its_members(url):
 
 
 def test_a_base64_answer_is_decoded(url):
-    got = answered(url, {"statusCode": 200, "isBase64Encoded": True, "body": base64.b64encode(bytes(range(256))).decode(),
-                         "headers": {"content-type": "application/octet-stream"}})
+    got = answered(
+        url,
+        {
+            "statusCode": 200,
+            "isBase64Encoded": True,
+            "body": base64.b64encode(bytes(range(256))).decode(),
+            "headers": {"content-type": "application/octet-stream"},
+        },
+    )
     assert got.content == bytes(range(256))
 
 
-@pytest.mark.parametrize("answer, body", [
-    ({"hello": "world"}, b'{"hello": "world"}'), ("hello", b"hello"), (3, b"3"), (3.5, b"3.5"), (True, b"true"),
-    (["hello", 3], b'["hello", 3]'), (None, b"null"),
-], ids=str)
+@pytest.mark.parametrize(
+    "answer, body",
+    [
+        ({"hello": "world"}, b'{"hello": "world"}'),
+        ("hello", b"hello"),
+        (3, b"3"),
+        (3.5, b"3.5"),
+        (True, b"true"),
+        (["hello", 3], b'["hello", 3]'),
+        (None, b"null"),
+    ],
+    ids=str,
+)
 def test_anything_else_is_an_ok_with_json(url, answer, body):
     got = answered(url, answer)
     assert (got.status_code, got.headers["content-type"]) == (200, "application/json")
@@ -182,10 +230,15 @@ def test_a_status_without_a_body_is_enough_and_json_is_the_default_type(url):
     assert got.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("answer", [{"statusCode": 99}, {"statusCode": "abc"}, {"statusCode": 700, "body": "x"}], ids=json.dumps)
+@pytest.mark.parametrize(
+    "answer", [{"statusCode": 99}, {"statusCode": "abc"}, {"statusCode": 700, "body": "x"}], ids=json.dumps
+)
 def test_an_answer_that_http_can_not_carry_is_a_bad_gateway(url, answer):
     got = answered(url, answer)
-    assert (got.status_code, got.json()) == (502, {"Message": "Internal Server Error"}) or got.text == "Internal Server Error"
+    assert (got.status_code, got.json()) == (
+        502,
+        {"Message": "Internal Server Error"},
+    ) or got.text == "Internal Server Error"
     assert got.status_code == 502
 
 
@@ -220,8 +273,14 @@ def test_a_throttled_url_answers_429(deploy):
 
 
 def test_six_mebibytes_come_and_go_and_more_is_refused(deploy):
-    function = deploy({"app.py": "def handler(event, context):\n    n = int(event['rawQueryString'] or 0)\n    return {'statusCode': 200, 'body': 'x' * n or str(len(event.get('body', '')))}\n"},
-                      packages.PYTHON, "app.handler", MemorySize=512)
+    function = deploy(
+        {
+            "app.py": "def handler(event, context):\n    n = int(event['rawQueryString'] or 0)\n    return {'statusCode': 200, 'body': 'x' * n or str(len(event.get('body', '')))}\n"
+        },
+        packages.PYTHON,
+        "app.handler",
+        MemorySize=512,
+    )
     url = function.url()
     text = {"Content-Type": "text/plain"}
     assert requests.post(url, data=b"x" * (5 << 20), headers=text, timeout=60).text == str(5 << 20)
@@ -236,14 +295,24 @@ def test_six_mebibytes_come_and_go_and_more_is_refused(deploy):
 @pytest.fixture(scope="module")
 def shared(deploy):
     function = deploy({"app.py": MIRROR}, packages.PYTHON, "app.handler")
-    return function.url(Cors={
-        "AllowOrigins": ["https://app.example", "http://*.dev.example"], "AllowMethods": ["GET", "PUT"], "AllowHeaders": ["X-One"],
-        "ExposeHeaders": ["X-Two"], "MaxAge": 600, "AllowCredentials": True,
-    })
+    return function.url(
+        Cors={
+            "AllowOrigins": ["https://app.example", "http://*.dev.example"],
+            "AllowMethods": ["GET", "PUT"],
+            "AllowHeaders": ["X-One"],
+            "ExposeHeaders": ["X-Two"],
+            "MaxAge": 600,
+            "AllowCredentials": True,
+        }
+    )
 
 
 def test_a_preflight_is_answered_without_the_function(shared):
-    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-one"}
+    asked = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "x-one",
+    }
     got = requests.options(shared, headers=asked, timeout=30)
     assert got.status_code == 200 and got.content == b""
     allowed = {name.lower(): value for name, value in got.headers.items() if name.lower().startswith("access-control")}
@@ -269,13 +338,19 @@ def test_an_unknown_origin_gets_no_cors_headers(shared):
 
 
 def test_the_configuration_replaces_what_the_function_says(shared):
-    got = requests.get(shared, params={"answer": json.dumps({"statusCode": 200, "headers": {"Access-Control-Allow-Origin": "*"}})},
-                       headers={"Origin": "https://app.example"}, timeout=30)
+    got = requests.get(
+        shared,
+        params={"answer": json.dumps({"statusCode": 200, "headers": {"Access-Control-Allow-Origin": "*"}})},
+        headers={"Origin": "https://app.example"},
+        timeout=30,
+    )
     assert got.headers["access-control-allow-origin"] == "https://app.example"
 
 
 def test_without_a_configuration_the_function_answers_preflights_itself(url):
-    got = requests.options(url, headers={"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}, timeout=30)
+    got = requests.options(
+        url, headers={"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}, timeout=30
+    )
     assert got.json()["requestContext"]["http"]["method"] == "OPTIONS"
 
 
@@ -317,13 +392,21 @@ def test_the_same_handler_is_answered_whole_in_buffered_mode(deploy):
 
 def test_a_handler_that_does_not_stream_works_behind_a_streaming_url(deploy):
     function = deploy({"app.py": MIRROR}, packages.PYTHON, "app.handler")
-    got = answered(function.url(InvokeMode="RESPONSE_STREAM"), {"statusCode": 201, "headers": {"x-own": "1"}, "body": "text"})
+    got = answered(
+        function.url(InvokeMode="RESPONSE_STREAM"), {"statusCode": 201, "headers": {"x-own": "1"}, "body": "text"}
+    )
     assert (got.status_code, got.text, got.headers["x-own"]) == (201, "text", "1")
 
 
 def test_a_caller_that_leaves_a_stream_costs_no_instance(deploy):
-    function = deploy({"index.mjs": "const id = Math.random()\n" + STREAM.replace("data: first", "${id}").replace("'${id}\\n\\n'", "String(id)")},
-                      node_runtime(), "index.handler")
+    function = deploy(
+        {
+            "index.mjs": "const id = Math.random()\n"
+            + STREAM.replace("data: first", "${id}").replace("'${id}\\n\\n'", "String(id)")
+        },
+        node_runtime(),
+        "index.handler",
+    )
     url = function.url(InvokeMode="RESPONSE_STREAM")
     with Gate() as gate:
         with requests.get(url, params={"gate": gate.url}, stream=True, timeout=30) as answer:
@@ -339,10 +422,21 @@ def test_a_caller_that_leaves_a_stream_costs_no_instance(deploy):
 
 def adapters():
     """(name, deploys the application): the same three routes in each language."""
-    yield "Mangum with FastAPI", lambda deploy: deploy(
-        packages.zip_of({"": rig("bundles") / "web", "web.py": packages.source("python/web.py")}), packages.PYTHON, "web.handler", MemorySize=512)
-    yield "serverless-http with Express", lambda deploy: deploy(
-        packages.zip_of({"web.cjs": rig("node") / "built/web.cjs"}), node_runtime(), "web.handler", MemorySize=256)
+    yield (
+        "Mangum with FastAPI",
+        lambda deploy: deploy(
+            packages.zip_of({"": rig("bundles") / "web", "web.py": packages.source("python/web.py")}),
+            packages.PYTHON,
+            "web.handler",
+            MemorySize=512,
+        ),
+    )
+    yield (
+        "serverless-http with Express",
+        lambda deploy: deploy(
+            packages.zip_of({"web.cjs": rig("node") / "built/web.cjs"}), node_runtime(), "web.handler", MemorySize=256
+        ),
+    )
     yield "aws-lambda-go-api-proxy", lambda deploy: deploy(packages.go("adapter"))
     yield "lambda_http with axum", lambda deploy: deploy(packages.rust("web"))
 
@@ -398,9 +492,16 @@ def records(log):
 
 def powertools(deploy, language):
     if language == "python":
-        package = packages.zip_of({"": rig("bundles") / "powertools", "app.py": packages.source("python/powertools.py")})
+        package = packages.zip_of(
+            {"": rig("bundles") / "powertools", "app.py": packages.source("python/powertools.py")}
+        )
         return deploy(package, packages.PYTHON, "app.handler", MemorySize=256)
-    return deploy(packages.zip_of({"app.mjs": rig("node") / "built/powertools.mjs"}), node_runtime(), "app.handler", MemorySize=256)
+    return deploy(
+        packages.zip_of({"app.mjs": rig("node") / "built/powertools.mjs"}),
+        node_runtime(),
+        "app.handler",
+        MemorySize=256,
+    )
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])
@@ -411,7 +512,12 @@ def test_powertools_log_with_the_context_and_emit_metrics(deploy, language):
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     found = records(log)
     line = next(r for r in found if r.get("message") == "an order came")
-    assert (line["function_request_id"], line["function_name"], line["order"], line["cold_start"]) == (request, function.name, 7, True)
+    assert (line["function_request_id"], line["function_name"], line["order"], line["cold_start"]) == (
+        request,
+        function.name,
+        7,
+        True,
+    )
     assert line["function_arn"].endswith(f":{function.name}") and int(line["function_memory_size"]) == 256
     metrics = [r for r in found if "_aws" in r]
     assert any(r.get("orders") in (1, [1], [1.0]) and r["service"] == "orders" for r in metrics)

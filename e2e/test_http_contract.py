@@ -5,7 +5,6 @@ import concurrent.futures
 
 import pytest
 import requests
-
 from harness import aws, packages
 from harness.gate import Gate
 from harness.rigs import rig
@@ -29,8 +28,13 @@ def create(deploy, server):
 
     def make(package, command, **more):
         document = {
-            "FunctionName": deploy.name(), "Runtime": "http", "Handler": command, "Role": aws.ROLE,
-            "Code": {"ZipFile": base64.b64encode(package).decode()}, "Timeout": 30, "MemorySize": 256,
+            "FunctionName": deploy.name(),
+            "Runtime": "http",
+            "Handler": command,
+            "Role": aws.ROLE,
+            "Code": {"ZipFile": base64.b64encode(package).decode()},
+            "Timeout": 30,
+            "MemorySize": 256,
         } | more
         answer = requests.post(f"{server.url}/2015-03-31/functions", json=document, timeout=60)
         assert answer.status_code == 201, answer.text
@@ -45,7 +49,9 @@ def create(deploy, server):
 @pytest.fixture(scope="module")
 def deploy_http(create):
     """Deploys one of the applications with an instance concurrency."""
-    return lambda application, concurrency: create(*APPLICATIONS[application](), Brooklet={"InstanceConcurrency": concurrency})
+    return lambda application, concurrency: create(
+        *APPLICATIONS[application](), Brooklet={"InstanceConcurrency": concurrency}
+    )
 
 
 @pytest.fixture(scope="module", params=APPLICATIONS)
@@ -60,7 +66,9 @@ def url(function):
 
 def test_a_request_is_passed_through_as_it_is(url):
     got = requests.get(url + "hello", params={"name": "Ada ü"}, timeout=60)
-    assert (got.status_code, got.headers["x-query"].encode("latin-1").decode()) in [(200, "Ada ü")] or got.headers["x-query"] == "Ada ü"
+    assert (got.status_code, got.headers["x-query"].encode("latin-1").decode()) in [(200, "Ada ü")] or got.headers[
+        "x-query"
+    ] == "Ada ü"
     assert got.text.startswith("hello from ")
     got = requests.post(url + "upper", data="water", timeout=60)
     assert (got.status_code, got.text) == (201, "WATER")

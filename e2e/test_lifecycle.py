@@ -1,19 +1,17 @@
 """How the server begins and ends: exit codes and messages as a user meets them, draining, and restarts."""
 
 import concurrent.futures
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 import requests
-
-from harness import aws, packages, processes, server as servers
+from harness import aws, packages, processes
+from harness import server as servers
 from harness.gate import Gate
 
 LOCKED, UNWRITABLE, NEWER, TAKEN, INSECURE, MISTAKES, USAGE = 20, 21, 22, 23, 24, 3, 2
@@ -29,7 +27,9 @@ def refused(*arguments, env=None, **more):
 
 def echo(server, name="echo"):
     deploy = aws.Deployer(aws.client(server), name)
-    return deploy({"app.py": "def handler(event, context):\n    return event\n"}, packages.PYTHON, "app.handler", name=name)
+    return deploy(
+        {"app.py": "def handler(event, context):\n    return event\n"}, packages.PYTHON, "app.handler", name=name
+    )
 
 
 # ---- beginnings that are refused -----------------------------------------------------------------------------
@@ -92,9 +92,22 @@ def test_with_access_keys_unsigned_and_wrongly_signed_requests_are_refused(fresh
     assert unsigned.headers["x-amzn-errortype"].startswith("MissingAuthenticationTokenException")
     assert aws.refusal(aws.client(own).list_functions)[:2] == ("UnrecognizedClientException", 403)
     import boto3
-    wrong = boto3.client("lambda", endpoint_url=own.url, region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="no")
+
+    wrong = boto3.client(
+        "lambda",
+        endpoint_url=own.url,
+        region_name="us-east-1",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="no",
+    )
     assert aws.refusal(wrong.list_functions)[:2] == ("InvalidSignatureException", 403)
-    right = boto3.client("lambda", endpoint_url=own.url, region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="wJalrXUtnFEMI")
+    right = boto3.client(
+        "lambda",
+        endpoint_url=own.url,
+        region_name="us-east-1",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="wJalrXUtnFEMI",
+    )
     assert right.list_functions()["Functions"] == []
 
 
@@ -107,9 +120,16 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path):
         assert part in message, f"{part} is not in: {message}"
 
 
-@pytest.mark.parametrize("arguments, code", [
-    (["--listen", "nonsense"], MISTAKES), (["--account-id", "12"], MISTAKES), (["--config", "/not/there.toml"], MISTAKES), (["--nonsense"], USAGE),
-], ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    "arguments, code",
+    [
+        (["--listen", "nonsense"], MISTAKES),
+        (["--account-id", "12"], MISTAKES),
+        (["--config", "/not/there.toml"], MISTAKES),
+        (["--nonsense"], USAGE),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
 def test_flags_that_are_wrong_are_told(tmp_path, arguments, code):
     got, message = refused("--data-dir", tmp_path / "d", *arguments)
     assert got == code and message
@@ -166,7 +186,10 @@ def state(client):
     got = client.get_function(FunctionName="echo")
     url = client.get_function_url_config(FunctionName="echo")
     answers = [
-        got["Configuration"], got["Tags"], got["Concurrency"], client.get_alias(FunctionName="echo", Name="live"),
+        got["Configuration"],
+        got["Tags"],
+        got["Concurrency"],
+        client.get_alias(FunctionName="echo", Name="live"),
         client.list_versions_by_function(FunctionName="echo")["Versions"],
         url | {"FunctionUrl": re.sub(r":\d+/", "/", url["FunctionUrl"])},
     ]
@@ -179,7 +202,9 @@ def state(client):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stopping_server_lets_running_requests_end_and_takes_no_new_ones(fresh, number):
     own = fresh()
-    probe = aws.Deployer(aws.client(own), "drain")(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=60)
+    probe = aws.Deployer(aws.client(own), "drain")(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=60
+    )
     with Gate() as gate, concurrent.futures.ThreadPoolExecutor(2) as pool:
         held = [pool.submit(probe, {"do": "hold", "url": gate.url}) for _ in range(2)]
         gate.wait_for(2)
@@ -202,7 +227,9 @@ def accepts(server):
 
 def test_a_request_that_does_not_end_is_cut_off_after_the_drain_timeout(fresh):
     own = fresh(config='drain-timeout = "1s"\n')
-    probe = aws.Deployer(aws.client(own), "drain")(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=300)
+    probe = aws.Deployer(aws.client(own), "drain")(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=300
+    )
     with Gate() as gate, concurrent.futures.ThreadPoolExecutor(1) as pool:
         held = pool.submit(probe.invoke, {"do": "hold", "url": gate.url})
         gate.wait_for()
@@ -210,15 +237,15 @@ def test_a_request_that_does_not_end_is_cut_off_after_the_drain_timeout(fresh):
         own.process.terminate()
         assert own.process.wait(20) == 0
         assert time.monotonic() - began < 15
-        with pytest.raises(Exception):
-            if "FunctionError" in held.result(20):
-                raise RuntimeError("cut off")
+        assert held.exception(20) or "FunctionError" in held.result(), "the caller learns that it was cut off"
     processes.wait_until(lambda: not processes.orphans(servers.started), "no process is left")
 
 
 def test_a_second_signal_ends_it_at_once(fresh):
     own = fresh()
-    probe = aws.Deployer(aws.client(own), "drain")(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=300)
+    probe = aws.Deployer(aws.client(own), "drain")(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=300
+    )
     with Gate() as gate, concurrent.futures.ThreadPoolExecutor(1) as pool:
         held = pool.submit(probe.invoke, {"do": "hold", "url": gate.url})
         gate.wait_for()
@@ -232,7 +259,9 @@ def test_a_second_signal_ends_it_at_once(fresh):
 
 def test_the_ready_line_is_all_that_standard_output_gets(tmp_path):
     one = servers.Server(tmp_path / "one")
-    process = subprocess.Popen([servers.binary(), "up", *one.arguments], env=one.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [servers.binary(), "up", *one.arguments], env=one.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     servers.started.add(process.pid)
     line = process.stdout.readline().decode()
     assert re.fullmatch(r"brooklet is ready on http://127\.0\.0\.1:\d+\n", line)
@@ -258,7 +287,13 @@ def test_an_ordinary_user_runs_the_server_too(tmp_path):
     env = servers.environment(HOME=str(folder))
     process = subprocess.Popen(
         [servers.binary(), "up", "--listen", "127.0.0.1:0", "--data-dir", folder / "data"],
-        env=env, stdout=subprocess.PIPE, stderr=open(folder / "log", "wb"), user=65534, group=65534, extra_groups=[], cwd="/",
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=open(folder / "log", "wb"),
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
     )
     servers.started.add(process.pid)
     try:

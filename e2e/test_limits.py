@@ -6,7 +6,6 @@ import re
 import threading
 
 import pytest
-
 from harness import aws, packages
 from harness.gate import Gate
 from harness.processes import wait_until
@@ -25,7 +24,11 @@ def throttled(function, event=None):
         answer = function.invoke(event)
     except function.client.exceptions.TooManyRequestsException as error:
         response = error.response
-        return response["ResponseMetadata"]["HTTPStatusCode"], response["message"] if "message" in response else response["Error"]["Message"], response.get("Reason")
+        return (
+            response["ResponseMetadata"]["HTTPStatusCode"],
+            response["message"] if "message" in response else response["Error"]["Message"],
+            response.get("Reason"),
+        )
     raise AssertionError(f"expected to be throttled, got {answer}")
 
 
@@ -38,7 +41,8 @@ def test_a_function_that_takes_too_long_is_stopped_and_the_answer_says_so(deploy
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     assert answer["FunctionError"] == "Unhandled"
     assert json.loads(answer["Payload"]) == {
-        "errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request} Error: Task timed out after 1.00 seconds",
+        "errorType": "Sandbox.Timedout",
+        "errorMessage": f"RequestId: {request} Error: Task timed out after 1.00 seconds",
     }
     report = next(line for line in log.splitlines() if line.startswith("REPORT"))
     duration = float(re.search(r"Duration: ([\d.]+) ms", report)[1])
@@ -57,7 +61,13 @@ def test_processes_that_a_function_started_do_not_outlive_its_instance(deploy, s
 
 
 def test_initialisation_may_take_ten_seconds_and_is_then_repeated_within_the_timeout(deploy):
-    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=2, Environment={"Variables": {"PROBE_INIT": "hang"}})
+    function = deploy(
+        packages.python_probe(),
+        packages.PYTHON,
+        "probe.handler",
+        Timeout=2,
+        Environment={"Variables": {"PROBE_INIT": "hang"}},
+    )
     answer, log = function.tail({})
     assert json.loads(answer["Payload"])["errorType"] == "Sandbox.Timedout"
     assert "INIT_REPORT Init Duration: " in log and "Phase: init\tStatus: timeout" in log
@@ -66,20 +76,31 @@ def test_initialisation_may_take_ten_seconds_and_is_then_repeated_within_the_tim
 # ---- endings -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code, message", [
-    (1, "Runtime exited with error: exit status 1"), (0, "Runtime exited without providing a reason"),
-    (255, "Runtime exited with error: exit status 255"),
-])
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        (1, "Runtime exited with error: exit status 1"),
+        (0, "Runtime exited without providing a reason"),
+        (255, "Runtime exited with error: exit status 255"),
+    ],
+)
 def test_a_crash_is_an_exit_error_with_its_status(probe, code, message):
     answer, log = probe.tail({"do": "exit", "code": code})
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
-    assert json.loads(answer["Payload"]) == {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request} Error: {message}"}
+    assert json.loads(answer["Payload"]) == {
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {request} Error: {message}",
+    }
     assert f"RequestId: {request} Error: {message}" in log
     assert "Runtime.ExitError" in log
 
 
 def test_a_killed_instance_is_an_exit_error_with_its_signal(deploy):
-    function = deploy({"app.py": "import os\ndef handler(event, context):\n    os.kill(os.getpid(), event)\n"}, packages.PYTHON, "app.handler")
+    function = deploy(
+        {"app.py": "import os\ndef handler(event, context):\n    os.kill(os.getpid(), event)\n"},
+        packages.PYTHON,
+        "app.handler",
+    )
     assert function.error(9)["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
     assert function.error(11)["errorMessage"].endswith("Error: Runtime exited with error: signal: segmentation fault")
 
@@ -107,9 +128,14 @@ def test_a_request_of_six_mebibytes_passes_and_a_larger_one_is_refused(probe):
     overhead = len(json.dumps({"do": "measure", "value": ""}))
     limit = 6 * 1024 * 1024
     assert probe({"do": "measure", "value": "x" * (limit - overhead)})["length"] == limit - overhead
-    code, status, message = aws.refusal(probe.client.invoke, FunctionName=probe.name, Payload=b'"' + b"x" * limit + b'"')
+    code, status, message = aws.refusal(
+        probe.client.invoke, FunctionName=probe.name, Payload=b'"' + b"x" * limit + b'"'
+    )
     assert (code, status) == ("RequestTooLargeException", 413)
-    assert message == f"{limit + 2} byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
+    assert (
+        message
+        == f"{limit + 2} byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
+    )
 
 
 def test_a_response_that_is_too_large_is_named_and_the_instance_goes_on(probe):
@@ -125,10 +151,15 @@ def test_a_response_that_is_too_large_is_named_and_the_instance_goes_on(probe):
 
 def test_environment_variables_of_four_kibibytes_pass_and_more_is_refused(lambda_client, deploy):
     fitting = "x" * (4096 - len(json.dumps({"A": ""}, separators=(",", ":"))))
-    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"A": fitting}})
+    function = deploy(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"A": fitting}}
+    )
     assert function({"do": "env", "names": ["A"]}) == {"A": fitting}
     code, status, message = aws.refusal(
-        lambda_client.update_function_configuration, FunctionName=function.name, Environment={"Variables": {"A": fitting + "x" * 10}})
+        lambda_client.update_function_configuration,
+        FunctionName=function.name,
+        Environment={"Variables": {"A": fitting + "x" * 10}},
+    )
     assert (code, status) == ("InvalidParameterValueException", 400)
     assert message == (
         "Lambda was unable to configure your environment variables because the environment variables you have provided "
@@ -154,7 +185,7 @@ def test_reserved_concurrency_is_a_limit_with_its_own_reason(deploy):
 
 
 def test_account_concurrency_is_a_limit_with_its_own_reason_and_reservations_stand_apart(fresh):
-    own = fresh(config='account-concurrency = 102\n')
+    own = fresh(config="account-concurrency = 102\n")
     client = aws.client(own, max_pool_connections=128)
     deploy = aws.Deployer(client, "account")
     # 100 must stay unreserved, so two can be reserved; the other function has the 100.
@@ -172,7 +203,9 @@ def test_account_concurrency_is_a_limit_with_its_own_reason_and_reservations_sta
 
 def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
     own = fresh()
-    function = aws.Deployer(aws.client(own, max_pool_connections=128), "burst")(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+    function = aws.Deployer(aws.client(own, max_pool_connections=128), "burst")(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100
+    )
     with Gate() as gate, concurrent.futures.ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(function, {"do": "hold", "url": gate.url}) for _ in range(100)]
         gate.wait_for(100, seconds=60)
@@ -213,12 +246,16 @@ def test_a_busy_instance_is_not_stopped_however_short_the_keep_alive(fresh):
 
 
 def versioned(number):
-    return packages.zip_of({"app.py": (
-        "import urllib.request\n"
-        "def handler(event, context):\n"
-        "    if event: urllib.request.urlopen(event, timeout=60).read()\n"
-        f"    return {number}\n"
-    )})
+    return packages.zip_of(
+        {
+            "app.py": (
+                "import urllib.request\n"
+                "def handler(event, context):\n"
+                "    if event: urllib.request.urlopen(event, timeout=60).read()\n"
+                f"    return {number}\n"
+            )
+        }
+    )
 
 
 def test_a_running_request_ends_on_the_code_it_began_with(deploy, server):
@@ -278,12 +315,15 @@ def test_a_function_deleted_while_it_runs_ends_its_request(deploy):
 
 def test_a_caller_that_hangs_up_costs_neither_the_instance_nor_the_log(probe, server):
     from harness import web
+
     before = probe({"do": "instance"})
     with Gate() as gate:
         body = json.dumps({"do": "hold", "url": gate.url}).encode()
         sock = web.connect(server.address)
         sock.sendall(
-            f"POST /2015-03-31/functions/{probe.name}/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            f"POST /2015-03-31/functions/{probe.name}/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         gate.wait_for()
         sock.close()
         gate.open()

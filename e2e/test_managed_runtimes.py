@@ -8,7 +8,6 @@ import re
 import subprocess
 
 import pytest
-
 from harness import aws, packages, rigs
 from harness.gate import Gate
 
@@ -31,14 +30,18 @@ def python(deploy):
 @pytest.fixture(scope="module")
 def node(deploy):
     """Deploys a Node module: `index.mjs` unless the file is named."""
+
     def make(code, file="index.mjs", handler="index.handler", extra=None, **more):
         return deploy({file: code, **(extra or {})}, node_runtime(), handler, **more)
+
     return make
 
 
 @pytest.fixture(scope="module")
 def python_probe(deploy):
-    return deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"COLOUR": "blue"}})
+    return deploy(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"COLOUR": "blue"}}
+    )
 
 
 # ---- where a function finds itself ---------------------------------------------------------------------------
@@ -52,22 +55,52 @@ def machine(python_probe):
 def test_the_environment_is_lambdas_and_the_functions_and_nothing_else(machine, python_probe):
     seen = machine["environment"]
     fixed = {
-        "_HANDLER": "probe.handler", "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1",
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{packages.PYTHON}", "AWS_LAMBDA_FUNCTION_NAME": python_probe.name,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{python_probe.name}",
-        "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime", "LANG": "en_US.UTF-8", "TZ": ":UTC",
-        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR", "COLOUR": "blue",
+        "_HANDLER": "probe.handler",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{packages.PYTHON}",
+        "AWS_LAMBDA_FUNCTION_NAME": python_probe.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{python_probe.name}",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "COLOUR": "blue",
     }
     assert {key: seen.get(key) for key in fixed} == fixed
-    present = {"_X_AMZN_TRACE_ID", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-               "PATH", "LD_LIBRARY_PATH", "PYTHONPATH"}
+    present = {
+        "_X_AMZN_TRACE_ID",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+    }
     assert present <= set(seen)
     assert re.match(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}", seen["_X_AMZN_TRACE_ID"])
-    documented = set(fixed) | present | {
-        "AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL", "AWS_XRAY_DAEMON_ADDRESS", "LC_CTYPE", "PWD",
-        "SHLVL", "_AWS_XRAY_DAEMON_ADDRESS", "_AWS_XRAY_DAEMON_PORT", "_LAMBDA_TELEMETRY_LOG_FD", "AWS_LAMBDA_MAX_CONCURRENCY",
-    }
+    documented = (
+        set(fixed)
+        | present
+        | {
+            "AWS_LAMBDA_RUNTIME_API",
+            "AWS_LAMBDA_LOG_FORMAT",
+            "AWS_LAMBDA_LOG_LEVEL",
+            "AWS_XRAY_DAEMON_ADDRESS",
+            "LC_CTYPE",
+            "PWD",
+            "SHLVL",
+            "_AWS_XRAY_DAEMON_ADDRESS",
+            "_AWS_XRAY_DAEMON_PORT",
+            "_LAMBDA_TELEMETRY_LOG_FD",
+            "AWS_LAMBDA_MAX_CONCURRENCY",
+        }
+    )
     ours = {name for name in seen if name.startswith(("BROOKLET_", "_BROOKLET_"))}
     assert set(seen) - documented - ours == set(), "variables of the server must not reach functions"
 
@@ -94,6 +127,7 @@ def test_a_function_holds_no_descriptor_of_the_server_and_an_empty_standard_inpu
 def test_tmp_belongs_to_the_instance_alone_and_outlives_an_invocation(python_probe):
     with Gate() as gate:
         import concurrent.futures
+
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             held = pool.submit(python_probe, {"do": "hold", "url": gate.url})
             gate.wait_for()
@@ -117,16 +151,38 @@ def test_tmp_is_as_large_as_the_function_was_promised(python):
     assert 690 <= function() <= 700
 
 
-@pytest.mark.parametrize("name", [
-    "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
-    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
-    "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    ],
+)
 def test_reserved_variables_can_not_be_set(lambda_client, name):
     code, status, message = aws.refusal(
-        lambda_client.create_function, FunctionName="reserved", Runtime=packages.PYTHON, Handler="a.b", Role=aws.ROLE,
-        Code={"ZipFile": packages.python_probe()}, Environment={"Variables": {name: "x"}},
+        lambda_client.create_function,
+        FunctionName="reserved",
+        Runtime=packages.PYTHON,
+        Handler="a.b",
+        Role=aws.ROLE,
+        Code={"ZipFile": packages.python_probe()},
+        Environment={"Variables": {name: "x"}},
     )
     assert (code, status) == ("InvalidParameterValueException", 400)
     assert message == (
@@ -136,10 +192,15 @@ def test_reserved_variables_can_not_be_set(lambda_client, name):
     )
 
 
-@pytest.mark.parametrize("name", ["LANG", "PATH", "PYTHONPATH", "TZ", "NODE_OPTIONS", "LD_LIBRARY_PATH", "AWS_XRAY_CONTEXT_MISSING"])
+@pytest.mark.parametrize(
+    "name", ["LANG", "PATH", "PYTHONPATH", "TZ", "NODE_OPTIONS", "LD_LIBRARY_PATH", "AWS_XRAY_CONTEXT_MISSING"]
+)
 def test_unreserved_variables_can_be_extended(python, name):
     value = "Europe/Berlin" if name == "TZ" else "/usr/local/bin:/usr/bin:/bin" if name == "PATH" else "/opt/own"
-    function = python("import os\ndef handler(event, context):\n    return os.environ[event]\n", Environment={"Variables": {name: value}})
+    function = python(
+        "import os\ndef handler(event, context):\n    return os.environ[event]\n",
+        Environment={"Variables": {name: value}},
+    )
     assert function(name) == value
 
 
@@ -148,10 +209,18 @@ def test_unreserved_variables_can_be_extended(python, name):
 
 def test_python_calls_a_handler_in_a_package(deploy):
     function = deploy(
-        {"shop/__init__.py": "", "shop/orders.py": "from . import prices\ndef take(event, context):\n    return prices.OF[event]\n",
-         "shop/prices.py": "OF = {'tea': 3}\n"}, packages.PYTHON, "shop.orders.take")
+        {
+            "shop/__init__.py": "",
+            "shop/orders.py": "from . import prices\ndef take(event, context):\n    return prices.OF[event]\n",
+            "shop/prices.py": "OF = {'tea': 3}\n",
+        },
+        packages.PYTHON,
+        "shop.orders.take",
+    )
     assert function("tea") == 3
-    slashes = deploy({"shop/orders.py": "def take(event, context):\n    return event\n"}, packages.PYTHON, "shop/orders.take")
+    slashes = deploy(
+        {"shop/orders.py": "def take(event, context):\n    return event\n"}, packages.PYTHON, "shop/orders.take"
+    )
     assert slashes("tea") == "tea"
 
 
@@ -164,7 +233,8 @@ def test_python_serialises_as_lambda_does(python):
     function = python(
         "import decimal\n"
         "def handler(event, context):\n"
-        "    return {'decimal': decimal.Decimal('1.5'), 'text': 'ü', 'tuple': (1, 2), 'nan': float('nan') if event else None}\n")
+        "    return {'decimal': decimal.Decimal('1.5'), 'text': 'ü', 'tuple': (1, 2), 'nan': float('nan') if event else None}\n"
+    )
     answer = function.invoke()
     assert json.loads(answer["Payload"]) == {"decimal": 1.5, "text": "ü", "tuple": [1, 2], "nan": None}
     assert b'"text": "\xc3\xbc"' in answer["Payload"], "UTF-8, not escaped; json.dumps's own spacing"
@@ -181,10 +251,12 @@ def test_python_errors_carry_type_message_and_stack(python):
     answer = python(code).invoke()
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     assert json.loads(answer["Payload"]) == {
-        "errorMessage": "no water: 3", "errorType": "Dry", "requestId": request,
+        "errorMessage": "no water: 3",
+        "errorType": "Dry",
+        "requestId": request,
         "stackTrace": [
             '  File "/var/task/app.py", line 8, in handler\n    deep(3)\n',
-            '  File "/var/task/app.py", line 5, in deep\n    raise Dry(f\'no water: {n}\')\n',
+            "  File \"/var/task/app.py\", line 5, in deep\n    raise Dry(f'no water: {n}')\n",
         ],
     }
 
@@ -195,13 +267,32 @@ def test_a_python_error_is_logged_with_its_stack(python):
     assert 'File "/var/task/app.py", line 2, in handler' in log
 
 
-@pytest.mark.parametrize("code, handler, kind, message", [
-    ("x = 1\n", "app.handler", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
-    ("x = 1\n", "other.handler", "Runtime.ImportModuleError", "Unable to import module 'other': No module named 'other'"),
-    ("import nowhere\n", "app.handler", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nowhere'"),
-    ("def handler(:\n", "app.handler", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app': "),
-    ("x = 1\n", "app", "Runtime.MalformedHandlerName", "Bad handler 'app': not enough values to unpack (expected 2, got 1)"),
-], ids=["no handler", "no module", "no dependency", "syntax error", "no dot"])
+@pytest.mark.parametrize(
+    "code, handler, kind, message",
+    [
+        ("x = 1\n", "app.handler", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
+        (
+            "x = 1\n",
+            "other.handler",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'other': No module named 'other'",
+        ),
+        (
+            "import nowhere\n",
+            "app.handler",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'app': No module named 'nowhere'",
+        ),
+        ("def handler(:\n", "app.handler", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app': "),
+        (
+            "x = 1\n",
+            "app",
+            "Runtime.MalformedHandlerName",
+            "Bad handler 'app': not enough values to unpack (expected 2, got 1)",
+        ),
+    ],
+    ids=["no handler", "no module", "no dependency", "syntax error", "no dot"],
+)
 def test_python_names_what_is_wrong_with_a_handler(python, code, handler, kind, message):
     error = python(code, handler).error()
     assert error["errorType"] == kind
@@ -232,7 +323,9 @@ def test_python_print_and_logging_are_in_the_log_in_order_and_with_the_request_i
     lines = log.splitlines()
     written = [line for line in lines if any(word in line for word in ("first", "second", "third", "fourth"))]
     assert written[0] == "first"
-    assert re.fullmatch(rf"\[INFO\]\t\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z\t{request}\tsecond", written[1]), written
+    assert re.fullmatch(rf"\[INFO\]\t\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z\t{request}\tsecond", written[1]), (
+        written
+    )
     assert written[2] == "third"
     assert re.fullmatch(rf"\[WARNING\]\t\S+Z\t{request}\tfourth", written[3])
 
@@ -242,7 +335,9 @@ def test_python_logs_json_when_asked(python):
         "import logging\nlog = logging.getLogger(__name__)\n"
         "def handler(event, context):\n    log.info('an order', extra={'order': 7})\n    log.debug('too much')\n    print('plain')\n"
     )
-    answer, log = python(code, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "DEBUG"}).tail()
+    answer, log = python(
+        code, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "DEBUG"}
+    ).tail()
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     records = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     order = next(r for r in records if r.get("message") == "an order")
@@ -250,10 +345,18 @@ def test_python_logs_json_when_asked(python):
     assert not any(r.get("message") == "too much" for r in records)
     assert any("plain" in line for line in log.splitlines())
     kinds = [r["type"] for r in records if "type" in r]
-    assert kinds == ["platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.start",
-                     "platform.runtimeDone", "platform.report"] or {"platform.start", "platform.report"} <= set(kinds)
+    assert kinds == [
+        "platform.initStart",
+        "platform.initRuntimeDone",
+        "platform.initReport",
+        "platform.start",
+        "platform.runtimeDone",
+        "platform.report",
+    ] or {"platform.start", "platform.report"} <= set(kinds)
     report = next(r for r in records if r.get("type") == "platform.report")["record"]
-    assert report["requestId"] == request and report["metrics"]["billedDurationMs"] >= 1 and report["status"] == "success"
+    assert (
+        report["requestId"] == request and report["metrics"]["billedDurationMs"] >= 1 and report["status"] == "success"
+    )
 
 
 # ---- Node ----------------------------------------------------------------------------------------------------
@@ -263,11 +366,17 @@ HANDLERS = {
     "sync promise": ("index.mjs", "export const handler = (event) => Promise.resolve({ got: event })"),
     "CommonJS": ("index.js", "exports.handler = async (event) => ({ got: event })"),
     "CommonJS by name": ("index.cjs", "module.exports = { handler: async (event) => ({ got: event }) }"),
-    "callback": ("index.js", "exports.handler = (event, context, callback) => { setTimeout(() => callback(null, { got: event }), 5) }"),
+    "callback": (
+        "index.js",
+        "exports.handler = (event, context, callback) => { setTimeout(() => callback(null, { got: event }), 5) }",
+    ),
     "callback at once": ("index.js", "exports.handler = (event, context, callback) => callback(null, { got: event })"),
     "succeed": ("index.js", "exports.handler = (event, context) => { context.succeed({ got: event }) }"),
     "done": ("index.js", "exports.handler = (event, context) => { context.done(null, { got: event }) }"),
-    "top-level await": ("index.mjs", "const ready = await Promise.resolve(1); export const handler = async (event) => ({ got: event })"),
+    "top-level await": (
+        "index.mjs",
+        "const ready = await Promise.resolve(1); export const handler = async (event) => ({ got: event })",
+    ),
 }
 
 
@@ -278,7 +387,9 @@ def test_node_calls_every_style_of_handler(node, style):
 
 
 def test_node_takes_js_files_as_modules_when_the_package_says_so(node):
-    function = node("export const handler = async () => import.meta.url", "index.js", extra={"package.json": '{"type": "module"}'})
+    function = node(
+        "export const handler = async () => import.meta.url", "index.js", extra={"package.json": '{"type": "module"}'}
+    )
     assert function() == "file:///var/task/index.js"
 
 
@@ -317,10 +428,13 @@ def test_node_context_has_lambdas_members(node):
     answer = function.invoke()
     said = json.loads(answer["Payload"])
     expected = {
-        "functionName": function.name, "functionVersion": "$LATEST", "memoryLimitInMB": "128",
+        "functionName": function.name,
+        "functionVersion": "$LATEST",
+        "memoryLimitInMB": "128",
         "invokedFunctionArn": f"arn:aws:lambda:us-east-1:000000000000:function:{function.name}",
         "awsRequestId": answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"],
-        "logGroupName": f"/aws/lambda/{function.name}", "callbackWaitsForEmptyEventLoop": True,
+        "logGroupName": f"/aws/lambda/{function.name}",
+        "callbackWaitsForEmptyEventLoop": True,
     }
     assert {key: said.get(key) for key in expected} == expected
     assert 0 < said["remaining"] <= 20_000
@@ -350,7 +464,9 @@ def test_node_errors_that_are_no_errors_are_told_too(node):
 
 
 def test_an_unhandled_rejection_in_node_is_named(node):
-    function = node("export const handler = async () => { Promise.reject(new RangeError('lost')); await new Promise((r) => setTimeout(r, 5000)) }")
+    function = node(
+        "export const handler = async () => { Promise.reject(new RangeError('lost')); await new Promise((r) => setTimeout(r, 5000)) }"
+    )
     error = function.error()
     assert error["errorType"] == "Runtime.UnhandledPromiseRejection"
     assert error["errorMessage"] == "RangeError: lost"
@@ -372,15 +488,29 @@ def test_an_uncaught_exception_in_node_ends_the_instance_with_its_error(node):
     assert function() != before
 
 
-@pytest.mark.parametrize("code, handler, kind, message", [
-    ("export const x = 1", "index.handler", "Runtime.HandlerNotFound", "index.handler is undefined or not exported"),
-    ("export const handler = 1", "index.handler", "Runtime.HandlerNotFound", "index.handler is not a function"),
-    ("export const x = 1", "other.handler", "Runtime.ImportModuleError", "Error: Cannot find module 'other'"),
-    ("import nowhere from 'nowhere'", "index.handler", "Runtime.ImportModuleError", ""),
-    ("export const handler = (", "index.handler", "Runtime.UserCodeSyntaxError", "SyntaxError: Unexpected end of input"),
-    ("export const x = 1", "index", "Runtime.MalformedHandlerName", "Bad handler"),
-    ("throw new RangeError('at the start')", "index.handler", "RangeError", "at the start"),
-], ids=["no handler", "no function", "no module", "no dependency", "syntax error", "no dot", "throws"])
+@pytest.mark.parametrize(
+    "code, handler, kind, message",
+    [
+        (
+            "export const x = 1",
+            "index.handler",
+            "Runtime.HandlerNotFound",
+            "index.handler is undefined or not exported",
+        ),
+        ("export const handler = 1", "index.handler", "Runtime.HandlerNotFound", "index.handler is not a function"),
+        ("export const x = 1", "other.handler", "Runtime.ImportModuleError", "Error: Cannot find module 'other'"),
+        ("import nowhere from 'nowhere'", "index.handler", "Runtime.ImportModuleError", ""),
+        (
+            "export const handler = (",
+            "index.handler",
+            "Runtime.UserCodeSyntaxError",
+            "SyntaxError: Unexpected end of input",
+        ),
+        ("export const x = 1", "index", "Runtime.MalformedHandlerName", "Bad handler"),
+        ("throw new RangeError('at the start')", "index.handler", "RangeError", "at the start"),
+    ],
+    ids=["no handler", "no function", "no module", "no dependency", "syntax error", "no dot", "throws"],
+)
 def test_node_names_what_is_wrong_with_a_handler(node, code, handler, kind, message):
     error = node(code, handler=handler).error()
     assert error["errorType"] == kind
@@ -415,7 +545,9 @@ def test_node_streams_a_response_as_it_is_written(node, lambda_client):
     )
     function = node(code)
     with Gate() as gate:
-        answer = lambda_client.invoke_with_response_stream(FunctionName=function.name, Payload=json.dumps({"gate": gate.url}).encode())
+        answer = lambda_client.invoke_with_response_stream(
+            FunctionName=function.name, Payload=json.dumps({"gate": gate.url}).encode()
+        )
         events = iter(answer["EventStream"])
         assert next(events)["PayloadChunk"]["Payload"] == b"first\n"
         gate.wait_for()
@@ -458,6 +590,7 @@ def test_without_the_sdk_the_error_says_how_to_get_it(python, node):
 @pytest.mark.timeout(420)
 def test_with_the_sdk_installed_functions_import_it(fresh, tmp_path):
     from harness import server
+
     done = server.run("runtimes", "install", "python", "node", "--data-dir", tmp_path / "data", timeout=400)
     assert done.returncode == 0, done.stderr
     own = fresh(data_dir=tmp_path / "data")
@@ -483,14 +616,22 @@ def test_with_the_sdk_installed_functions_import_it(fresh, tmp_path):
 
 def dotnet_cases():
     return [
-        ("Greeter::Example.Greeter::Handle", {"Name": "Ada", "Times": 2}, {"Text": "Hello Ada! Hello Ada!", "Length": 21}),
+        (
+            "Greeter::Example.Greeter::Handle",
+            {"Name": "Ada", "Times": 2},
+            {"Text": "Hello Ada! Hello Ada!", "Length": 21},
+        ),
         ("Greeter::Example.Greeter::Echo", {"a": [1, None, "ü"]}, {"a": [1, None, "ü"]}),
         ("Greeter::Example.Greeter::Upper", "water", "WATER"),
         ("Greeter::Example.Greeter::Count", None, 1),
     ]
 
 
-@pytest.mark.parametrize("handler, event, answer", dotnet_cases(), ids=lambda v: v.rpartition(":")[2] if isinstance(v, str) and "::" in v else "")
+@pytest.mark.parametrize(
+    "handler, event, answer",
+    dotnet_cases(),
+    ids=lambda v: v.rpartition(":")[2] if isinstance(v, str) and "::" in v else "",
+)
 def test_dotnet_calls_the_handler_method_of_a_publish_folder(deploy, handler, event, answer):
     function = deploy(packages.greeter("dotnet"), "dotnet8", handler, MemorySize=512)
     assert function(event) == answer
@@ -504,7 +645,11 @@ def test_dotnet_errors_carry_type_and_message(deploy):
 @pytest.mark.parametrize("runtime", ["python3.99", "nodejs99.x", "ruby3.4", "cobol"])
 def test_a_runtime_that_the_machine_lacks_is_refused_at_deploy_with_what_to_do(lambda_client, runtime):
     code, status, message = aws.refusal(
-        lambda_client.create_function, FunctionName="lacking", Runtime=runtime, Handler="a.b", Role=aws.ROLE,
+        lambda_client.create_function,
+        FunctionName="lacking",
+        Runtime=runtime,
+        Handler="a.b",
+        Role=aws.ROLE,
         Code={"ZipFile": packages.python_probe()},
     )
     assert (code, status) == ("InvalidParameterValueException", 400)

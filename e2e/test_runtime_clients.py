@@ -11,7 +11,6 @@ import re
 
 import pytest
 import requests
-
 from harness import packages
 from harness.gate import Gate
 
@@ -49,7 +48,12 @@ def probes(deploy):
         if client not in made:
             code, runtime, handler = package(client)
             made[client] = deploy(
-                code, runtime, handler, MemorySize=512, Timeout=60, Environment={"Variables": {"COLOUR": "blue", "EMPTY": ""}}
+                code,
+                runtime,
+                handler,
+                MemorySize=512,
+                Timeout=60,
+                Environment={"Variables": {"COLOUR": "blue", "EMPTY": ""}},
             )
         return made[client]
 
@@ -76,8 +80,12 @@ def test_the_context_says_who_is_called_and_how_long_there_is(probe, client):
     said = json.loads(answer["Payload"])
     arn = f"arn:aws:lambda:us-east-1:000000000000:function:{probe.name}"
     expected = {
-        "request_id": answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"], "arn": arn, "function": probe.name,
-        "version": "$LATEST", "memory": 512, "log_group": f"/aws/lambda/{probe.name}",
+        "request_id": answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"],
+        "arn": arn,
+        "function": probe.name,
+        "version": "$LATEST",
+        "memory": 512,
+        "log_group": f"/aws/lambda/{probe.name}",
     }
     assert {key: said[key] for key in expected} == expected
     assert 0 < said["remaining_ms"] <= 60_000
@@ -86,15 +94,30 @@ def test_the_context_says_who_is_called_and_how_long_there_is(probe, client):
 
 
 def test_client_context_arrives(probe):
-    given = base64.b64encode(json.dumps({"custom": {"k": "v"}, "client": {"app_title": "t"}, "env": {}}).encode()).decode()
+    given = base64.b64encode(
+        json.dumps({"custom": {"k": "v"}, "client": {"app_title": "t"}, "env": {}}).encode()
+    ).decode()
     assert probe({"do": "context"}, ClientContext=given)["custom"] == {"k": "v"}
 
 
 def test_environment_variables_are_the_users_and_lambdas(probe):
-    names = ["COLOUR", "EMPTY", "NOT_SET", "AWS_LAMBDA_FUNCTION_NAME", "AWS_REGION", "LAMBDA_TASK_ROOT", "HOME_OF_THE_SERVER"]
+    names = [
+        "COLOUR",
+        "EMPTY",
+        "NOT_SET",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_REGION",
+        "LAMBDA_TASK_ROOT",
+        "HOME_OF_THE_SERVER",
+    ]
     assert probe({"do": "env", "names": names}) == {
-        "COLOUR": "blue", "EMPTY": "", "NOT_SET": None, "AWS_LAMBDA_FUNCTION_NAME": probe.name, "AWS_REGION": "us-east-1",
-        "LAMBDA_TASK_ROOT": "/var/task", "HOME_OF_THE_SERVER": None,
+        "COLOUR": "blue",
+        "EMPTY": "",
+        "NOT_SET": None,
+        "AWS_LAMBDA_FUNCTION_NAME": probe.name,
+        "AWS_REGION": "us-east-1",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "HOME_OF_THE_SERVER": None,
     }
 
 
@@ -137,7 +160,8 @@ def test_a_timeout_is_named_and_the_next_request_gets_a_new_instance(probes, cli
     answer = slow.invoke({"do": "sleep", "ms": 60_000})
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     assert json.loads(answer["Payload"]) == {
-        "errorType": "Sandbox.Timedout", "errorMessage": f"RequestId: {request} Error: Task timed out after 3.00 seconds",
+        "errorType": "Sandbox.Timedout",
+        "errorMessage": f"RequestId: {request} Error: Task timed out after 3.00 seconds",
     }
     assert slow({"do": "instance"})["id"] != before["id"]
 
@@ -147,7 +171,8 @@ def test_a_crash_is_named_and_the_next_request_gets_a_new_instance(probe):
     answer = probe.invoke({"do": "exit", "code": 3})
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     assert json.loads(answer["Payload"]) == {
-        "errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request} Error: Runtime exited with error: exit status 3",
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {request} Error: Runtime exited with error: exit status 3",
     }
     assert probe({"do": "instance"})["id"] != before["id"]
 
@@ -157,7 +182,11 @@ def test_an_initialisation_that_fails_is_told_by_its_own_error(deploy, client):
     code, runtime, handler = package(client)
     broken = deploy(code, runtime, handler, MemorySize=512, Environment={"Variables": {"PROBE_INIT": "fail"}})
     error = broken.error({})
-    kinds = {"awslambdaric": "ValueError", "aws-lambda-ric": "TypeError", "java-ric": "java.lang.ExceptionInInitializerError"}
+    kinds = {
+        "awslambdaric": "ValueError",
+        "aws-lambda-ric": "TypeError",
+        "java-ric": "java.lang.ExceptionInInitializerError",
+    }
     assert error["errorType"] == kinds[client]
     if client != "java-ric":
         assert "the probe was told to fail" in error["errorMessage"]
@@ -169,7 +198,8 @@ def test_an_initialisation_that_exits_is_an_exit_error(deploy, client):
     answer = broken.invoke({})
     request = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
     assert json.loads(answer["Payload"]) == {
-        "errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request} Error: Runtime exited with error: exit status 7",
+        "errorType": "Runtime.ExitError",
+        "errorMessage": f"RequestId: {request} Error: Runtime exited with error: exit status 7",
     }
 
 
@@ -194,7 +224,9 @@ def test_the_node_client_streams_by_streamify_response(deploy, lambda_client):
     function = deploy(packages.aws_lambda_ric(), "provided.al2023", "probe.streaming")
     with Gate() as gate:
         event = {"chunks": ["first\n", "last\n"], "gate": gate.url}
-        answer = lambda_client.invoke_with_response_stream(FunctionName=function.name, Payload=json.dumps(event).encode())
+        answer = lambda_client.invoke_with_response_stream(
+            FunctionName=function.name, Payload=json.dumps(event).encode()
+        )
         events = iter(answer["EventStream"])
         assert next(events)["PayloadChunk"]["Payload"] == b"first\n"
         gate.wait_for()
@@ -224,7 +256,11 @@ def test_a_bootstrap_in_plain_shell_speaks_the_runtime_api(deploy):
     assert (said["echo"], said["request_id"], said["handler"]) == ({"n": 1}, request, "any.handler")
     assert said["deadline_ms"] > 1_600_000_000_000
     assert f"handling {request}\n" in log
-    assert function.error({"do": "fail"}) == {"errorMessage": "told to fail", "errorType": "Shell.Failed", "stackTrace": ["bootstrap:1"]}
+    assert function.error({"do": "fail"}) == {
+        "errorMessage": "told to fail",
+        "errorType": "Shell.Failed",
+        "stackTrace": ["bootstrap:1"],
+    }
     assert function({"n": 2})["echo"] == {"n": 2}
 
 

@@ -39,7 +39,9 @@ def cli(server, *arguments, check=True):
     """Runs `aws lambda …` and gives its JSON answer (None when it printed nothing)."""
     env = environment(**CREDENTIALS, AWS_ENDPOINT_URL=server.url, AWS_PAGER="", AWS_MAX_ATTEMPTS="1")
     program = packages.pathlib.Path(sys.executable).parent / "aws"
-    done = subprocess.run([program, "lambda", *map(str, arguments)], env=env, text=True, capture_output=True, timeout=90)
+    done = subprocess.run(
+        [program, "lambda", *map(str, arguments)], env=env, text=True, capture_output=True, timeout=90
+    )
     if not check:
         return done
     assert done.returncode == 0, f"aws lambda {' '.join(map(str, arguments))}: {done.stderr}"

@@ -63,7 +63,7 @@ def awslambdaric():
     """The probe under the official Python runtime client, unmodified, as its documentation starts it."""
     # The interpreter itself, not the suite's virtual environment, which functions can't see.
     python = pathlib.Path(sys.executable).resolve()
-    start = f"#!/bin/sh\nexport PYTHONPATH=/var/task\nexec {python} -m awslambdaric \"$_HANDLER\"\n"
+    start = f'#!/bin/sh\nexport PYTHONPATH=/var/task\nexec {python} -m awslambdaric "$_HANDLER"\n'
     return zip_of({"": rig("bundles") / "ric", "probe.py": source("python/probe.py"), "bootstrap": start})
 
 
@@ -72,14 +72,16 @@ def aws_lambda_ric():
     """The probe under the official Node runtime client."""
     modules = rig("node") / "node_modules"
     start = '#!/bin/sh\nexec node node_modules/aws-lambda-ric/index.mjs "$_HANDLER"\n'
-    return zip_of({
-        "node_modules/aws-lambda-ric/index.mjs": modules / "aws-lambda-ric/index.mjs",
-        "node_modules/aws-lambda-ric/package.json": modules / "aws-lambda-ric/package.json",
-        "node_modules/aws-lambda-ric/rapid-client.node": modules / "aws-lambda-ric/rapid-client.node",
-        "node_modules/aws-lambda-ric/node_modules": modules / "aws-lambda-ric/node_modules",
-        "probe.mjs": source("node/probe.mjs"),
-        "bootstrap": start,
-    })
+    return zip_of(
+        {
+            "node_modules/aws-lambda-ric/index.mjs": modules / "aws-lambda-ric/index.mjs",
+            "node_modules/aws-lambda-ric/package.json": modules / "aws-lambda-ric/package.json",
+            "node_modules/aws-lambda-ric/rapid-client.node": modules / "aws-lambda-ric/rapid-client.node",
+            "node_modules/aws-lambda-ric/node_modules": modules / "aws-lambda-ric/node_modules",
+            "probe.mjs": source("node/probe.mjs"),
+            "bootstrap": start,
+        }
+    )
 
 
 @functools.cache

@@ -103,4 +103,6 @@ def is_loopback(address):
     """Whether an address as /proc/net/tcp writes it is 127.0.0.0/8 or ::1 (or IPv4-mapped loopback)."""
     if len(address) == 8:
         return address.endswith("7F")
-    return address == "00000000000000000000000001000000" or (address.startswith("0" * 16 + "FFFF0000") and address.endswith("7F"))
+    return address == "00000000000000000000000001000000" or (
+        address.startswith("0" * 16 + "FFFF0000") and address.endswith("7F")
+    )

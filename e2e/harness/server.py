@@ -56,7 +56,11 @@ class Server:
         """Starts it and waits for its line that says it is ready."""
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [binary(), "up", *self.arguments], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            [binary(), "up", *self.arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
         log.close()
         started.add(self.process.pid)
@@ -115,7 +119,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"the server did not end within {seconds} s of SIGTERM:\n{self.log()[-4000:]}") from None
+            raise AssertionError(
+                f"the server did not end within {seconds} s of SIGTERM:\n{self.log()[-4000:]}"
+            ) from None
         assert code == 0, f"the server ended with status {code} after SIGTERM:\n{self.log()[-4000:]}"
         processes.wait_until(
             lambda: not processes.orphans(started),
@@ -145,5 +151,10 @@ def run(*arguments, timeout=60, env=None, cwd=None, stdin=None):
     """Runs one `brooklet` command to its end."""
     return subprocess.run(
         [binary(), *map(str, arguments)],
-        env=environment(**(env or {})), cwd=cwd, input=stdin, text=True, capture_output=True, timeout=timeout,
+        env=environment(**(env or {})),
+        cwd=cwd,
+        input=stdin,
+        text=True,
+        capture_output=True,
+        timeout=timeout,
     )

@@ -108,7 +108,9 @@ def _error_problems(model, status, headers, body):
     shape = modelled[code]
     if (expected := shape.metadata.get("error", {}).get("httpStatusCode")) and expected != status:
         found.append(f"{code} with status {status}, modelled is {expected}")
-    members = {m.serialization.get("name", n): m for n, m in shape.members.items() if not m.serialization.get("location")}
+    members = {
+        m.serialization.get("name", n): m for n, m in shape.members.items() if not m.serialization.get("location")
+    }
     extra = {"Message", "message", "Type"}
     known = {name: value for name, value in document.items() if name in members or name not in extra}
     return found + _structure_problems(members, [], known, code)
@@ -130,8 +132,16 @@ def _value_problems(shape, value, path, name=""):
     if value is None:
         return []
     check = {
-        "structure": _structure, "list": _list, "map": _map, "string": _string, "boolean": _boolean,
-        "integer": _integer, "long": _integer, "float": _number, "double": _number, "timestamp": _timestamp,
+        "structure": _structure,
+        "list": _list,
+        "map": _map,
+        "string": _string,
+        "boolean": _boolean,
+        "integer": _integer,
+        "long": _integer,
+        "float": _number,
+        "double": _number,
+        "timestamp": _timestamp,
     }.get(shape.type_name)
     if check is None:
         return []

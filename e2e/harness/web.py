@@ -7,6 +7,7 @@ _resolve = socket.getaddrinfo
 
 def resolve_localhost():
     """Makes every name below .localhost this machine, as browsers and curl do (RFC 6761) and glibc does not."""
+
     def getaddrinfo(host, *arguments, **more):
         if isinstance(host, str) and host.endswith(".localhost"):
             host = "127.0.0.1"
