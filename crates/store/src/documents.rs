@@ -18,12 +18,14 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 16 << 20;
 
-/// The documents of a data directory.
+/// The documents of a data directory. Dropping it waits until what was asked for is done and the database is
+/// closed, a few milliseconds: whoever opens the directory next finds it free.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     changes: mpsc::Sender<Job>,
     reads: mpsc::Sender<Read>,
-    /// Keeps the directory locked.
+    // After the senders, and before the directory is let go: fields are dropped in this order.
+    _threads: [Thread; 2],
     _dir: DataDir,
 }
 
@@ -32,23 +34,15 @@ impl EmbeddedStore {
     /// milliseconds.
     pub fn open(dir: &DataDir) -> Result<EmbeddedStore, OpenError> {
         let path = dir.database();
-        let damaged = |error: rusqlite::Error| open_error(&path, error);
-        let writer = Writer::open(&path).map_err(damaged)?;
-        let reader = reader(&path).map_err(damaged)?;
+        let writer = Writer::open(&path).map_err(|error| open_error(&path, error))?;
+        let reader = reader(&path).map_err(|error| open_error(&path, error))?;
         let (changes, change_queue) = mpsc::channel(QUEUE);
         let (reads, read_queue) = mpsc::channel(QUEUE);
-        // A thread keeps the directory locked until it has closed its connection.
-        let (writers, readers) = (dir.clone(), dir.clone());
-        spawn("store-writer", &path, move || {
-            writer.run(change_queue);
-            drop(writers);
-        })?;
-        spawn("store-reader", &path, move || {
-            serve_reads(&reader, read_queue);
-            drop(reader);
-            drop(readers);
-        })?;
-        Ok(EmbeddedStore { changes, reads, _dir: dir.clone() })
+        let spawned = |source| OpenError::Unusable { path: path.clone(), source };
+        let writer = Thread::spawn("store-writer", move || writer.run(change_queue)).map_err(spawned)?;
+        let reader = Thread::spawn("store-reader", move || serve_reads(&reader, read_queue));
+        let threads = [writer, reader.map_err(spawned)?];
+        Ok(EmbeddedStore { changes, reads, _threads: threads, _dir: dir.clone() })
     }
 
     async fn change<T>(&self, job: Job, answer: oneshot::Receiver<Answer<T>>) -> Answer<T> {
@@ -309,10 +303,22 @@ fn last_revision(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT last FROM revisions", [], |row| row.get::<_, i64>(0)).map(|last| last as u64)
 }
 
-fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    let spawned = thread.spawn(work).map(drop);
-    spawned.map_err(|source| OpenError::Unusable { path: path.to_owned(), source })
+/// A thread that ends when nobody can send to it any more, and is waited for when dropped.
+#[derive(Debug)]
+struct Thread(Option<std::thread::JoinHandle<()>>);
+
+impl Thread {
+    fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Thread> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).map(|handle| Thread(Some(handle)))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(Err(_)) = self.0.take().map(std::thread::JoinHandle::join) {
+            tracing::error!("a thread of the store panicked");
+        }
+    }
 }
 
 fn open_error(path: &Path, error: rusqlite::Error) -> OpenError {
