@@ -154,14 +154,19 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], temporary: &Path) -> io::
     let done = (|| {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(temporary, path)?;
-        sync_parent(path)
+        move_durably(temporary, path)
     })();
     if done.is_err() {
         let _ = fs::remove_file(temporary);
     }
     done
+}
+
+/// Gives a file that was written its place, with its content on the disk first.
+pub(crate) fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    fs::rename(from, to)?;
+    sync_parent(to)
 }
 
 /// Makes the coming or going of a file durable.
