@@ -69,9 +69,16 @@ pub async fn collect_chunks(mut chunks: mpsc::Receiver<Result<Bytes, Bytes>>, li
 /// caller does not take it for whole.
 pub struct Chunks {
     /// What came before the rest, if anything.
-    pub first: Option<Bytes>,
-    /// The rest.
-    pub rest: mpsc::Receiver<Result<Bytes, Bytes>>,
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Result<Bytes, Bytes>>,
+    failed: bool,
+}
+
+impl Chunks {
+    /// `first`, then the rest.
+    pub fn new(first: Option<Bytes>, rest: mpsc::Receiver<Result<Bytes, Bytes>>) -> Chunks {
+        Chunks { first, rest, failed: false }
+    }
 }
 
 impl HttpBodyTrait for Chunks {
@@ -85,12 +92,20 @@ impl HttpBodyTrait for Chunks {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        self.rest.poll_recv(context).map(|chunk| {
-            chunk.map(|chunk| match chunk {
-                Ok(chunk) => Ok(Frame::data(chunk)),
-                Err(_) => Err("the function failed in the middle of its answer".into()),
-            })
-        })
+        if self.failed {
+            return Poll::Ready(Some(Err("the function failed in the middle of its answer".into())));
+        }
+        match self.rest.poll_recv(context) {
+            Poll::Ready(Some(Err(_))) => {
+                // An error makes hyper drop what it has not sent; when it has to wait it sends it first.
+                self.failed = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

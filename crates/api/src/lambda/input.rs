@@ -186,7 +186,7 @@ impl<'a> Input<'a> {
     /// Takes a member out; `null` counts as absent, and of several with one name the last counts.
     fn take(&mut self, name: &str) -> Option<Value<'a>> {
         let index = self.members.iter().rposition(|(member, _)| member == name)?;
-        match self.members.swap_remove(index).1 {
+        match self.members.remove(index).1 {
             Value::Null => None,
             value => Some(value),
         }

@@ -196,7 +196,7 @@ async fn streamed(
     mut chunks: Receiver,
 ) -> std::result::Result<Response<Body>, Malformed> {
     if content_type != prelude::CONTENT_TYPE {
-        let mut response = Response::new(Body::stream(Chunks { first: None, rest: chunks }));
+        let mut response = Response::new(Body::stream(Chunks::new(None, chunks)));
         let content_type = HeaderValue::try_from(content_type).ok().filter(|value| !value.is_empty());
         let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -206,7 +206,7 @@ async fn streamed(
     while let Some(chunk) = chunks.recv().await {
         let chunk = chunk.map_err(|_| Malformed("the function failed before its prelude ended".into()))?;
         if let Some((json, first)) = prelude.feed(&chunk)? {
-            let body = Body::stream(Chunks { first: Some(first), rest: chunks });
+            let body = Body::stream(Chunks::new(Some(first), chunks));
             return Ok(reply::prelude(&json)?.map(|()| body));
         }
     }

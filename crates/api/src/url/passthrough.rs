@@ -52,7 +52,7 @@ pub(super) async fn run(
         }
         Reply::Answer(answer) => Response::new(Body::from(answer)),
         Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
-            Response::new(Body::stream(crate::stream::Chunks { first: None, rest: chunks }))
+            Response::new(Body::stream(crate::stream::Chunks::new(None, chunks)))
         }
         Reply::FunctionError(_) => super::bad_gateway(),
     })
