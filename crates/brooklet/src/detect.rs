@@ -9,8 +9,11 @@ pub struct Tree<'a> {
     /// Path with `/` → whether it is executable.
     pub files: BTreeMap<String, bool>,
     /// The text of a file; `None` when it is not text.
-    pub read: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    pub read: Box<Reader<'a>>,
 }
+
+/// Gives the text of a file of a [`Tree`].
+pub type Reader<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// How a folder is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod node;
 mod python;
 mod tool; //    runs compilers and package managers // go, cargo, mvn, mcs, dotnet
 
+pub use python::pip;
 pub use tool::Tool;
 
 use crate::detect::{Detected, Language};

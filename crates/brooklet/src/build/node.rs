@@ -109,9 +109,8 @@ fn dependencies(job: &Job<'_>, cache: &Cache, did: &mut Vec<String>) -> Result<O
     let locked = lock.as_deref().map(read).transpose()?.unwrap_or_default();
     let (dir, fresh) = cache.made("deps", &[&manifest, &locked, job.detected.runtime.as_bytes()], |dir| {
         std::fs::write(dir.join("package.json"), &manifest).doing(|| "copy package.json".into())?;
-        match &lock {
-            Some(_) => std::fs::write(dir.join(LOCKS[0]), &locked).doing(|| "copy the lock file".into())?,
-            None => {}
+        if lock.is_some() {
+            std::fs::write(dir.join(LOCKS[0]), &locked).doing(|| "copy the lock file".into())?;
         }
         let command = npm(if lock.is_some() { "ci" } else { "install" }, dir).arg("--omit=dev");
         command.run().map(drop)

@@ -6,7 +6,7 @@ use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::machine;
 use crate::package::Package;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// In the order of preference: a lock file names exact versions.
 const REQUIREMENTS: [&str; 2] = ["requirements.lock", "requirements.txt"];
@@ -31,15 +31,35 @@ pub fn build(job: &Job<'_>, cache: &Cache) -> Result<Built> {
 
 /// With hashes in the file, pip checks them all by itself.
 fn install(python: &Path, file: &Path, dir: &Path, target: &Path) -> Result<()> {
-    let pip = Tool::new(python, "Python with pip").args(["-m", "pip", "install"]);
+    pip(python)?.arg("--target").arg(target).arg("-r").arg(file).dir(dir).run().map(drop)
+}
+
+/// `pip install` for the interpreter `python`. Many systems have interpreters without pip; any other pip can
+/// install for them (`pip --python`, since pip 22.3).
+pub fn pip(python: &Path) -> Result<Tool> {
+    const PIP: &str = "pip for Python (Debian: python3-pip)";
+    let has_pip = |program: &Path| Tool::new(program, PIP).args(["-m", "pip", "--version"]).run().is_ok();
+    let others = machine::interpreters().iter().filter(|one| one.language == "python").rev();
+    let programs = std::iter::once(python).chain(others.map(|one| one.program.as_path()));
+    let Some(with_pip) = programs.into_iter().find(|program| has_pip(program)) else {
+        return Err(
+            Error::new(Exit::Build, "no Python on this machine has pip").fix(format!("install {PIP}"))
+        );
+    };
+    let mut pip = Tool::new(with_pip, PIP).args(["-m", "pip"]);
+    if with_pip != python {
+        pip = pip.arg("--python").arg(python);
+    }
     let quiet = ["--quiet", "--no-compile", "--disable-pip-version-check", "--root-user-action", "ignore"];
-    pip.args(quiet).arg("--target").arg(target).arg("-r").arg(file).dir(dir).run().map(drop)
+    Ok(pip.arg("install").args(quiet))
 }
 
 /// The interpreter of the function's own version, since packages with compiled parts fit one version only.
-fn interpreter(job: &Job<'_>) -> Result<std::path::PathBuf> {
+/// Programs on the HTTP contract run what `python3` is on the system's own search path.
+fn interpreter(job: &Job<'_>) -> Result<PathBuf> {
     let Some(version) = job.detected.runtime.strip_prefix("python") else {
-        return Ok("python3".into());
+        let system = ["/usr/local/bin/python3", "/usr/bin/python3"].map(PathBuf::from);
+        return Ok(system.into_iter().find(|path| path.is_file()).unwrap_or_else(|| "python3".into()));
     };
     match machine::interpreter(machine::interpreters(), "python", version) {
         Some(found) => Ok(found.program.clone()),
@@ -47,7 +67,7 @@ fn interpreter(job: &Job<'_>) -> Result<std::path::PathBuf> {
             Exit::Build,
             format!("no Python {version} is here to install the requirements with"),
         )
-        .fix(format!("install python{version} with pip, or choose a runtime that `brooklet doctor` lists"))),
+        .fix(format!("install python{version}, or choose a runtime that `brooklet doctor` lists"))),
     }
 }
 

@@ -218,7 +218,7 @@ fn resources() -> Vec<Check> {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = |name: &str| -> u64 {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.split_whitespace().nth(0)?.parse().ok()).unwrap_or(0)
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     };
     let free = format!(
         "{} of {} available",

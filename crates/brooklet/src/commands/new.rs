@@ -14,7 +14,7 @@ pub fn run(args: New) -> Result<Exit> {
         .map_err(|what| Error::new(Exit::Usage, what).fix("choose another name for the folder"))?;
     if args.dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(
-            Error::new(Exit::Usage, format!("{shown} is not empty")).fix("name a new or an empty folder")
+            Error::new(Exit::Failure, format!("{shown} is not empty")).fix("name a new or an empty folder")
         );
     }
     for (file, text) in templates::project(args.template, &name, machine::available()) {

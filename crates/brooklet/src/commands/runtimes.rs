@@ -1,6 +1,6 @@
 //! `runtimes`: what functions need beyond their own code.
 
-use crate::build::Tool;
+use crate::build::{Tool, pip};
 use crate::cli::{Language, Output, Runtimes};
 use crate::config::{cache_dir, default_data_dir};
 use crate::error::{Doing, Error, Result};
@@ -160,9 +160,7 @@ fn python(dir: &Path) -> Result<()> {
     let usual = machine::available().python.as_deref();
     let found = usual.and_then(|version| machine::interpreter(machine::interpreters(), "python", version));
     let program = found.map_or(PathBuf::from("python3"), |found| found.program.clone());
-    let quiet = ["--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"];
-    let pip = Tool::new(program, "Python with pip").args(["-m", "pip", "install"]).args(quiet);
-    pip.arg("--target").arg(dir.join("site-packages")).arg("boto3").run().map(drop)
+    pip(&program)?.arg("--target").arg(dir.join("site-packages")).arg("boto3").run().map(drop)
 }
 
 fn node(dir: &Path) -> Result<()> {
