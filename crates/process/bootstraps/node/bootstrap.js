@@ -123,7 +123,10 @@ function invoke (handler, fields, body) {
   begin((error) => { if (!ended) finish('E', errors.toJson(error)) }, () => complete(null))
   try {
     const result = handler(JSON.parse(body), describe(own, fields), callback)
-    if (result && typeof result.then === 'function') result.then(succeed, failed).catch(failed)
+    if (result && typeof result.then === 'function') {
+      const settled = result.then(succeed, failed)
+      if (settled && typeof settled.catch === 'function') settled.catch(failed)
+    }
   } catch (error) {
     callback(error)
   }

@@ -30,7 +30,14 @@ exports.toLogText = (error) => {
   }
 }
 
-exports.intoError = (value) => value instanceof Error ? value : new Error(value)
+exports.intoError = (value) => {
+  if (value instanceof Error) return value
+  try {
+    return new Error(value)
+  } catch (_) { // it cannot become a text
+    return new Error(exports.describe(value).errorMessage)
+  }
+}
 
 function spread (error) {
   const fields = { errorType: error.name, errorMessage: advise(error), code: error.code, ...error }

@@ -13,6 +13,7 @@ const WINDOW = 64 * 1024 // bytes read at once; most events fit, head included
 const MAX_RECORD = exports.MAX_RECORD = 256 * 1024 // bytes of one log event, CloudWatch's limit; longer ones are split
 const MAX_QUEUED = 64 * 1024 * 1024 // bytes of log events waiting behind a stream's chunks; more are dropped
 const PAUSE_MS = 1
+const LOG = 'L'.charCodeAt(0)
 
 const out = Buffer.allocUnsafeSlow(WINDOW)
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
@@ -20,6 +21,7 @@ let socket
 let receive
 let partial = null // a frame that did not come in one piece
 let filled = 0
+let listening = false // whether the server reads: between events it may not, and waits until we have read
 
 /** Starts to listen; `onEvent(fields, body)` is called for each event. */
 exports.open = (onEvent) => {
@@ -31,14 +33,20 @@ exports.open = (onEvent) => {
     process.exit(0)
   }
   socket.on('end', close).on('error', close).on('close', close)
-  socket.unref()
+  exports.letGo()
 }
 
 /** While waiting for an event, the transport keeps the process alive … */
-exports.keepAlive = () => socket.ref()
+exports.keepAlive = () => {
+  listening = false
+  socket.ref()
+}
 
 /** … and while one is answered, it does not. */
-exports.letGo = () => socket.unref()
+exports.letGo = () => {
+  listening = true
+  socket.unref()
+}
 
 /** Sends a frame of one text. */
 exports.sendText = (kind, text) => {
@@ -94,7 +102,7 @@ function put (frame, length, done) {
   if (socket.writableLength === 0) {
     sent = write(frame, 0, length)
     // A log event waits for the server, as a write to a pipe would; an answer leaves the loop free.
-    while (sent < length && frame[0] === 0x4c) {
+    while (sent < length && listening && frame[0] === LOG) {
       Atomics.wait(sleeper, 0, 0, PAUSE_MS)
       sent += write(frame, sent, length)
     }

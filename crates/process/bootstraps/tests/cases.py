@@ -84,10 +84,13 @@ def _outcomes(instance, case):
 
 def _plain(text, folder):
     text = text.replace(os.path.realpath(folder), "<task>").replace(folder, "<task>")
+    text = re.sub(r"at (?:Object\.)?(?:<anonymous>|Runtime\.handler) \(?(<task>[^)\"]*)\)?", r"at \1", text)
+    text = re.sub(r"(<task>[^:)\"]*:\d+):\d+", r"\1", text)  # columns are the engine's business
+    text = re.sub(r" \[as \w+\]", "", text)
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", "<time>", text)
 
 
-_RUNTIME = re.compile(r"awslambdaric|aws-lambda-ric|bootstraps/|/_brooklet/|node:internal|<frozen importlib|importlib/")
+_RUNTIME = re.compile(r"awslambdaric|aws-lambda-ric|bootstraps/|/_brooklet/|node:|<frozen importlib|importlib/")
 
 
 def without_frames(error, is_ours):
