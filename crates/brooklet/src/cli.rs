@@ -24,10 +24,6 @@ const STYLES: Styles = Styles::styled()
     after_help = first_steps(),
 )]
 pub struct Cli {
-    /// The server to talk to [env: BROOKLET_SERVER, AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL]
-    /// [default: http://127.0.0.1:9170]
-    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
-    pub server: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -134,12 +130,20 @@ impl Up {
     }
 }
 
-/// Tables for people or JSON for scripts.
+/// The server to talk to.
+#[derive(Args, Clone, Debug)]
+pub struct At {
+    /// The server [env: BROOKLET_SERVER, AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL]
+    /// [default: http://127.0.0.1:9170]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, display_order = 900)]
+    pub server: Option<String>,
+}
+
+/// Tables for people or JSON for scripts. (The values have no help of their own: it would make every
+/// command's help three times as long.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people
     Table,
-    /// For scripts
     Json,
 }
 
@@ -191,6 +195,9 @@ pub enum Template {
                         brooklet deploy --prune --yes --output json"
 )]
 pub struct Deploy {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The folder or zip
     #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
     pub path: PathBuf,
@@ -218,7 +225,7 @@ pub struct Deploy {
     /// Build everything anew
     #[arg(long)]
     pub rebuild: bool,
-    /// Tables or JSON
+    /// Tables for people or JSON for scripts
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -230,6 +237,9 @@ pub struct Deploy {
                         brooklet dev ./hello"
 )]
 pub struct Dev {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The folder
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub path: PathBuf,
@@ -243,6 +253,9 @@ pub struct Dev {
                         brooklet invoke hello --data @event.json --qualifier live\n  cat event.json | brooklet invoke hello --data - | jq ."
 )]
 pub struct Invoke {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The function's name or ARN
     pub name: String,
     /// The event as JSON, @FILE, or - for standard input [default: {}]
@@ -266,6 +279,9 @@ pub struct Invoke {
                         brooklet logs hello --request-id 8f5a…"
 )]
 pub struct Logs {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The function's name
     pub name: String,
     /// Keep showing new lines
@@ -280,7 +296,7 @@ pub struct Logs {
     /// Only lines of one instance
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
-    /// Tables or JSON (one object a line)
+    /// Lines for people or JSON for scripts, one object a line
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -292,7 +308,10 @@ pub struct Logs {
     after_help = "Examples:\n  brooklet list\n  brooklet list --output json | jq -r '.[].FunctionName'"
 )]
 pub struct List {
-    /// Tables or JSON
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
+    /// Tables for people or JSON for scripts
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -303,12 +322,15 @@ pub struct List {
     after_help = "Examples:\n  brooklet show hello\n  brooklet show hello --output json | jq .Configuration.MemorySize"
 )]
 pub struct Show {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The function's name or ARN
     pub name: String,
     /// Version or alias [default: $LATEST]
     #[arg(long, short)]
     pub qualifier: Option<String>,
-    /// Tables or JSON
+    /// Tables for people or JSON for scripts
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -317,6 +339,9 @@ pub struct Show {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  brooklet rm hello\n  brooklet rm hello other --yes")]
 pub struct Rm {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
     /// The functions' names
     #[arg(required = true)]
     pub names: Vec<String>,
@@ -330,7 +355,7 @@ pub struct Rm {
 pub enum Runtimes {
     /// List runtimes, where their interpreters are and what is installed for them
     List {
-        /// Tables or JSON
+        /// Tables for people or JSON for scripts
         #[arg(long, short, value_enum, default_value = "table")]
         output: Output,
         /// The server's data directory [env: BROOKLET_DATA_DIR] [default: ~/.local/share/brooklet]
@@ -369,7 +394,10 @@ pub enum Language {
 #[derive(Args, Debug)]
 #[command(after_help = "Needs no server. Examples:\n  brooklet doctor\n  brooklet doctor --output json")]
 pub struct Doctor {
-    /// Tables or JSON
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
+    /// Tables for people or JSON for scripts
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }

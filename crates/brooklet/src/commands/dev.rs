@@ -1,7 +1,7 @@
 //! `dev`: deploys, watches, deploys again on save, and shows the logs. Mistakes are shown, never fatal.
 
 use super::{deploy, logs};
-use crate::cli::{Dev, Logs, Output};
+use crate::cli::{At, Dev, Logs, Output};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
@@ -97,6 +97,7 @@ impl Session<'_> {
         }
         let (client, name) = (self.lambda.client.clone(), name.to_string());
         let args = Logs {
+            at: At { server: None },
             name: name.clone(),
             follow: true,
             since: Some(Duration::ZERO),

@@ -11,7 +11,7 @@ mod rm;
 mod runtimes;
 mod show;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{At, Cli, Command};
 use crate::client::Client;
 use crate::error::{Doing, Result};
 use crate::exit::Exit;
@@ -21,7 +21,6 @@ use clap::CommandFactory;
 
 /// Carries out the command line.
 pub fn run(cli: Cli) -> Result<Exit> {
-    let server = cli.server.as_deref();
     match cli.command {
         Command::Up(args) => {
             let config = config::load(&args.settings(), args.config.as_deref())?;
@@ -30,15 +29,17 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Ok(Exit::Success)
         }
         Command::New(args) => new::run(args),
-        Command::Deploy(args) => talk(server, async |lambda| deploy::run(args, lambda).await),
-        Command::Dev(args) => talk(server, async |lambda| dev::run(args, lambda).await),
-        Command::Invoke(args) => talk(server, async |lambda| invoke::run(args, lambda).await),
-        Command::Logs(args) => talk(server, async |lambda| logs::run(args, &lambda.client).await),
-        Command::List(args) => talk(server, async |lambda| list::run(args, lambda).await),
-        Command::Show(args) => talk(server, async |lambda| show::run(args, lambda).await),
-        Command::Rm(args) => talk(server, async |lambda| rm::run(args, lambda).await),
+        Command::Deploy(args) => talk(args.at.clone(), async |lambda| deploy::run(args, lambda).await),
+        Command::Dev(args) => talk(args.at.clone(), async |lambda| dev::run(args, lambda).await),
+        Command::Invoke(args) => talk(args.at.clone(), async |lambda| invoke::run(args, lambda).await),
+        Command::Logs(args) => talk(args.at.clone(), async |lambda| logs::run(args, &lambda.client).await),
+        Command::List(args) => talk(args.at.clone(), async |lambda| list::run(args, lambda).await),
+        Command::Show(args) => talk(args.at.clone(), async |lambda| show::run(args, lambda).await),
+        Command::Rm(args) => talk(args.at.clone(), async |lambda| rm::run(args, lambda).await),
         Command::Runtimes(command) => runtimes::run(command),
-        Command::Doctor(args) => talk(server, async |lambda| doctor::run(args, &lambda.client).await),
+        Command::Doctor(args) => {
+            talk(args.at.clone(), async |lambda| doctor::run(args, &lambda.client).await)
+        }
         Command::Completions { shell } => {
             let mut text = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "brooklet", &mut text);
@@ -51,8 +52,8 @@ pub fn run(cli: Cli) -> Result<Exit> {
 }
 
 /// Runs a command that talks to a server.
-fn talk(server: Option<&str>, command: impl AsyncFnOnce(&Lambda) -> Result<Exit>) -> Result<Exit> {
-    let lambda = Lambda { client: Client::new(server)? };
+fn talk(at: At, command: impl AsyncFnOnce(&Lambda) -> Result<Exit>) -> Result<Exit> {
+    let lambda = Lambda { client: Client::new(at.server.as_deref())? };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing(|| "start the event loop".into())?;
     let result = runtime.block_on(command(&lambda));

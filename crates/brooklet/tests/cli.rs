@@ -1,0 +1,290 @@
+//! The program as people and scripts use it: help, errors, exit codes, and its commands against a fake server.
+
+mod fake;
+
+use fake::Fake;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A folder of its own, removed when the test ends; also the home folder of the program.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn of(files: &[(&str, &str)]) -> Folder {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            Folder(std::env::temp_dir().join(format!("brooklet-cli-{}-{number}", std::process::id())));
+        std::fs::create_dir_all(&folder.0).expect("a folder can be made");
+        files.iter().for_each(|(name, text)| folder.write(name, text));
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().expect("has a parent")).expect("a folder can be made");
+        std::fs::write(path, text).expect("a file can be written");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs the program in `dir` with nothing of the user's environment but the search path.
+fn run(dir: &Path, server: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
+    command.args(args).current_dir(dir).env_clear().stdin(std::process::Stdio::null());
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", dir).env("BROOKLET_SERVER", server).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Exit code, standard output and standard error as one text, with the folder and the server left out.
+fn transcript(folder: &Folder, server: &str, args: &[&str]) -> String {
+    let output = run(&folder.0, server, args);
+    let all = format!(
+        "exit {}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    all.replace(&folder.0.display().to_string(), "[folder]").replace(server, "[server]")
+}
+
+const APP: (&str, &str) = ("app.py", "def handler(event, context):\n    return event\n");
+const MANIFEST: (&str, &str) = (
+    "brooklet.toml",
+    "[function.hello]\nruntime = \"python3.11\"\nhandler = \"app.handler\"\nbuild = false\n",
+);
+const NOBODY: &str = "http://127.0.0.1:1";
+
+#[test]
+fn help_teaches_every_command() {
+    let folder = Folder::of(&[]);
+    let commands = [
+        "",
+        "up",
+        "new",
+        "deploy",
+        "dev",
+        "invoke",
+        "logs",
+        "list",
+        "show",
+        "rm",
+        "runtimes",
+        "doctor",
+        "completions",
+    ];
+    for command in commands {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        insta::assert_snapshot!(
+            format!("help {command}").trim(),
+            text(&run(&folder.0, NOBODY, &args).stdout)
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_with_the_remedy() {
+    let folder = Folder::of(&[APP, MANIFEST]);
+    insta::assert_snapshot!(transcript(&folder, NOBODY, &["list"]), @r"
+    exit 5
+    --- stdout
+    --- stderr
+    error: no server answers at [server]
+      because: Connection refused (os error 111)
+      fix:     start one with `brooklet up`, or name another with --server URL
+    ");
+}
+
+#[test]
+fn all_mistakes_of_a_manifest_are_said_at_once() {
+    let folder = Folder::of(&[
+        APP,
+        ("brooklet.toml", "[function.hello]\nmemory = 128\nhandlr = \"x\"\ntimeout = \"1h\"\n"),
+    ]);
+    insta::assert_snapshot!(transcript(&folder, NOBODY, &["deploy"]), @r"
+    exit 3
+    --- stdout
+    --- stderr
+    error: 3 mistakes:
+      brooklet.toml:2: function.hello.memory: `128` is not a size: write a whole number with KiB, MiB, GiB or TiB, such as 256MiB
+      brooklet.toml:3: unknown key `function.hello.handlr`: did you mean `handler`?
+      brooklet.toml:4: function.hello.timeout: `1h` is outside 1s to 900s in whole seconds
+    ");
+}
+
+#[test]
+fn all_mistakes_of_the_configuration_are_said_at_once() {
+    let folder = Folder::of(&[("c.toml", "idle-timeout = \"1w\"\nmemory_reserve = \"1GiB\"\n")]);
+    let args = ["up", "--config", "c.toml", "--listen", "nowhere", "--account-id", "42"];
+    insta::assert_snapshot!(transcript(&folder, NOBODY, &args), @r"
+    exit 3
+    --- stdout
+    --- stderr
+    error: 4 mistakes:
+      --listen: `nowhere` is not an address and port, such as 127.0.0.1:9170 or [::1]:9170
+      --account-id: `42` is not an account id: twelve digits in quotes
+      c.toml:1: idle-timeout: `1w` is not a duration: write a whole number with ms, s, m, h or d, such as 30s
+      c.toml:2: unknown key `memory_reserve`: did you mean `memory-reserve`?
+    ");
+}
+
+#[test]
+fn a_folder_that_is_nothing_says_what_was_looked_for() {
+    let folder = Folder::of(&[("code/notes.txt", "")]);
+    insta::assert_snapshot!(transcript(&folder, NOBODY, &["deploy", "code"]));
+}
+
+#[test]
+fn listening_beyond_loopback_is_refused_without_keys() {
+    let folder = Folder::of(&[]);
+    let output = run(&folder.0, NOBODY, &["up", "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(24), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_deployment_is_planned_carried_out_and_then_left_alone() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST, ("event.json", "{}")]));
+    insta::assert_snapshot!(
+        "a dry run changes nothing",
+        transcript(&folder, &fake.url, &["deploy", "--dry-run"])
+    );
+    assert!(fake.changes().is_empty());
+    insta::assert_snapshot!("a first deployment", transcript(&folder, &fake.url, &["deploy"]));
+    assert_eq!(fake.changes(), ["POST /2015-03-31/functions"]);
+    insta::assert_snapshot!("a second deployment", transcript(&folder, &fake.url, &["deploy"]));
+    assert!(fake.changes().is_empty());
+    folder.write("app.py", "def handler(event, context):\n    return 1\n");
+    folder
+        .write("brooklet.toml", &format!("{}memory = \"256MiB\"\nurl = true\nconcurrency = 3\n", MANIFEST.1));
+    insta::assert_snapshot!("a changed deployment", transcript(&folder, &fake.url, &["deploy"]));
+    assert_eq!(
+        fake.changes(),
+        [
+            "PUT /2015-03-31/functions/hello/code",
+            "PUT /2015-03-31/functions/hello/configuration",
+            "PUT /2017-10-31/functions/hello/concurrency",
+            "POST /2021-10-31/functions/hello/url",
+        ]
+    );
+}
+
+#[test]
+fn what_would_be_lost_is_asked_for_first() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    folder.write(
+        "brooklet.toml",
+        &format!("{0}url = true\n{1}", MANIFEST.1, MANIFEST.1.replace("hello", "other")),
+    );
+    assert_eq!(run(&folder.0, &fake.url, &["deploy"]).status.code(), Some(0));
+    fake.changes();
+    folder.write("brooklet.toml", MANIFEST.1);
+    insta::assert_snapshot!("nobody is there to ask", transcript(&folder, &fake.url, &["deploy", "--prune"]));
+    assert!(fake.changes().is_empty());
+    assert_eq!(run(&folder.0, &fake.url, &["deploy", "--prune", "--yes"]).status.code(), Some(0));
+    assert_eq!(
+        fake.changes(),
+        ["DELETE /2021-10-31/functions/hello/url", "DELETE /2015-03-31/functions/other"]
+    );
+}
+
+#[test]
+fn functions_of_other_projects_are_not_pruned() {
+    let fake = Fake::start();
+    let (mine, theirs) = (Folder::of(&[APP, MANIFEST]), Folder::of(&[APP, MANIFEST]));
+    theirs.write("brooklet.toml", &MANIFEST.1.replace("hello", "theirs"));
+    for folder in [&theirs, &mine] {
+        assert_eq!(run(&folder.0, &fake.url, &["deploy", "--prune", "--yes"]).status.code(), Some(0));
+    }
+    assert!(fake.changes().iter().all(|call| !call.starts_with("DELETE")));
+}
+
+#[test]
+fn deploy_answers_scripts_in_json() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    let output = run(&folder.0, &fake.url, &["deploy", "--output", "json"]);
+    let answer: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON alone on standard output");
+    assert_eq!(
+        (&answer["functions"][0]["name"], &answer["functions"][0]["action"]),
+        (&"hello".into(), &"created".into())
+    );
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_answer_goes_to_standard_output_and_the_rest_to_standard_error() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    run(&folder.0, &fake.url, &["deploy"]);
+    let headers = [
+        ("x-amz-executed-version", "$LATEST"),
+        ("x-amzn-requestid", "id-1"),
+        ("x-amz-log-result", "bGluZQ=="),
+    ];
+    fake.answer_invocations(&headers, "{\"a\":1}");
+    let output = run(&folder.0, &fake.url, &["invoke", "hello", "--tail", "--data", "{}"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "{\"a\":1}"));
+    let rest = text(&output.stderr);
+    assert!(
+        rest.starts_with("line\nok · version $LATEST · ") && rest.ends_with(" · request id-1\n"),
+        "{rest}"
+    );
+}
+
+#[test]
+fn invoke_ends_with_the_code_of_what_happened() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST, ("bad.json", "{")]));
+    run(&folder.0, &fake.url, &["deploy"]);
+    let code = |args: &[&str]| run(&folder.0, &fake.url, &[&["invoke"], args].concat()).status.code();
+    assert_eq!(code(&["hello"]), Some(8), "throttled");
+    fake.answer_invocations(&[("x-amz-function-error", "Unhandled")], "{\"errorMessage\":\"x\"}");
+    assert_eq!(code(&["hello"]), Some(9), "the function failed");
+    assert_eq!(code(&["other"]), Some(7), "no such function");
+    assert_eq!(code(&["hello", "--data", "text"]), Some(2), "not JSON");
+    assert_eq!(code(&["hello", "--data", "@bad.json"]), Some(2), "not JSON");
+    assert_eq!(code(&["hello", "--event", "missing.json"]), Some(2), "no such file");
+}
+
+#[test]
+fn logs_ask_for_what_was_asked_and_show_when_and_what() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[]));
+    fake.answer_logs(
+        "{\"timestamp\":1795000000123,\"stream\":\"s\",\"request_id\":null,\"message\":\"hello\"}\n\n",
+    );
+    let output = run(&folder.0, &fake.url, &["logs", "a", "--request-id", "r-1", "--stream", "x[1]"]);
+    assert_eq!(text(&output.stdout), "2026-11-18T11:06:40.123Z  hello\n");
+    assert_eq!(fake.calls(), ["GET /_brooklet/v1/functions/a/logs?request_id=r-1&stream=x%5B1%5D"]);
+}
+
+#[test]
+fn list_show_and_rm_work_on_what_was_deployed() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    run(&folder.0, &fake.url, &["deploy"]);
+    let list = run(&folder.0, &fake.url, &["list", "--output", "json"]);
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
+    assert_eq!(list[0]["FunctionName"], "hello");
+    let show = text(&run(&folder.0, &fake.url, &["show", "hello"]).stdout);
+    assert!(show.contains("handler      app.handler"), "{show}");
+    assert_eq!(run(&folder.0, &fake.url, &["rm", "hello"]).status.code(), Some(10), "nobody to ask");
+    assert_eq!(run(&folder.0, &fake.url, &["rm", "hello", "--yes"]).status.code(), Some(0));
+    assert_eq!(run(&folder.0, &fake.url, &["show", "hello"]).status.code(), Some(7));
+}
+
+#[test]
+fn new_makes_a_project_that_deploys() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[]));
+    assert_eq!(run(&folder.0, &fake.url, &["new", "shell", "my-shell"]).status.code(), Some(0));
+    let deployed = run(&folder.0, &fake.url, &["deploy", "my-shell"]);
+    assert_eq!(deployed.status.code(), Some(0), "{}", text(&deployed.stderr));
+    let again = run(&folder.0, &fake.url, &["new", "shell", "my-shell"]);
+    assert!(text(&again.stderr).contains("is not empty"), "{}", text(&again.stderr));
+}
