@@ -1,10 +1,169 @@
 //! Wires the crates together and serves until told to stop.
+//!
+//! Order matters: the data directory is locked before anything is read, what an earlier server left running is
+//! ended before anything is started, and the port is bound last, so that whoever connects is answered.
 
-use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::config::{Config, Isolation};
+use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
+use api::{App, AppConfig};
+use model::{Account, MiB};
+use node::control::{Limits, Options, Registry};
+use node::logs::Logs;
+use node::{Node, NodeConfig};
+use process::{ProcessExecutor, Settings};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::DataDir;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Initialisation is cut off after this long, or after the function's timeout when that is longer.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<()> {
-    Err(Error::new(Exit::Failure, format!("no server was wired into this build for {}", config.listen)))
+    log_to_stderr();
+    refuse_to_be_open(&config)?;
+    let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for SIGTERM".into())?;
+    let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for SIGINT".into())?;
+
+    let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
+    let account = Account { id: config.account_id.clone(), region: config.region.clone() };
+    let logs = Logs::open(data.path()).doing(|| "open the logs".into())?;
+    let executor = Arc::new(executor(&config, &data)?);
+    let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
+    let node = Node::new(
+        NodeConfig {
+            account,
+            concurrency_limit: config.account_concurrency,
+            memory: memory_for_instances(config.memory_reserve),
+            keep_alive: config.idle_timeout,
+            init_timeout: INIT_TIMEOUT,
+        },
+        executor,
+        logs.clone(),
+    );
+    follow_changes(&registry, &node).await?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
+    let address = listener.local_addr().doing(|| "ask for the address".into())?;
+    let app = App::new(AppConfig {
+        registry: registry.clone(),
+        invoker: Box::new(node.clone()),
+        logs,
+        keys: config.access_keys.clone().into_iter().collect(),
+        url_authority: format!("localhost:{}", address.port()),
+        local: address.ip().is_loopback(),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let sweeper = tokio::spawn(async move { registry.sweep_forever().await });
+    announce(address);
+
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what runs"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what runs"),
+        }
+    };
+    let limits = api::Limits { drain: config.drain_timeout, ..api::Limits::default() };
+    api::serve(listener, app, limits, stop).await;
+    node.shut_down(config.drain_timeout).await;
+    sweeper.abort();
+    Ok(())
+}
+
+/// Warnings and what the operator should know; `RUST_LOG` says more.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .try_init();
+}
+
+/// The line that scripts wait for.
+fn announce(address: SocketAddr) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "brooklet is ready on http://{address}").and_then(|()| out.flush());
+}
+
+fn refuse_to_be_open(config: &Config) -> Result<()> {
+    if config.listen.ip().is_loopback() || config.insecure || !config.access_keys.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Insecure, format!("refusing to listen on {} without access keys", config.listen))
+        .because("whoever reaches that port could run code on this machine")
+        .fix(
+            "configure [access-keys] (or BROOKLET_ACCESS_KEYS=ID:SECRET), listen on 127.0.0.1, or say --insecure",
+        ))
+}
+
+fn executor(config: &Config, data: &DataDir) -> Result<ProcessExecutor> {
+    let isolation = match config.isolation {
+        Isolation::Strict | Isolation::BestEffort => process::Isolation::Root,
+        Isolation::None => process::Isolation::None,
+    };
+    let settings =
+        Settings { run_dir: data.path().join("run"), runtimes_dir: data.path().join("runtimes"), isolation };
+    ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.path().join("run").display()))
+}
+
+fn registry(
+    config: &Config,
+    data: &DataDir,
+    account: &Account,
+    executor: Arc<ProcessExecutor>,
+) -> Result<Registry> {
+    let options = Options {
+        account: account.clone(),
+        code_dir: data.path().join("code"),
+        limits: Limits { account_concurrency: config.account_concurrency, ..Limits::default() },
+        check_runtime: Box::new(move |runtime| ports::Executor::check(&*executor, runtime)),
+    };
+    let store = data.store().map_err(data_dir_error)?;
+    let blobs = data.blobs().map_err(data_dir_error)?;
+    Registry::open(Arc::new(store), Arc::new(blobs), options).doing(|| "open the functions' code".into())
+}
+
+/// The data plane hears of every change, and of the reservations there are.
+async fn follow_changes(registry: &Arc<Registry>, node: &Arc<Node>) -> Result<()> {
+    let follower = node.clone();
+    registry.subscribe(move |change| follower.heed(change));
+    for reservation in registry.reservations().await.doing(|| "read the reserved concurrency".into())? {
+        node.reserve(&reservation.uid, Some(reservation.limit));
+    }
+    Ok(())
+}
+
+/// What the machine has, less what is to be left free, but never less than room for a few instances.
+fn memory_for_instances(reserve_bytes: u64) -> MiB {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(1 << 20);
+    MiB::from_bytes_ceil((kib << 10).saturating_sub(reserve_bytes).max(256 << 20))
+}
+
+fn data_dir_error(error: store::OpenError) -> Error {
+    let exit = match &error {
+        store::OpenError::Locked { .. } => Exit::DataDirLocked,
+        store::OpenError::Newer { .. } => Exit::DataDirNewer,
+        _ => Exit::DataDirUnwritable,
+    };
+    Error::new(exit, error.to_string())
+}
+
+fn address_error(address: &SocketAddr, error: &std::io::Error) -> Error {
+    let exit = match error.kind() {
+        std::io::ErrorKind::AddrInUse => Exit::AddressTaken,
+        _ => Exit::Failure,
+    };
+    Error::new(exit, format!("cannot listen on {address}"))
+        .because(error)
+        .fix("stop what uses the address, or choose another with --listen (port 0 takes a free one)")
 }

@@ -210,14 +210,16 @@ async fn keep_budget_awake(pools: Weak<Pools>) {
 impl PoolShell {
     /// Waits for an instance; must be followed by [`PoolShell::finished`] when it got one.
     pub async fn assign(self: &Arc<PoolShell>) -> Assigned {
-        let (receiver, request) = {
+        let receiver = {
             let mut state = self.lock();
             let request = RequestKey(state.next_request);
             state.next_request += 1;
             let mut commands = std::mem::take(&mut state.commands);
             state.pool.step(self.pools.clock.now(), Event::Arrived { request }, &mut commands);
-            // The warm path: an instance is free, nothing else is to be done.
-            if let [Command::Dispatch { request, instance }] = commands[..]
+            // The warm path: an instance is free for this request (and not for one that waited), nothing else is
+            // to be done.
+            if let [Command::Dispatch { request: first, instance }] = commands[..]
+                && first == request
                 && let Some(running) = state.instances.get(&instance)
             {
                 let assigned = Assigned::To(request, running.clone());
@@ -229,10 +231,9 @@ impl PoolShell {
             let (sender, receiver) = oneshot::channel();
             state.waiting.insert(request, sender);
             self.carry_out(state, commands, None);
-            (receiver, request)
+            receiver
         };
-        // A dropped sender cannot happen while the pool lives; if it ever did, say so rather than hang.
-        let _ = request;
+        // A sender is not dropped while the pool lives; if one ever were, better to try again than to hang.
         receiver.await.unwrap_or(Assigned::Refused(Reason::Retired))
     }
 
