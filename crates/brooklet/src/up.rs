@@ -16,7 +16,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::DataDir;
+use store::{DataDir, EmbeddedStore, FileBlobs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,7 +32,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
-    let logs = Logs::open(data.path()).doing(|| "open the logs".into())?;
+    let logs = Logs::open(data.root()).doing(|| "open the logs".into())?;
     let executor = Arc::new(executor(&config, &data)?);
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
     let node = Node::new(
@@ -47,7 +47,8 @@ pub async fn run(config: Config) -> Result<()> {
         logs.clone(),
     );
     follow_changes(&registry, &node).await?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
     let address = listener.local_addr().doing(|| "ask for the address".into())?;
     let app = App::new(AppConfig {
         registry: registry.clone(),
@@ -110,8 +111,8 @@ fn executor(config: &Config, data: &DataDir) -> Result<ProcessExecutor> {
         Isolation::None => process::Isolation::None,
     };
     let settings =
-        Settings { run_dir: data.path().join("run"), runtimes_dir: data.path().join("runtimes"), isolation };
-    ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.path().join("run").display()))
+        Settings { run_dir: data.root().join("run"), runtimes_dir: data.root().join("runtimes"), isolation };
+    ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }
 
 fn registry(
@@ -122,13 +123,13 @@ fn registry(
 ) -> Result<Registry> {
     let options = Options {
         account: account.clone(),
-        code_dir: data.path().join("code"),
+        code_dir: data.code(),
         limits: Limits { account_concurrency: config.account_concurrency, ..Limits::default() },
         check_runtime: Box::new(move |runtime| ports::Executor::check(&*executor, runtime)),
     };
-    let store = data.store().map_err(data_dir_error)?;
-    let blobs = data.blobs().map_err(data_dir_error)?;
-    Registry::open(Arc::new(store), Arc::new(blobs), options).doing(|| "open the functions' code".into())
+    let store = EmbeddedStore::open(data).map_err(data_dir_error)?;
+    Registry::open(Arc::new(store), Arc::new(FileBlobs::new(data)), options)
+        .doing(|| "open the functions' code".into())
 }
 
 /// The data plane hears of every change, and of the reservations there are.
@@ -145,15 +146,16 @@ async fn follow_changes(registry: &Arc<Registry>, node: &Arc<Node>) -> Result<()
 fn memory_for_instances(reserve_bytes: u64) -> MiB {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(1 << 20);
+    let kib =
+        total.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(1 << 20);
     MiB::from_bytes_ceil((kib << 10).saturating_sub(reserve_bytes).max(256 << 20))
 }
 
 fn data_dir_error(error: store::OpenError) -> Error {
     let exit = match &error {
-        store::OpenError::Locked { .. } => Exit::DataDirLocked,
-        store::OpenError::Newer { .. } => Exit::DataDirNewer,
-        _ => Exit::DataDirUnwritable,
+        store::OpenError::InUse { .. } => Exit::DataDirLocked,
+        store::OpenError::NewerFormat { .. } => Exit::DataDirNewer,
+        store::OpenError::Unusable { .. } | store::OpenError::Damaged { .. } => Exit::DataDirUnwritable,
     };
     Error::new(exit, error.to_string())
 }
