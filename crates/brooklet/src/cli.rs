@@ -282,6 +282,17 @@ pub struct Logs {
     /// Where.
     #[command(flatten)]
     pub at: At,
+    /// Which lines.
+    #[command(flatten)]
+    pub lines: Lines,
+    /// Lines for people or JSON for scripts, one object a line
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Lines of a log.
+#[derive(Args, Clone, Debug)]
+pub struct Lines {
     /// The function's name
     pub name: String,
     /// Keep showing new lines
@@ -296,9 +307,6 @@ pub struct Logs {
     /// Only lines of one instance
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
-    /// Lines for people or JSON for scripts, one object a line
-    #[arg(long, short, value_enum, default_value = "table")]
-    pub output: Output,
 }
 
 /// Arguments of `list`.

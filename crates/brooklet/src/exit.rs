@@ -81,4 +81,12 @@ mod tests {
         let codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
         assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
     }
+
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let text = include_str!("../../../docs/cli.md");
+        for (exit, words) in Exit::TABLE {
+            assert!(text.contains(&format!("| {} | {words} |", *exit as u8)), "docs/cli.md lacks {exit:?}");
+        }
+    }
 }

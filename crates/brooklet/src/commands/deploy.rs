@@ -61,7 +61,7 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
             for result in &done {
                 output::line(tell(result))?;
             }
-            output::note(next_step(&project, &done));
+            output::note(next_step(&lambda.client.url(), &project, &done));
         }
     }
     Ok(Exit::Success)
@@ -250,12 +250,13 @@ fn tell(result: &Value) -> String {
 }
 
 /// The line to try next.
-fn next_step(project: &Project, done: &[Value]) -> String {
+fn next_step(server: &str, project: &Project, done: &[Value]) -> String {
     let is_left = |result: &&Value| result["action"] != Verb::Remove.done();
     let Some(result) = done.iter().find(is_left) else { return String::new() };
     let name = result["name"].as_str().unwrap_or_default();
-    if let Some(url) = result["url"].as_str() {
-        return format!("try: curl {url}");
+    if result["url"].is_string() {
+        // The URL's own host name needs a resolver that knows *.localhost; this path works everywhere.
+        return format!("try: curl {server}/fn/{name}/");
     }
     let event = project.functions.iter().find(|f| f.name == name).and_then(|f| project.test_event(f));
     match event {

@@ -1,7 +1,7 @@
 //! `dev`: deploys, watches, deploys again on save, and shows the logs. Mistakes are shown, never fatal.
 
 use super::{deploy, logs};
-use crate::cli::{At, Dev, Logs, Output};
+use crate::cli::{Dev, Lines};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
@@ -96,18 +96,16 @@ impl Session<'_> {
             return;
         }
         let (client, name) = (self.lambda.client.clone(), name.to_string());
-        let args = Logs {
-            at: At { server: None },
+        let lines = Lines {
             name: name.clone(),
             follow: true,
             since: Some(Duration::ZERO),
             request_id: None,
             stream: None,
-            output: Output::Table,
         };
         let task = tokio::spawn(async move {
             loop {
-                let shown = logs::follow(&args, &client, &mut |event| output::line(logs::show(event))).await;
+                let shown = logs::follow(&lines, &client, &mut |event| output::line(logs::show(event))).await;
                 if let Err(error) = shown
                     && error.exit != Exit::Unreachable
                 {

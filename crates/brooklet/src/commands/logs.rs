@@ -1,6 +1,6 @@
 //! `logs`: lines of a function, by time, invocation and instance; with `-f` as they are written.
 
-use crate::cli::{Logs, Output};
+use crate::cli::{Lines, Logs, Output};
 use crate::client::{Client, Request, segment};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -14,7 +14,7 @@ const MAX_LINE: usize = 8 << 20;
 
 /// Runs the command.
 pub async fn run(args: Logs, client: &Client) -> Result<Exit> {
-    follow(&args, client, &mut |event| match args.output {
+    follow(&args.lines, client, &mut |event| match args.output {
         Output::Json => output::line(event.to_string()),
         Output::Table => output::line(show(event)),
     })
@@ -27,20 +27,20 @@ pub async fn run(args: Logs, client: &Client) -> Result<Exit> {
 /// `GET /_brooklet/v1/functions/{name}/logs?since_ms=&request_id=&stream=&follow=true` answers one JSON object
 /// a line: `timestamp` (milliseconds since 1970), `stream`, `request_id` (or null), `message`.
 pub async fn follow(
-    args: &Logs,
+    lines: &Lines,
     client: &Client,
     sink: &mut (dyn FnMut(&Value) -> Result<()> + Send),
 ) -> Result<()> {
-    let since = args.since.map(|since| {
+    let since = lines.since.map(|since| {
         let now = jiff::Timestamp::now().as_millisecond();
         now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(0).to_string()
     });
-    let path = format!("/_brooklet/v1/functions/{}/logs", segment(&args.name));
+    let path = format!("/_brooklet/v1/functions/{}/logs", segment(&lines.name));
     let request = Request::new(http::Method::GET, path)
         .query_if("since_ms", since.as_deref())
-        .query_if("request_id", args.request_id.as_deref())
-        .query_if("stream", args.stream.as_deref())
-        .query_if("follow", args.follow.then_some("true"));
+        .query_if("request_id", lines.request_id.as_deref())
+        .query_if("stream", lines.stream.as_deref())
+        .query_if("follow", lines.follow.then_some("true"));
     let mut body = client.open(request).await?.into_body();
     let mut pending = BytesMut::new();
     while let Some(frame) = body.frame().await {
