@@ -379,3 +379,6 @@ impl Budget {
 fn mib(total: u64) -> MiB {
     MiB(u32::try_from(total).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests;

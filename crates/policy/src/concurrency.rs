@@ -131,3 +131,84 @@ impl Concurrency {
         self.functions.get(&function).map_or(0, |entry| entry.in_flight)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a list of steps on an account with this limit: `a` admits a request of function a and says what
+    /// became of it, `-a` releases one, `a=5` and `a=none` set its reservation.
+    #[track_caller]
+    fn check(limit: u32, script: &str, expected: &str) {
+        let mut concurrency = Concurrency::new(limit);
+        let verdicts: Vec<_> =
+            script.split_whitespace().filter_map(|word| play(&mut concurrency, word)).collect();
+        assert_eq!(verdicts.join(" "), expected);
+    }
+
+    fn play(concurrency: &mut Concurrency, word: &str) -> Option<String> {
+        let key = |name: &str| u64::from(name.as_bytes()[0]);
+        if let Some(name) = word.strip_prefix('-') {
+            concurrency.release(key(name));
+            return None;
+        }
+        if let Some((name, reserved)) = word.split_once('=') {
+            let set = concurrency.set_reserved(key(name), reserved.parse().ok());
+            return set.err().map(|Overcommitted { available, .. }| format!("at-most-{available}"));
+        }
+        Some(match concurrency.admit(key(word)) {
+            Ok(()) => "ok".into(),
+            Err(Throttle::ReservedConcurrency) => "reserved".into(),
+            Err(Throttle::AccountConcurrency) => "account".into(),
+        })
+    }
+
+    #[test]
+    fn functions_without_a_reservation_share_the_account() {
+        check(3, "a b a b a", "ok ok ok account account");
+        check(3, "a b a b -a b", "ok ok ok account ok");
+    }
+
+    #[test]
+    fn a_reservation_is_a_limit() {
+        check(1000, "a=2 a a a -a a", "ok ok reserved ok");
+        check(1000, "a=0 a", "reserved");
+    }
+
+    #[test]
+    fn a_reservation_is_a_guarantee_that_others_cannot_use() {
+        let full = "b ".repeat(100);
+        check(101, &format!("a=1 {full} b a"), &format!("{}account ok", "ok ".repeat(100)));
+    }
+
+    #[test]
+    fn at_least_a_hundred_stay_unreserved() {
+        check(1000, "a=900", "");
+        check(1000, "a=901", "at-most-900");
+        check(1000, "a=500 b=401", "at-most-400");
+        check(1000, "a=500 a=900 b=0", "");
+        check(50, "a=1", "at-most-0");
+    }
+
+    #[test]
+    fn requests_in_flight_count_where_the_function_now_belongs() {
+        check(102, "a a a a=2 a -a a -a a", "ok ok ok reserved reserved ok");
+        let full = "b ".repeat(99);
+        check(101, &format!("a=1 a {full} a=none b b"), &format!("ok {}ok account", "ok ".repeat(99)));
+    }
+
+    #[test]
+    fn a_release_without_a_request_is_ignored() {
+        check(1, "-a a a", "ok account");
+    }
+
+    #[test]
+    fn functions_that_are_no_longer_used_are_forgotten() {
+        let mut concurrency = Concurrency::new(1);
+        for function in 0..10_000 {
+            assert_eq!(concurrency.admit(function), Ok(()));
+            concurrency.release(function);
+        }
+        assert!(concurrency.functions.len() <= REMEMBERED);
+    }
+}

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Memory may stay with instances that were idle this long, while others wait for it, for this long.
-const HOARDING: Duration = Duration::from_millis(200);
+const HOARDING: Duration = Duration::from_millis(50);
 
 /// The budget as seen from outside.
 pub(crate) struct Ledger {
@@ -70,15 +70,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// What must hold after a step that `granted` or did not. `oldest_idle`: since when the least recently
-    /// used idle instance of the machine has been idle.
-    pub(crate) fn check(
-        &mut self,
-        now: Time,
-        budget: &Budget,
-        granted: bool,
-        oldest_idle: Option<Time>,
-    ) -> Result<(), Broken> {
+    /// What must hold after a step that `granted` or did not.
+    pub(crate) fn check(&mut self, now: Time, budget: &Budget, granted: bool) -> Result<(), Broken> {
         let stats = budget.stats();
         ensure!(
             (stats.instances, stats.asks) == (self.granted.len(), self.asks.len()),
@@ -96,16 +89,18 @@ impl Ledger {
         ensure!(stats.returning <= charged, "more is coming back than was charged");
         let at = budget.wake_at();
         ensure!(at.is_none_or(|at| at > now), "the budget wakes at {at:?}, which is past");
-        self.check_hoarding(now, stats, oldest_idle)
+        Ok(())
     }
 
-    /// Whether memory that is asked for comes back from those who do not use it.
-    fn check_hoarding(
+    /// What must hold at any time: memory that is asked for comes back from those who do not use it.
+    /// `oldest_idle`: since when the least recently used idle instance of the machine has been idle.
+    pub(crate) fn check_time(
         &mut self,
         now: Time,
-        stats: policy::budget::Stats,
+        budget: &Budget,
         oldest_idle: Option<Time>,
     ) -> Result<(), Broken> {
+        let stats = budget.stats();
         let idle = oldest_idle.is_some_and(|since| now.since(since) >= HOARDING);
         if !idle || stats.asks == 0 || stats.returning > MiB(0) {
             self.hoarding_since = None;
@@ -173,6 +168,8 @@ impl Flights {
     fn check(&self, concurrency: &Concurrency, function: usize) -> Result<(), Broken> {
         let (claimed, counted) = (concurrency.in_flight(function as u64), self.in_flight[function]);
         ensure!(claimed == counted, "function {function}: {claimed} in flight, really {counted}");
+        let (unreserved, reserved) = (concurrency.unreserved(), self.reserved.iter().flatten().sum::<u32>());
+        ensure!(unreserved + reserved == self.limit, "{unreserved} unreserved beside {reserved} reserved");
         Ok(())
     }
 }

@@ -289,19 +289,26 @@ impl Account {
         self.instances.values().filter(|instance| wanted(instance.stage)).map(|i| i.room as usize).sum()
     }
 
-    /// What must hold between two steps.
+    /// What must hold after a step.
     pub(crate) fn check(&mut self, now: Time, pool: &Pool) -> Result<(), Broken> {
         self.surplus = self.surplus.min(self.waiting.len());
         self.check_stats(pool)?;
         self.check_wake(now, pool)?;
+        self.check_demand()?;
+        self.check_time(now)?;
+        ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
+        ensure!(self.stray.is_none(), "memory granted too late is not given back: {:?}", self.stray);
+        ensure!(self.failing == 0, "a start failed, and {} requests for it still wait", self.failing);
+        Ok(())
+    }
+
+    /// What must hold at any time, whether the pool was woken or not.
+    pub(crate) fn check_time(&self, now: Time) -> Result<(), Broken> {
         self.check_waits(now)?;
         let keep_alive = if self.retired { Duration::ZERO } else { self.config.keep_alive };
         for (key, since) in self.idle() {
             ensure!(now.since(since) < keep_alive + self.late(), "{key} is idle past its keep-alive");
         }
-        ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
-        ensure!(self.stray.is_none(), "memory granted too late is not given back: {:?}", self.stray);
-        ensure!(self.failing == 0, "a start failed, and {} requests for it still wait", self.failing);
         Ok(())
     }
 
@@ -344,8 +351,19 @@ impl Account {
         Ok(())
     }
 
-    fn check_waits(&self, now: Time) -> Result<(), Broken> {
+    /// Every instance that is asked for is needed by a request that waits.
+    fn check_demand(&self) -> Result<(), Broken> {
         ensure!(self.waiting.len() <= self.config.max_waiting.max(self.surplus), "more wait than may");
+        let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
+        let asked = self.instances.iter().filter(|(_, instance)| instance.stage == Stage::Asked);
+        if let Some((key, newest)) = asked.max_by_key(|(key, _)| key.0 >> 32) {
+            let others = coming - newest.room as usize;
+            ensure!(self.waiting.len() > others, "{key} is still asked for, and nothing waits for it");
+        }
+        Ok(())
+    }
+
+    fn check_waits(&self, now: Time) -> Result<(), Broken> {
         let Some(&(oldest, since)) = self.waiting.front() else { return Ok(()) };
         ensure!(
             !self.instances.values().any(Instance::is_open),

@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::Hasher;
 use std::time::Duration;
 
+/// Time is let on by this much before the rules that it alone can break are checked: later is soon enough.
+const CHECK_EVERY: Duration = Duration::from_millis(1);
+
 /// No scenario needs more.
 const MAX_HAPPENINGS: u64 = 1_000_000;
 
@@ -142,6 +145,8 @@ pub(crate) struct World<'a> {
     requests: BTreeMap<RequestKey, Live>,
     /// Requests that each function has still to be sent.
     unsent: Vec<u64>,
+    /// When the rules that time alone can break were last checked.
+    checked: Time,
     /// Faults still to come.
     faults_left: u32,
     report: Report,
@@ -171,6 +176,7 @@ impl<'a> World<'a> {
             flights: Flights::new(scenario.account_limit, scenario.functions.len()),
             requests: BTreeMap::new(),
             unsent: scenario.functions.iter().map(|function| function.requests).collect(),
+            checked: Time::ZERO,
             faults_left: 200,
             report: Report::default(),
             digest: Digest::default(),
@@ -253,11 +259,26 @@ impl<'a> World<'a> {
     fn drain(&mut self) -> Result<(), Broken> {
         while let Some(Reverse((at, _, happening))) = self.heap.pop() {
             self.now = at;
+            self.check_time()?;
             ensure!(self.number < MAX_HAPPENINGS, "no end after {MAX_HAPPENINGS} happenings");
             self.happen(happening)?;
             self.deliver()?;
         }
         Ok(())
+    }
+
+    /// Checks the rules that time alone can break, before anything else happens.
+    fn check_time(&mut self) -> Result<(), Broken> {
+        if self.now.since(self.checked) < CHECK_EVERY {
+            return Ok(());
+        }
+        self.checked = self.now;
+        for member in self.members.values() {
+            member.account.check_time(self.now)?;
+        }
+        let waits = self.budget.stats().asks > 0;
+        let oldest_idle = if waits { self.oldest_idle() } else { None };
+        self.ledger.check_time(self.now, &self.budget, oldest_idle)
     }
 
     /// Whether everything has been sent, and nothing goes wrong any more.

@@ -643,6 +643,35 @@ fn a_reclaim_stops_the_least_recently_used_idle_instance_or_says_how_old_it_is()
 }
 
 #[test]
+fn without_a_keep_alive_nothing_waits_for_a_hot_instance() {
+    check(
+        PoolConfig { hot_instances: 1, keep_alive: Duration::ZERO, ..config() },
+        "
+        0ms arrived r1
+            ask i1
+        0ms granted i1
+            start i1
+        0ms arrived r2
+            ask i2
+        0ms granted i2
+            start i2
+        20ms started i1
+            dispatch r1 i1
+        21ms arrived r3
+            ask i3
+        21ms granted i3
+            start i3
+        22ms started i2
+            dispatch r2 i2
+        23ms started i3
+            dispatch r3 i3
+        24ms finished i3 r3
+            stop i3
+        ",
+    );
+}
+
+#[test]
 fn an_empty_pool_costs_less_than_300_bytes() {
     assert!(size_of::<Pool>() < 300, "{}", size_of::<Pool>());
 }

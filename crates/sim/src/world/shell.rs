@@ -143,7 +143,7 @@ impl World<'_> {
             granted |= matches!(command, budget::Command::Grant { .. });
         }
         self.report.peak_mib = self.report.peak_mib.max(u64::from(self.budget.stats().charged.0));
-        self.ledger.check(self.now, &self.budget, granted, self.oldest_idle())?;
+        self.ledger.check(self.now, &self.budget, granted)?;
         for command in commands {
             self.message(match command {
                 budget::Command::Grant { pool, instance } => {

@@ -1,0 +1,359 @@
+//! Each test is a transcript: an event per line, the commands it caused indented below it. Sizes are MiB.
+//!
+//! The budget has 100 MiB, headroom 2, and expects 30 of an instance that it knows nothing about. `wake`
+//! advances to `wake_at` and feeds `Wake`, and shows when that was.
+
+use super::*;
+
+fn config() -> BudgetConfig {
+    BudgetConfig { estimate: MiB(30), ..BudgetConfig::new(MiB(100)) }
+}
+
+/// Runs the events of a transcript and compares all of it.
+#[track_caller]
+fn check(config: BudgetConfig, transcript: &str) {
+    let lines: Vec<_> =
+        transcript.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
+    let margin = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    let expected: Vec<_> = lines.iter().map(|line| line[margin..].to_string()).collect();
+    let mut budget = Budget::new(config.clone());
+    let (mut actual, mut now) = (Vec::new(), Time::ZERO);
+    for line in expected.iter().filter(|line| !line.starts_with(' ')) {
+        actual.push(line.clone());
+        actual.extend(play(&mut budget, &config, &mut now, line).iter().map(|line| format!("    {line}")));
+    }
+    assert!(actual == expected, "got\n{}\nexpected\n{}", actual.join("\n"), expected.join("\n"));
+}
+
+fn play(budget: &mut Budget, config: &BudgetConfig, now: &mut Time, line: &str) -> Vec<String> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let mut shown = Vec::new();
+    let event = match words[..] {
+        ["stats"] => {
+            let stats = budget.stats();
+            let Stats { charged: MiB(charged), returning: MiB(returning), instances, asks, .. } = stats;
+            return vec![format!(
+                "charged {charged}, returning {returning}, instances {instances}, asks {asks}"
+            )];
+        }
+        ["wake"] => {
+            let Some(at) = budget.wake_at() else { return vec!["never".into()] };
+            assert!(at > *now, "a wake-up that is not in the future would be repeated without end");
+            *now = at;
+            shown.push(format!("at {}ms", at.0 / 1_000_000));
+            Event::Wake
+        }
+        [at, ref event @ ..] => {
+            *now = millis(at);
+            parse(config, event)
+        }
+        [] => unreachable!(),
+    };
+    let mut commands = Vec::new();
+    budget.step(*now, event, &mut commands);
+    shown.extend(commands.iter().map(describe));
+    shown
+}
+
+fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
+    let pool = |name: &str| PoolKey(name[1..].parse().unwrap());
+    let instance = |name: &str| InstanceKey(name[1..].parse::<u64>().unwrap() << 32);
+    let mib = |text: &str| MiB(text.parse().unwrap());
+    match *words {
+        ["ask", p, i, limit] => Event::Ask { pool: pool(p), instance: instance(i), limit: mib(limit) },
+        ["released", p, i] => Event::Released { pool: pool(p), instance: instance(i) },
+        ["observed", p, i, used] => Event::Observed { pool: pool(p), instance: instance(i), used: mib(used) },
+        ["reclaimed", p, i, oldest] => Event::Reclaimed {
+            pool: pool(p),
+            instance: (i != "nothing").then(|| instance(i)),
+            oldest: (oldest != "none").then(|| millis(oldest)),
+        },
+        ["dropped", p] => Event::Dropped { pool: pool(p) },
+        ["limit", limit] => Event::Reconfigured(BudgetConfig { limit: mib(limit), ..config.clone() }),
+        _ => panic!("no event {words:?}"),
+    }
+}
+
+fn describe(command: &Command) -> String {
+    match command {
+        Command::Grant { pool, instance } => format!("grant {pool} {instance}"),
+        Command::Deny { pool, instance } => format!("deny {pool} {instance}"),
+        Command::Reclaim { pool, unused_since } => {
+            format!("reclaim {pool} unused since {}ms", unused_since.0 / 1_000_000)
+        }
+    }
+}
+
+fn millis(text: &str) -> Time {
+    Time::from_millis(text.strip_suffix("ms").unwrap().parse().unwrap())
+}
+
+#[test]
+fn what_instances_use_counts_and_not_their_limits() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 1024
+            grant p1 i1
+        stats
+            charged 32, returning 0, instances 1, asks 0
+        5ms observed p1 i1 10
+        stats
+            charged 12, returning 0, instances 1, asks 0
+        5ms ask p1 i2 1024
+            grant p1 i2
+        stats
+            charged 24, returning 0, instances 2, asks 0
+        6ms released p1 i1
+        6ms released p1 i2
+        stats
+            charged 0, returning 0, instances 0, asks 0
+        ",
+    );
+}
+
+#[test]
+fn an_instance_is_not_expected_to_use_more_than_its_own_limit() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 8
+            grant p1 i1
+        stats
+            charged 10, returning 0, instances 1, asks 0
+        ",
+    );
+}
+
+#[test]
+fn the_estimate_of_a_pool_rises_at_once_and_falls_slowly() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 40
+        2ms observed p1 i1 8
+        3ms ask p1 i2 128
+            grant p1 i2
+        stats
+            charged 48, returning 0, instances 2, asks 0
+        ",
+    );
+}
+
+#[test]
+fn asks_that_do_not_fit_wait_in_order_and_a_small_one_does_not_overtake() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 80
+        1ms ask p2 i1 128
+        1ms ask p3 i1 4
+        stats
+            charged 82, returning 0, instances 1, asks 2
+        2ms released p1 i1
+            grant p2 i1
+            grant p3 i1
+        ",
+    );
+}
+
+#[test]
+fn what_is_learned_while_asks_wait_applies_to_them() {
+    check(
+        BudgetConfig { estimate: MiB(64), ..config() },
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+        0ms ask p1 i3 128
+        20ms observed p1 i1 10
+            grant p1 i2
+            grant p1 i3
+        ",
+    );
+}
+
+#[test]
+fn too_many_asks_are_denied() {
+    check(
+        BudgetConfig { max_asks: 1, ..config() },
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        1ms ask p2 i1 128
+        1ms ask p2 i2 128
+            deny p2 i2
+        ",
+    );
+}
+
+#[test]
+fn an_ask_that_is_withdrawn_no_longer_waits() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        1ms ask p2 i1 128
+        2ms released p2 i1
+        stats
+            charged 92, returning 0, instances 1, asks 0
+        ",
+    );
+}
+
+#[test]
+fn an_instance_larger_than_the_machine_runs_when_it_is_alone() {
+    check(
+        BudgetConfig { estimate: MiB(500), ..config() },
+        "
+        0ms ask p1 i1 1024
+            grant p1 i1
+        stats
+            charged 100, returning 0, instances 1, asks 0
+        0ms ask p1 i2 1024
+        ",
+    );
+}
+
+#[test]
+fn memory_comes_back_from_the_instance_that_has_been_idle_for_longest() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 40
+        5ms ask p2 i1 128
+            grant p2 i1
+        6ms observed p2 i1 40
+        50ms ask p3 i1 128
+            reclaim p1 unused since 0ms
+        50ms reclaimed p1 nothing 40ms
+            reclaim p2 unused since 5ms
+        50ms reclaimed p2 nothing 20ms
+            reclaim p2 unused since 20ms
+        50ms reclaimed p2 i1 none
+        stats
+            charged 84, returning 42, instances 2, asks 1
+        52ms released p2 i1
+            grant p3 i1
+        ",
+    );
+}
+
+#[test]
+fn nothing_is_reclaimed_that_was_used_just_now() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        100ms ask p2 i1 128
+            reclaim p1 unused since 0ms
+        100ms reclaimed p1 nothing 95ms
+        wake
+            at 105ms
+            reclaim p1 unused since 95ms
+        105ms reclaimed p1 i1 none
+        ",
+    );
+}
+
+#[test]
+fn busy_pools_are_asked_again_later_for_as_long_as_memory_is_short() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        100ms ask p2 i1 128
+            reclaim p1 unused since 0ms
+        100ms reclaimed p1 nothing none
+        wake
+            at 110ms
+            reclaim p1 unused since 100ms
+        110ms reclaimed p1 nothing none
+        111ms released p2 i1
+        wake
+            never
+        ",
+    );
+}
+
+#[test]
+fn instances_that_grow_beyond_the_limit_cost_an_idle_one() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p2 i1 128
+            grant p2 i1
+        30ms observed p1 i1 120
+            reclaim p1 unused since 0ms
+        30ms reclaimed p1 nothing none
+            reclaim p2 unused since 0ms
+        30ms reclaimed p2 i1 none
+        stats
+            charged 154, returning 32, instances 2, asks 0
+        ",
+    );
+}
+
+#[test]
+fn a_smaller_limit_reclaims_what_is_idle() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        30ms limit 10
+            reclaim p1 unused since 0ms
+        ",
+    );
+}
+
+#[test]
+fn a_dropped_pool_takes_its_instances_and_asks_with_it() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        1ms ask p1 i2 128
+        1ms ask p2 i1 128
+        2ms dropped p1
+            grant p2 i1
+        stats
+            charged 32, returning 0, instances 1, asks 0
+        ",
+    );
+}
+
+#[test]
+fn an_interval_of_zero_does_not_make_budget_and_pools_talk_without_end() {
+    check(
+        BudgetConfig { min_idle: Duration::ZERO, ..config() },
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 90
+        5ms ask p2 i1 128
+            reclaim p1 unused since 0ms
+        5ms reclaimed p1 nothing none
+        wake
+            at 6ms
+            reclaim p1 unused since 5ms
+        ",
+    );
+}
