@@ -4,7 +4,7 @@
 // CommonJS, because an ES module as entry costs every cold start some milliseconds.
 
 const console_ = require('./console.js')
-const errors = require('./errors.js')
+const errors = () => require('./errors.js') // most functions never need it
 const frames = require('./frames.js')
 
 const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId') // globals that logging libraries read
@@ -29,13 +29,13 @@ let event // the next event's fields
 let payload // and its body
 let trace = env._X_AMZN_TRACE_ID
 let drained = () => process.exit(13) // what to do when the event loop is empty; before `R`: as Node.js does itself
-let report = (error) => frames.sendText('X', errors.toJson(error)) // tells the server of an error that nobody caught
+let report = (error) => frames.sendText('X', errors().toJson(error)) // tells the server of an error that nobody caught
 
 async function main () {
   process.on('beforeExit', () => drained())
   process.on('uncaughtException', (error) => crash('Uncaught Exception', error, 129))
   process.on('unhandledRejection', (reason, promise) =>
-    crash('Unhandled Promise Rejection', new errors.UnhandledPromiseRejection(reason, promise), 128))
+    crash('Unhandled Promise Rejection', errors().create('UnhandledPromiseRejection', reason, promise), 128))
   console_.patch()
   frames.open(receive)
   try {
@@ -56,7 +56,7 @@ function chooseRun (handler) {
   const streaming = handler[STREAMING]
   if (streaming === undefined || streaming === null || streaming === false) return invoke
   if (streaming === 'response') return require('./streaming.js').prepare(begin, end)
-  throw new errors.MalformedStreamingHandler('Only response streaming is supported.')
+  throw errors().create('MalformedStreamingHandler', 'Only response streaming is supported.')
 }
 
 /** Takes one event: its metadata fields and its body (JSON text). */
@@ -90,7 +90,7 @@ function invoke (handler, fields, body) {
 
   const fail = (error) => {
     console_.logError('Invoke Error', error)
-    if (!ended) finish('E', errors.toJson(error))
+    if (!ended) finish('E', errors().toJson(error))
   }
   const complete = (result) => {
     if (ended) console.error(LATE)
@@ -120,7 +120,7 @@ function invoke (handler, fields, body) {
     fail: failed,
     done: first(settle)
   }
-  begin((error) => { if (!ended) finish('E', errors.toJson(error)) }, () => complete(null))
+  begin((error) => { if (!ended) finish('E', errors().toJson(error)) }, () => complete(null))
   try {
     const result = handler(JSON.parse(body), describe(own, fields), callback)
     if (result && typeof result.then === 'function') {

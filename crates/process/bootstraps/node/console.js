@@ -3,7 +3,7 @@
 // it has, and what is written to a stream is one event a line. All travel over the transport, so their order holds.
 
 const frames = require('./frames.js')
-const errors = require('./errors.js')
+const errors = () => require('./errors.js') // most functions never need it
 
 const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId')
 const TENANT_ID = Symbol.for('aws.lambda.runtime.tenantId')
@@ -28,8 +28,8 @@ exports.patch = () => {
 
 /** Logs an error that ended an event or the process. */
 exports.logError = (title, error) => {
-  if (asJson) console.error(errors.intoError(error))
-  else console.error(title, errors.toLogText(errors.intoError(error)))
+  if (asJson) console.error(errors().intoError(error))
+  else console.error(title, errors().toLogText(errors().intoError(error)))
 }
 
 /** Sends the unfinished lines of both streams: they belong to the event that ends here. */

@@ -56,6 +56,9 @@ function advise (error) {
   return typeof message === 'string' ? message.replace(SDK, ADVICE) : message
 }
 
+/** An error of the runtime's own: one of the names below, then what its constructor takes. */
+exports.create = (name, ...rest) => new exports[name](...rest)
+
 for (const name of [
   'ImportModuleError', 'HandlerNotFound', 'MalformedHandlerName', 'UserCodeSyntaxError', 'MalformedStreamingHandler',
   'InvalidStreamingOperation'

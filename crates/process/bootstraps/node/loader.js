@@ -5,7 +5,7 @@
 const fs = require('fs')
 const path = require('path')
 const Module = require('module')
-const errors = require('./errors.js')
+const errors = () => require('./errors.js') // most functions never need it
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming')
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark')
@@ -13,19 +13,19 @@ const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWat
 /** The handler function of the name. Rejects with what the function's own code threw, or one of our errors. */
 exports.load = async (root, name) => {
   if (name.includes('..')) {
-    throw new errors.MalformedHandlerName(
+    throw errors().create('MalformedHandlerName',
       `'${name}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`)
   }
   const base = path.basename(name)
   const folder = name.slice(0, name.indexOf(base))
   const dot = base.indexOf('.')
-  if (dot < 0) throw new errors.MalformedHandlerName('Bad handler')
+  if (dot < 0) throw errors().create('MalformedHandlerName', 'Bad handler')
   const folders = setNodePath()
   setGlobal()
   const module = await loadModule(root, folder, base.slice(0, dot), folders)
   const handler = base.slice(dot + 1).split('.').reduce((value, key) => value && value[key], module)
-  if (!handler) throw new errors.HandlerNotFound(`${name} is undefined or not exported`)
-  if (typeof handler !== 'function') throw new errors.HandlerNotFound(`${name} is not a function`)
+  if (!handler) throw errors().create('HandlerNotFound', `${name} is undefined or not exported`)
+  if (typeof handler !== 'function') throw errors().create('HandlerNotFound', `${name} is not a function`)
   return handler
 }
 
@@ -44,8 +44,8 @@ async function loadModule (root, folder, name, folders) {
       (fs.existsSync(file + '.cjs') && require(file + '.cjs')) ||
       require(require.resolve(name, { paths: [root, folder] }))
   } catch (error) {
-    if (error instanceof SyntaxError) throw new errors.UserCodeSyntaxError(error)
-    if (error && error.code === 'MODULE_NOT_FOUND') throw new errors.ImportModuleError(error)
+    if (error instanceof SyntaxError) throw errors().create('UserCodeSyntaxError', error)
+    if (error && error.code === 'MODULE_NOT_FOUND') throw errors().create('ImportModuleError', error)
     throw error
   }
 }

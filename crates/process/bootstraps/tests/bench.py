@@ -1,4 +1,4 @@
-"""What the bootstraps cost: `python3 bench.py INTERPRETER…` prints, for each, the start-up over the bare interpreter
+"""What the bootstraps cost: `python3 bench.py INTERPRETER…` prints, for each, the start-up beside the bare interpreter's
 and a warm event's round trip and CPU time. Figures depend on the machine; compare rows of one run."""
 
 import os
@@ -21,41 +21,44 @@ NODE_LOG = "exports.handler = async () => { console.log('hello'); return {status
 
 
 def main():
-    row = "%-34s %9s %9s %9s %9s %9s"
-    print(row % ("", "bare ms", "ready ms", "added ms", "event µs", "CPU µs"))
+    row = "%-34s" + " %9s" * 8
+    print("start: ms to the first answer, and CPU ms; bare: the interpreter with an empty script; event: warm, µs")
+    print(row % ("", "bare", "CPU", "start", "CPU", "added", "CPU", "event", "CPU"))
     for program in sys.argv[1:]:
         python = "python" in os.path.basename(program)
-        bare = median(lambda: start_bare(program, python))
         for name, source in (("", PYTHON if python else NODE), (" + log", PYTHON_LOG if python else NODE_LOG)):
             with tempfile.TemporaryDirectory() as folder:
                 with open(os.path.join(folder, "app.py" if python else "app.js"), "w") as file:
                     file.write(source)
                 command = rigs.python_command(program) if python else rigs.node_command(program)
-                ready = median(lambda: start_ready(command, folder))
-                wall, cpu = warm(command, folder)
-            figures = ["%.1f" % (bare * 1e3), "%.1f" % (ready * 1e3), "%.1f" % ((ready - bare) * 1e3)]
-            label = "/".join(program.split("/")[-3:])
-            print(row % (label + name, *figures, "%.1f" % (wall * 1e6), "%.1f" % (cpu * 1e6)))
-
-
-def median(measure):
-    return statistics.median(measure() for _ in range(ROUNDS))
+                pairs = [start_bare(program, python) + start_ready(command, folder) for _ in range(ROUNDS)]
+                starts = [statistics.median(column) * 1e3 for column in zip(*pairs)]
+                starts += [starts[2] - starts[0], starts[3] - starts[1]]
+                figures = ["%.1f" % n for n in starts + [n * 1e6 for n in warm(command, folder)]]
+            print(row % ("/".join(program.split("/")[-3:]) + name, *figures))
 
 
 def start_bare(program, python):
+    """Seconds that the interpreter takes for nothing, and of CPU."""
     script = os.path.join(os.path.dirname(__file__), "fixtures", "empty.py" if python else "empty.js")
     began = time.perf_counter()
-    subprocess.run([program, "-s", "-B", script] if python else [program, script], env=ENVIRONMENT, check=True)
-    return time.perf_counter() - began
+    process = subprocess.Popen([program, "-s", "-B", script] if python else [program, script], env=ENVIRONMENT)
+    usage = os.wait4(process.pid, 0)[2]
+    process.returncode = 0
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime
 
 
 def start_ready(command, folder):
-    """From the start to the first answer, so that what is done late counts too."""
+    """Seconds from the start to the first answer, so that what is done late counts too, and of CPU."""
     began = time.perf_counter()
     with Instance(command, folder, "app.handler") as instance:
         instance.receive_until("R")
         instance.invoke(EVENT)
-        return time.perf_counter() - began
+        took = time.perf_counter() - began
+        instance.socket.close()
+        usage = os.wait4(instance.process.pid, 0)[2]
+        instance.process.returncode = 0
+    return took, usage.ru_utime + usage.ru_stime
 
 
 def warm(command, folder):

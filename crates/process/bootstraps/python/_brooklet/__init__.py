@@ -120,10 +120,10 @@ def _load(name):
     if module.split(".")[0] in sys.builtin_module_names:
         message = "Cannot use built-in module %s as a handler module" % module
         raise Fault("Runtime.BuiltInModuleConflict", message)
-    from importlib import import_module
-
+    path = module.replace("/", ".")
     try:
-        loaded = import_module(module.replace("/", "."))
+        __import__(path)  # not `importlib`, which is itself an import and stays in stack traces
+        loaded = sys.modules[path]
     except ImportError as error:
         from .faults import advice
 
