@@ -9,7 +9,7 @@ use crate::control::UnpackedCode;
 use crate::logs::{FunctionLog, Logs};
 use model::MiB;
 use policy::budget::{self, Budget, PoolKey};
-use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Stats};
+use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey};
 use ports::{Executor, Instance, InstanceSpec, StartFailure};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -130,11 +130,6 @@ impl Pools {
         shell
     }
 
-    /// How the machine's memory stands.
-    pub fn budget(&self) -> budget::Stats {
-        self.budget.lock().expect("no panic while held").stats()
-    }
-
     fn pool(&self, key: PoolKey) -> Option<Arc<PoolShell>> {
         self.by_key.lock().expect("no panic while held").get(&key)?.upgrade()
     }
@@ -249,11 +244,6 @@ impl PoolShell {
     /// Feeds one event and carries out what the pool commands.
     pub fn tell(self: &Arc<PoolShell>, event: Event) {
         self.tell_with(event, None);
-    }
-
-    /// What the pool has and expects.
-    pub fn stats(&self) -> Stats {
-        self.lock().pool.stats()
     }
 
     /// Whether it has neither instances nor requests.

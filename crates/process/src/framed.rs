@@ -66,19 +66,17 @@ impl Framed {
         timeout: Duration,
     ) -> Result<Framed, StartFailure> {
         let mut conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
-        loop {
-            match conversation.read(&process).await {
-                Ok(Frame { kind: Kind::Ready, .. }) => break,
-                Ok(Frame { kind: Kind::InitError, body, .. }) => {
-                    process.output.finish();
-                    return Err(StartFailure::Init(body));
-                }
-                Ok(_) => return Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
-                Err(_) => {
-                    let exit = process.last_words().await;
-                    process.output.finish();
-                    return Err(StartFailure::Exited(exit));
-                }
+        match conversation.read(&process).await {
+            Ok(Frame { kind: Kind::Ready, .. }) => {}
+            Ok(Frame { kind: Kind::InitError, body, .. }) => {
+                process.output.finish();
+                return Err(StartFailure::Init(body));
+            }
+            Ok(_) => return Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+            Err(_) => {
+                let exit = process.last_words().await;
+                process.output.finish();
+                return Err(StartFailure::Exited(exit));
             }
         }
         Ok(Framed { process, timeout, conversation: Mutex::new(Some(conversation)) })
@@ -135,17 +133,15 @@ impl Conversation {
         let (meta, body) = event_frame(invocation);
         self.write(b'I', meta.as_bytes(), &body).await?;
         drop(body);
-        loop {
-            let frame = self.read(process).await?;
-            match frame.kind {
-                Kind::Answer if frame.body.len() > MAX_ANSWER => {
-                    return Ok(InvokeResult::ResponseTooLarge(frame.body.len() as u64));
-                }
-                Kind::Answer => return Ok(InvokeResult::Answer(frame.body)),
-                Kind::Error => return Ok(InvokeResult::Error(frame.body)),
-                Kind::StreamStart => return self.relay(process, frame.meta, sink).await,
-                _ => return Err(out_of_turn(frame.kind)),
+        let frame = self.read(process).await?;
+        match frame.kind {
+            Kind::Answer if frame.body.len() > MAX_ANSWER => {
+                Ok(InvokeResult::ResponseTooLarge(frame.body.len() as u64))
             }
+            Kind::Answer => Ok(InvokeResult::Answer(frame.body)),
+            Kind::Error => Ok(InvokeResult::Error(frame.body)),
+            Kind::StreamStart => self.relay(process, frame.meta, sink).await,
+            kind => Err(out_of_turn(kind)),
         }
     }
 

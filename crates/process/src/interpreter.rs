@@ -198,7 +198,7 @@ fn dotnet() -> Option<Found> {
     programs.extend(["/usr/share/dotnet/dotnet", "/usr/lib/dotnet/dotnet"].map(PathBuf::from));
     let version = |program: &PathBuf| {
         let runtimes = output(program, &["--list-runtimes"])?;
-        let core = runtimes.lines().filter_map(|l| l.strip_prefix("Microsoft.NETCore.App ")).last()?;
+        let core = runtimes.lines().rev().find_map(|l| l.strip_prefix("Microsoft.NETCore.App "))?;
         core.split(' ').next().map(str::to_owned)
     };
     let dotnet = programs

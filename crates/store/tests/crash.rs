@@ -60,7 +60,9 @@ fn kill_a_writer_after(delay: Duration, dir: &Path, acknowledged: &mut BTreeMap<
         victim.kill().unwrap();
         victim.wait().unwrap()
     });
-    lines.for_each(|line| drop(note(line)));
+    lines.for_each(|line| {
+        note(line);
+    });
     let status = killer.join().unwrap();
     assert!(!status.success(), "the victim ended by itself: {status}");
 }
@@ -114,7 +116,7 @@ async fn work(dir: &Path) {
 }
 
 async fn write(writer: usize, store: Arc<EmbeddedStore>, blobs: FileBlobs) {
-    let (mut head, mut expect) = match read_head(&*store, writer).await {
+    let (mut head, mut expect) = match read_head(&store, writer).await {
         Some((head, revision)) => (head, Expect::Revision(revision)),
         None => (0, Expect::Absent),
     };

@@ -54,7 +54,11 @@ impl Registry {
         let packages = self.packages.pins.watch();
         let mut candidates = Vec::new();
         for prefix in [VERSIONS, URLS, RESERVED] {
-            self.scan(prefix, |document| Ok(candidates.push(document.key.clone()))).await?;
+            self.scan(prefix, |document| {
+                candidates.push(document.key.clone());
+                Ok(())
+            })
+            .await?;
         }
         let stored = self.packages.everything_on_disk().await?;
         let (known, used) = self.references().await?;

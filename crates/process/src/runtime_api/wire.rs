@@ -33,12 +33,15 @@ pub struct Head {
     pub content_type: Option<String>,
 }
 
+/// What follows the last chunk of a body; names in lower case.
+pub type Trailers = Vec<(String, String)>;
+
 /// A piece of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     Data(Bytes),
-    /// The end, with the trailers (names in lower case).
-    End(Vec<(String, String)>),
+    /// The end.
+    End(Trailers),
 }
 
 /// A connection and what has been read from it.
@@ -100,7 +103,7 @@ impl Wire {
 
     /// The whole body in one piece, or `Err(length)` when it is larger than `limit` (it is then read and
     /// thrown away, so that the connection stays usable).
-    pub async fn whole(&mut self, limit: usize) -> io::Result<Result<(Bytes, Vec<(String, String)>), u64>> {
+    pub async fn whole(&mut self, limit: usize) -> io::Result<Result<(Bytes, Trailers), u64>> {
         if let Body::Length(length) = self.body
             && length <= limit
         {
@@ -227,10 +230,10 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Head, usize)>> {
                 let length = value.parse().map_err(|_| io::Error::other("Content-Length is not a number"))?;
                 head.framing = Framing::Length(length);
             }
-            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
-                if value.to_ascii_lowercase().contains("chunked") {
-                    head.framing = Framing::Chunked;
-                }
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding")
+                && value.eq_ignore_ascii_case("chunked") =>
+            {
+                head.framing = Framing::Chunked;
             }
             6 if header.name.eq_ignore_ascii_case("expect") => head.expects_continue = true,
             10 if header.name.eq_ignore_ascii_case("connection") => {
@@ -249,8 +252,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Head, usize)>> {
 }
 
 /// Trailers and their length, blank line included; `None` when they are not all there.
-#[allow(clippy::type_complexity)]
-fn parse_trailers(buffer: &[u8]) -> io::Result<Option<(Vec<(String, String)>, usize)>> {
+fn parse_trailers(buffer: &[u8]) -> io::Result<Option<(Trailers, usize)>> {
     if buffer.starts_with(b"\r\n") {
         return Ok(Some((Vec::new(), 2)));
     }
