@@ -10,6 +10,12 @@ processes.adopt_orphans()
 web.resolve_localhost()
 
 
+def pytest_sessionstart(session):
+    """The binary is built before the first test's clock starts."""
+    if not session.config.option.collectonly:
+        servers.binary()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """The server that most tests share. At the end it must stop cleanly and leave nothing behind."""

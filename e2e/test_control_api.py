@@ -54,7 +54,7 @@ def test_create_answers_the_whole_configuration(lambda_client, name):
         Description="says it back",
         Timeout=7,
         MemorySize=256,
-        Environment={"Variables": {"A": "1"}},
+        Environment={"Variables": {"ONE": "1"}},
         EphemeralStorage={"Size": 1024},
         Architectures=["x86_64"],
         Tags={"team": "river"},
@@ -74,7 +74,7 @@ def test_create_answers_the_whole_configuration(lambda_client, name):
         "MemorySize": 256,
         "Version": "$LATEST",
         "CodeSha256": base64.b64encode(hashlib.sha256(ECHO).digest()).decode(),
-        "Environment": {"Variables": {"A": "1"}},
+        "Environment": {"Variables": {"ONE": "1"}},
         "EphemeralStorage": {"Size": 1024},
         "Architectures": ["x86_64"],
         "PackageType": "Zip",
@@ -269,11 +269,11 @@ def test_an_update_of_the_code_can_publish_a_version(lambda_client, name):
 
 
 def test_an_update_of_the_configuration_changes_what_it_names_and_nothing_else(lambda_client, name):
-    create(lambda_client, name, Description="old", Environment={"Variables": {"A": "1"}}, Timeout=9)
+    create(lambda_client, name, Description="old", Environment={"Variables": {"ONE": "1"}}, Timeout=9)
     changed = lambda_client.update_function_configuration(
-        FunctionName=name, MemorySize=512, Environment={"Variables": {"B": "2"}}
+        FunctionName=name, MemorySize=512, Environment={"Variables": {"TWO": "2"}}
     )
-    expected = {"Description": "old", "Environment": {"Variables": {"B": "2"}}, "Timeout": 9, "MemorySize": 512}
+    expected = {"Description": "old", "Environment": {"Variables": {"TWO": "2"}}, "Timeout": 9, "MemorySize": 512}
     assert {key: changed[key] for key in expected} == expected
     emptied = lambda_client.update_function_configuration(
         FunctionName=name, Environment={"Variables": {}}, Description=""
@@ -617,8 +617,8 @@ COMMANDS = [
     ),
     ("invoke --function-name {name} --invocation-type DryRun {out}", {"StatusCode": 204}),
     (
-        "update-function-configuration --function-name {name} --timeout 11 --environment Variables={{A=1,B=2}}",
-        {"Timeout": 11, "Environment": {"Variables": {"A": "1", "B": "2"}}},
+        "update-function-configuration --function-name {name} --timeout 11 --environment Variables={{ONE=1,TWO=2}}",
+        {"Timeout": 11, "Environment": {"Variables": {"ONE": "1", "TWO": "2"}}},
     ),
     ("wait function-updated-v2 --function-name {name}", None),
     ("update-function-code --function-name {name} --zip-file fileb://{zip} --publish", {"Version": "1"}),

@@ -150,20 +150,20 @@ def test_a_response_that_is_too_large_is_named_and_the_instance_goes_on(probe):
 
 
 def test_environment_variables_of_four_kibibytes_pass_and_more_is_refused(lambda_client, deploy):
-    fitting = "x" * (4096 - len(json.dumps({"A": ""}, separators=(",", ":"))))
+    fitting = "x" * (4096 - len(json.dumps({"AA": ""}, separators=(",", ":"))))
     function = deploy(
-        packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"A": fitting}}
+        packages.python_probe(), packages.PYTHON, "probe.handler", Environment={"Variables": {"AA": fitting}}
     )
-    assert function({"do": "env", "names": ["A"]}) == {"A": fitting}
+    assert function({"do": "env", "names": ["AA"]}) == {"AA": fitting}
     code, status, message = aws.refusal(
         lambda_client.update_function_configuration,
         FunctionName=function.name,
-        Environment={"Variables": {"A": fitting + "x" * 10}},
+        Environment={"Variables": {"AA": fitting + "x" * 10}},
     )
     assert (code, status) == ("InvalidParameterValueException", 400)
     assert message == (
         "Lambda was unable to configure your environment variables because the environment variables you have provided "
-        f'exceeded the 4KB limit. String measured: {{"A":"{fitting + "x" * 10}"}}'
+        f'exceeded the 4KB limit. String measured: {{"AA":"{fitting + "x" * 10}"}}'
     )
 
 
