@@ -242,7 +242,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<(Head, usize)>> {
             12 if header.name.eq_ignore_ascii_case("content-type") => {
                 head.content_type = Some(value.to_owned());
             }
-            38 if header.name.eq_ignore_ascii_case("lambda-runtime-function-response-mode") => {
+            37 if header.name.eq_ignore_ascii_case("lambda-runtime-function-response-mode") => {
                 head.streaming = value.eq_ignore_ascii_case("streaming");
             }
             _ => {}
