@@ -174,7 +174,10 @@ fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut
     let configuration = &actual.function["Configuration"];
     if configuration["CodeSha256"] != wanted.code_sha256.as_str() {
         let old = configuration["CodeSize"].as_u64().unwrap_or(0);
-        changes.push(format!("code {} → {}", show_size(old), show_size(wanted.code_size)));
+        changes.push(match (show_size(old), show_size(wanted.code_size)) {
+            (old, new) if old == new => format!("code {new}"),
+            (old, new) => format!("code {old} → {new}"),
+        });
         steps.push(Step::UpdateCode);
     }
     let mut body = Map::new();
@@ -509,10 +512,7 @@ mod tests {
         let mut actual = deployed(&wanted(""));
         actual.function["Configuration"]["CodeSha256"] = json!("sha-0");
         let item = plan(&wanted(""), Some(&actual));
-        assert_eq!(
-            (item.changes, item.steps),
-            (vec!["code 2 KiB → 2 KiB".to_string()], vec![Step::UpdateCode])
-        );
+        assert_eq!((item.changes, item.steps), (vec!["code 2 KiB".to_string()], vec![Step::UpdateCode]));
     }
 
     #[test]

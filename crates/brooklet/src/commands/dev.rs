@@ -46,11 +46,13 @@ pub async fn run(args: Dev, lambda: &Lambda) -> Result<Exit> {
             watch.changed().await?;
         }
     };
-    let result = tokio::select! {
+    let result: Result<Exit> = tokio::select! {
         result = work => result,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Success),
     };
-    server.stop();
+    // Followers first: a server that drains waits for their connections.
+    session.end();
+    server.stop().await;
     result
 }
 
@@ -88,6 +90,11 @@ impl Session<'_> {
             output::note(format!("watching {}: save to deploy, Ctrl-C to end", self.path.display()));
         }
         Ok(builds_in_place)
+    }
+
+    /// Ends showing logs.
+    fn end(&mut self) {
+        std::mem::take(&mut self.following).into_values().for_each(|task| task.abort());
     }
 
     /// Shows a function's log from now on, through restarts of the server.
@@ -144,7 +151,7 @@ impl Server {
                     .fix("see what it said above"));
             }
             if Instant::now() >= until {
-                server.stop();
+                server.stop().await;
                 return Err(Error::new(Exit::Unreachable, "the server did not answer within 30 s"));
             }
             tokio::time::sleep(START_PAUSE).await;
@@ -152,12 +159,19 @@ impl Server {
         Ok(server)
     }
 
-    /// Asks the server to drain and end, and waits for it; its own drain timeout is the limit.
-    fn stop(mut self) {
-        if let Some(mut child) = self.0.take() {
-            let pid = rustix::process::Pid::from_child(&child);
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            let _ = child.wait();
+    /// Asks the server to drain and end, and waits for it; its own drain timeout is the limit. A second Ctrl-C
+    /// ends it at once.
+    async fn stop(self) {
+        let Some(mut child) = self.0 else { return };
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let mut ended = tokio::task::spawn_blocking(move || child.wait());
+        tokio::select! {
+            _ = &mut ended => {}
+            _ = tokio::signal::ctrl_c() => {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = ended.await;
+            }
         }
     }
 }

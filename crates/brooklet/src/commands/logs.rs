@@ -41,7 +41,11 @@ pub async fn follow(
         .query_if("request_id", lines.request_id.as_deref())
         .query_if("stream", lines.stream.as_deref())
         .query_if("follow", lines.follow.then_some("true"));
-    let mut body = client.open(request).await?.into_body();
+    let response = client.open(request).await.map_err(|error| match error.exit {
+        Exit::NotFound => error.fix("`brooklet list` shows what there is"),
+        _ => error,
+    });
+    let mut body = response?.into_body();
     let mut pending = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {

@@ -41,6 +41,7 @@ fn describe(function: &Value) -> String {
         ("version", text(&configuration["Version"])),
         ("modified", text(&configuration["LastModified"])),
         ("state", state(configuration)),
+        ("requests", instances(&configuration["Brooklet"]["InstanceConcurrency"])),
         ("environment", names(&configuration["Environment"]["Variables"])),
         ("concurrency", text(&function["Concurrency"]["ReservedConcurrentExecutions"])),
         ("tags", names(&function["Tags"])),
@@ -65,6 +66,14 @@ fn text(value: &Value) -> String {
 
 fn with_unit(value: &Value, unit: &str) -> String {
     if value.is_null() { String::new() } else { format!("{value} {unit}") }
+}
+
+/// Only said when it is not the usual 1.
+fn instances(concurrency: &Value) -> String {
+    match concurrency.as_u64() {
+        None | Some(1) => String::new(),
+        Some(count) => format!("{count} at once in an instance"),
+    }
 }
 
 fn state(configuration: &Value) -> String {
