@@ -68,8 +68,8 @@ impl HttpBodyTrait for Body {
 /// Why a request's body could not be had.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CollectError {
-    /// Longer than the limit; the rest has not been read.
-    TooLarge,
+    /// Longer than the limit; the rest has not been read. Its length, if it was declared.
+    TooLarge(Option<u64>),
     /// The client sends too slowly.
     TooSlow,
     /// The connection broke or the framing is wrong: what the HTTP engine says.
@@ -91,8 +91,9 @@ where
     B: HttpBodyTrait<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(CollectError::TooLarge);
+    let declared = body.size_hint().lower();
+    if declared > limit as u64 {
+        return Err(CollectError::TooLarge(Some(declared)));
     }
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -110,7 +111,7 @@ where
     let declared = body.size_hint().exact().unwrap_or(0) as usize;
     let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
-        return Err(CollectError::TooLarge);
+        return Err(CollectError::TooLarge(None));
     }
     if body.is_end_stream() {
         return Ok(first);
@@ -120,7 +121,7 @@ where
     drop(first);
     while let Some(chunk) = next(&mut body).await? {
         if whole.len() + chunk.len() > limit {
-            return Err(CollectError::TooLarge);
+            return Err(CollectError::TooLarge(None));
         }
         whole.extend_from_slice(&chunk);
     }
@@ -183,13 +184,16 @@ mod tests {
     #[tokio::test]
     async fn pieces_are_joined_up_to_the_limit_and_not_beyond() {
         assert_eq!(collect(chunked(&["ab", "cd", "e"], false), 5).await.unwrap(), "abcde");
-        assert_eq!(collect(chunked(&["ab", "cd", "ef"], false), 5).await, Err(CollectError::TooLarge));
+        assert_eq!(collect(chunked(&["ab", "cd", "ef"], false), 5).await, Err(CollectError::TooLarge(None)));
         assert_eq!(collect(chunked(&[], false), 5).await.unwrap(), "");
     }
 
     #[tokio::test]
     async fn a_declared_length_over_the_limit_is_refused_unread() {
-        assert_eq!(collect(Full::new(Bytes::from_static(b"123456")), 5).await, Err(CollectError::TooLarge));
+        assert_eq!(
+            collect(Full::new(Bytes::from_static(b"123456")), 5).await,
+            Err(CollectError::TooLarge(Some(6)))
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ pub mod server; //      connections
 mod service; //         which face answers
 mod stream; //          streamed answers of functions
 mod time; //            dates as AWS writes them
+mod trace; //           trace ids
 pub mod url; //         function URLs
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which face answers a request: a function URL by its host name, Lambda's API, `/fn/…`, Brooklet's own API.
 
 use crate::app::App;
+use crate::auth::Signed;
 use crate::body::{Body, CollectError};
 use crate::error::{ApiError, Kind, Result};
 use crate::{body, guard, lambda, own, url};
@@ -67,33 +68,35 @@ async fn route(call: Call<'_>) -> Result<Response<Body>> {
     }
 }
 
-impl Call<'_> {
-    /// Refuses strangers, then reads the body (at most `limit` bytes) and checks that the caller signed it.
-    /// The access key, when keys are configured. `what` names the operation in messages.
-    pub async fn admit(&mut self, limit: usize, what: &str) -> Result<(Option<String>, Bytes)> {
+impl<'a> Call<'a> {
+    /// Refuses strangers before anything of their body is read: where keys are configured, who has not signed
+    /// with one; where none are, web pages of other sites.
+    pub fn knock(&self) -> Result<Option<Signed<'a>>> {
         let keys = &self.app.keys;
-        if keys.is_empty() {
-            self.admit_unsigned()?;
-            return Ok((None, self.collect(limit, what).await?));
+        if !keys.is_empty() {
+            return keys.begin(&self.head, &self.app.account().region, crate::time::now()).map(Some);
         }
-        // Nothing of a stranger's body is read.
-        let signed = keys.begin(&self.head, &self.app.account().region, crate::time::now())?;
-        let body = self.collect(limit, what).await?;
-        Ok((Some(signed.finish(&self.head, &body)?), body))
+        if self.app.local {
+            guard::check(&self.head)?;
+        }
+        Ok(None)
     }
 
-    /// Refuses web pages of other sites where nobody has to sign.
-    pub fn admit_unsigned(&self) -> Result<()> {
-        if self.app.local { guard::check(&self.head) } else { Ok(()) }
+    /// Refuses strangers, then reads the body (at most `limit` bytes) and checks that the caller signed it.
+    /// `operation` is named when it is too long.
+    pub async fn admit(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
+        let signed = self.knock()?;
+        let body = self.collect(limit, operation).await?;
+        if let Some(signed) = signed {
+            signed.finish(&self.head, &body)?;
+        }
+        Ok(body)
     }
 
     /// Reads the body, at most `limit` bytes.
-    pub async fn collect(&mut self, limit: usize, what: &str) -> Result<Bytes> {
+    pub async fn collect(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
         body::collect(&mut self.body, limit).await.map_err(|error| match error {
-            CollectError::TooLarge => ApiError::new(
-                Kind::RequestTooLargeException,
-                format!("Request must be smaller than {limit} bytes for the {what} operation"),
-            ),
+            CollectError::TooLarge(declared) => lambda::too_large(declared, limit, operation),
             CollectError::TooSlow => ApiError::new(
                 Kind::RequestTimeoutException,
                 "The request's body did not arrive in time. Send it faster or in smaller parts.",

@@ -25,7 +25,7 @@ pub async fn collect(stream: StreamReply, limit: usize) -> Collected {
         StreamReply::Chunks { chunks, .. } => collect_chunks(chunks, limit).await,
         StreamReply::Http(response) => match crate::body::read(response.into_body(), limit).await {
             Ok(whole) => Collected::Whole(whole),
-            Err(CollectError::TooLarge) => Collected::TooLarge,
+            Err(CollectError::TooLarge(_)) => Collected::TooLarge,
             Err(CollectError::TooSlow) => unreachable!("no time limit was set"),
             Err(CollectError::Broken(error)) => {
                 let message = format!("the answer broke off: {error}");

@@ -118,7 +118,7 @@ pub async fn update_configuration(request: &Request<'_>) -> Answer {
 pub async fn delete(request: &Request<'_>) -> Answer {
     let (name, qualifier) = request.qualified()?;
     request.app.registry.delete_function(&name, qualifier.as_deref()).await?;
-    Ok(json!({ "StatusCode": 204 }))
+    Ok(Value::Null)
 }
 
 /// Where the code comes from; `None` when nothing says so.

@@ -32,7 +32,7 @@ impl<'a> Input<'a> {
                 Ok(other) => return Err(unexpected(&other, "a Structure", "")),
                 Err(error) => {
                     let message = format!("Could not parse request body into json: {error}");
-                    return Err(ApiError::new(Kind::InvalidRequestContentException, message));
+                    return Err(ApiError::new(Kind::SerializationException, message));
                 }
             },
         };
@@ -298,7 +298,7 @@ mod tests {
     fn what_is_not_json_is_said_to_be_that() {
         check(
             "{'Name':1}",
-            "InvalidRequestContentException: Could not parse request body into json: key must be a string at line 1 column 2",
+            "SerializationException: Could not parse request body into json: key must be a string at line 1 column 2",
         );
     }
 

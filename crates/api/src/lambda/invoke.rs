@@ -6,6 +6,7 @@ use crate::error::{ApiError, Kind, Result};
 use crate::eventstream;
 use crate::service::Call;
 use crate::stream::{self, Collected};
+use crate::trace;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -41,10 +42,11 @@ pub async fn invoke(mut call: Call<'_>, function: &str) -> Result<Response<Body>
         Some(prepared) => prepared,
         None => return Ok(dry_run()),
     };
+    let trace_id = request.trace_id.clone();
     let invoked = call.app.invoker.invoke(target, request).await?;
     let mut response = Response::new(Body::EMPTY);
     let headers = response.headers_mut();
-    put_common(headers, &invoked);
+    put_common(headers, &invoked, trace_id);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-amzn-remapped-content-length", HeaderValue::from_static("0"));
     let (payload, failed) = match invoked.reply {
@@ -74,9 +76,10 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
         Some(prepared) => prepared,
         None => return Ok(dry_run()),
     };
+    let trace_id = request.trace_id.clone();
     let invoked = call.app.invoker.invoke(target, request).await?;
     let mut response = Response::new(Body::EMPTY);
-    put_common(response.headers_mut(), &invoked);
+    put_common(response.headers_mut(), &invoked, trace_id);
     let content_type = HeaderValue::from_static(eventstream::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     let log = invoked.log_tail.map(|tail| STANDARD.encode(tail));
@@ -112,7 +115,7 @@ struct Prepared {
 /// Admits the caller, reads everything from the request, and finds what is to run. `None`: a dry run, and all is
 /// well.
 async fn prepare(call: &mut Call<'_>, function: &str, operation: &str) -> Result<Option<Prepared>> {
-    let (_, payload) = call.admit(MAX_PAYLOAD, operation).await?;
+    let payload = call.admit(MAX_PAYLOAD, operation).await?;
     let kind = invocation_type(&call.head.headers)?;
     let tail = wants_tail(&call.head.headers)?;
     let client_context = client_context(&call.head.headers)?;
@@ -136,17 +139,20 @@ async fn prepare(call: &mut Call<'_>, function: &str, operation: &str) -> Result
         true => Bytes::from_static(b"{}"),
         false => check_json(payload)?,
     };
-    let trace_id = call.head.headers.get("x-amzn-trace-id").and_then(|id| id.to_str().ok());
+    let trace_id = trace::id(&call.head.headers, call.request_id);
     let request = InvokeRequest {
         request_id: call.request_id,
         payload: Payload::Event(payload),
         qualifier,
-        trace_id: trace_id.map(str::to_owned),
+        trace_id: Some(trace_id),
         client_context,
         tail,
     };
     Ok(Some(Prepared { target, request }))
 }
+
+/// Nesting beyond this is refused, as Lambda's own parser does: few runtimes could read it.
+const MAX_DEPTH: usize = 1000;
 
 /// The payload, if it is one JSON document. Nothing is built: the text is walked through once.
 fn check_json(payload: Bytes) -> Result<Bytes> {
@@ -157,7 +163,30 @@ fn check_json(payload: Bytes) -> Result<Bytes> {
     };
     let text = std::str::from_utf8(&payload).map_err(|error| refuse(&error))?;
     serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| refuse(&error))?;
+    if is_deeper_than(text, MAX_DEPTH) {
+        return Err(refuse(&format!("Document nesting depth exceeds the maximum allowed ({MAX_DEPTH})")));
+    }
     Ok(payload)
+}
+
+/// Whether valid JSON is nested deeper than `limit`. Documents with few brackets, which is nearly all, are only
+/// counted.
+fn is_deeper_than(json: &str, limit: usize) -> bool {
+    if memchr::memchr2_iter(b'[', b'{', json.as_bytes()).count() <= limit {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    json.bytes().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        depth > limit
+    })
 }
 
 fn invocation_type(headers: &HeaderMap) -> Result<Kinds> {
@@ -203,7 +232,8 @@ fn dry_run() -> Response<Body> {
     response
 }
 
-fn put_common(headers: &mut HeaderMap, invoked: &Invoked) {
+fn put_common(headers: &mut HeaderMap, invoked: &Invoked, trace_id: Option<String>) {
+    trace::put(headers, trace_id.as_deref());
     let version = match invoked.executed_version {
         Version::Latest => HeaderValue::from_static(model::LATEST),
         Version::Number(number) => number.into(),
@@ -297,9 +327,17 @@ mod tests {
     }
 
     #[test]
-    fn deeply_nested_payloads_do_not_exhaust_the_stack() {
-        let deep = [vec![b'['; 1 << 20], vec![b']'; 1 << 20]].concat();
-        check_payload(&deep, "fine");
+    fn deeply_nested_payloads_are_refused_without_exhausting_the_stack() {
+        let nested = |depth| [vec![b'['; depth], vec![b']'; depth]].concat();
+        check_payload(&nested(MAX_DEPTH), "fine");
+        check_payload(
+            &nested(1 << 20),
+            "InvalidRequestContentException: Could not parse request body into json: Could not parse payload into \
+             json: Document nesting depth exceeds the maximum allowed (1000)",
+        );
+        let flat = format!("[{}]", vec![r#""\"[{""#; 2000].join(","));
+        check_payload(flat.as_bytes(), "fine");
+        check_payload(format!("[{}]", vec!["{}"; 2000].join(",")).as_bytes(), "fine");
     }
 
     fn context_of(value: &str) -> std::result::Result<Option<String>, String> {

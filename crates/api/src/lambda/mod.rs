@@ -57,7 +57,7 @@ pub(crate) async fn serve(mut call: Call<'_>) -> Result<Response<Body>> {
                 true => Some(call.app.uploads.acquire().await.expect("the semaphore is never closed")),
                 false => None,
             };
-            let (_, body) = call.admit(operation.limit, operation.name).await?;
+            let body = call.admit(operation.limit, operation.name).await?;
             let request = Request { app: call.app, head: &call.head, body: &body, parameters };
             Ok(respond(operation, &run(&request).await?))
         }
@@ -77,6 +77,22 @@ fn respond(operation: &Operation, json: &Value) -> Response<Body> {
     *response.status_mut() = StatusCode::from_u16(operation.status).expect("statuses of the table are valid");
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A body that is longer than `limit`, in Lambda's words.
+pub(crate) fn too_large(declared: Option<u64>, limit: usize, operation: &str) -> ApiError {
+    match (declared, operation) {
+        (Some(declared), "InvokeFunction" | "InvokeWithResponseStream") => ApiError::new(
+            Kind::RequestTooLargeException,
+            format!(
+                "{declared} byte payload is too large for the RequestResponse invocation type (limit {limit} bytes)"
+            ),
+        ),
+        _ => ApiError::new(
+            Kind::RequestEntityTooLargeException,
+            format!("Request must be smaller than {limit} bytes for the {operation} operation"),
+        ),
+    }
 }
 
 fn unknown(method: &Method, path: &str) -> ApiError {
@@ -100,9 +116,10 @@ impl<'a> Request<'a> {
         let (name, qualifier) = self.qualified()?;
         match qualifier {
             None => Ok(name),
-            Some(qualifier) => Err(ApiError::invalid(format!(
-                "This operation is for the whole function: leave out the qualifier '{qualifier}'."
-            ))),
+            Some(_) => Err(ApiError::invalid(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
+                 operation. Please specify either a function name or an unqualified function ARN.",
+            )),
         }
     }
 

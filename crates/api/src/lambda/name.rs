@@ -35,7 +35,10 @@ pub fn parse(text: &str, account: &Account) -> Result<FunctionName> {
         return refuse(&format!("Member must satisfy regular expression pattern: {PATTERN}"));
     };
     if parts.name.len() > 64 {
-        return refuse("Member must have length less than or equal to 64");
+        // Not a ValidationException: the model allows 140 characters, the service itself 64.
+        let constraint = "Member must have length less than or equal to 64";
+        let violation = violation("functionName", Some(text), constraint);
+        return Err(ApiError::invalid(format!("1 validation error detected: {violation}")));
     }
     if parts.region.is_some_and(|region| region != account.region) {
         let region = parts.region.unwrap_or_default();
@@ -220,7 +223,7 @@ mod tests {
         check(
             &long,
             &format!(
-                "ValidationException: 1 validation error detected: Value '{long}' at 'functionName' failed to satisfy \
+                "InvalidParameterValueException: 1 validation error detected: Value '{long}' at 'functionName' failed to satisfy \
                  constraint: Member must have length less than or equal to 64"
             ),
         );

@@ -1,9 +1,12 @@
 //! Tags, by ARN.
 
-use super::input::Input;
+use super::input::{Input, violation};
 use super::{Answer, Request, name};
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, Kind, Result};
 use serde_json::{Value, json};
+
+/// The service model's pattern of what may have tags (`TaggableResource`); here functions only.
+const PATTERN: &str = r"arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)";
 
 /// `ListTags`.
 pub async fn list(request: &Request<'_>) -> Answer {
@@ -37,9 +40,10 @@ pub async fn untag(request: &Request<'_>) -> Answer {
 fn function(request: &Request<'_>) -> Result<String> {
     let arn = request.parameter(0);
     if !arn.starts_with("arn:") || !arn.contains(":function:") {
-        return Err(ApiError::invalid(format!(
-            "Tags belong to functions: the resource must be a function's ARN, not '{arn}'."
-        )));
+        let constraint = format!("Member must satisfy regular expression pattern: {PATTERN}");
+        let violation = violation("resource", Some(arn), &constraint);
+        let message = format!("1 validation error detected: {violation}");
+        return Err(ApiError::new(Kind::ValidationException, message));
     }
     let named = name::parse(arn, request.app.account())?;
     match named.qualifier {

@@ -32,7 +32,7 @@ pub async fn update(request: &Request<'_>) -> Answer {
 
 fn put(request: &Request<'_>, input: &mut Input<'_>) -> Result<PutUrl> {
     let (function, qualifier) = qualified(request)?;
-    let mode = input.one_of("InvokeMode", &["BUFFERED", "RESPONSE_STREAM"])?;
+    let mode = input.one_of("InvokeMode", &["RESPONSE_STREAM", "BUFFERED"])?;
     Ok(PutUrl {
         function,
         qualifier,

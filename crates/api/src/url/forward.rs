@@ -4,21 +4,18 @@
 //! what they say is replaced, as Lambda's own front does.
 
 use super::event::HOP_BY_HOP;
-use crate::guard;
 use crate::service::Call;
+use crate::{guard, trace};
 use http::{HeaderMap, HeaderName};
-use model::RequestId;
 use std::net::IpAddr;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// The header of the trace id.
-pub const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// The headers that are added to a request, in the place of the caller's.
-pub fn headers(call: &Call<'_>, prefix: &str) -> Vec<(HeaderName, String)> {
+pub fn headers(call: &Call<'_>, prefix: &str, trace_id: &str) -> Vec<(HeaderName, String)> {
     let (headers, peer) = (&call.head.headers, call.peer.ip());
     let said = |name: &HeaderName| trusted(peer).then(|| text(headers, name)).flatten();
     let port = guard::host(&call.head).and_then(|host| host.rsplit_once(':')).map(|(_, port)| port);
@@ -30,7 +27,7 @@ pub fn headers(call: &Call<'_>, prefix: &str) -> Vec<(HeaderName, String)> {
         (FOR, chain),
         (PROTO, said(&PROTO).unwrap_or("http").to_owned()),
         (PORT, said(&PORT).or(port).unwrap_or("80").to_owned()),
-        (TRACE_ID, trace_id(headers, call.request_id)),
+        (trace::HEADER, trace_id.to_owned()),
     ];
     if !prefix.is_empty() {
         added.push((PREFIX, prefix.to_owned()));
@@ -44,15 +41,6 @@ pub fn source(headers: &HeaderMap, peer: IpAddr) -> IpAddr {
     // The last one is the one that the proxy itself saw.
     let last = named.and_then(|chain| chain.rsplit(',').next()?.trim().parse().ok());
     last.unwrap_or(peer)
-}
-
-/// The caller's trace id, or a new one: `Root=1-<seconds in hexadecimal>-<24 hexadecimal digits>`.
-pub fn trace_id(headers: &HeaderMap, request_id: RequestId) -> String {
-    if let Some(given) = text(headers, &TRACE_ID) {
-        return given.to_owned();
-    }
-    let id = request_id.0.simple().to_string();
-    format!("Root=1-{:08x}-{}", crate::time::now().as_millis() / 1000, &id[..24])
 }
 
 /// Removes what concerns one connection only, also what `Connection` names.
@@ -90,16 +78,6 @@ mod tests {
         assert_eq!(source(&headers, [9, 9, 9, 9].into()).to_string(), "9.9.9.9");
         headers.insert(FOR, HeaderValue::from_static("unknown"));
         assert_eq!(source(&headers, [127, 0, 0, 1].into()).to_string(), "127.0.0.1");
-    }
-
-    #[test]
-    fn a_trace_id_is_kept_or_made() {
-        let mut headers = HeaderMap::new();
-        let id = RequestId(uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
-        let made = trace_id(&headers, id);
-        assert!(made.starts_with("Root=1-") && made.ends_with("-0123456789abcdef01234567"), "{made}");
-        headers.insert(TRACE_ID, HeaderValue::from_static("Root=1-a-b;Sampled=1"));
-        assert_eq!(trace_id(&headers, id), "Root=1-a-b;Sampled=1");
     }
 
     #[test]

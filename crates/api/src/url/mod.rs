@@ -10,12 +10,13 @@ mod passthrough; // the HTTP contract
 pub mod prelude; // the head of a streamed answer
 pub mod reply; //   answer → response
 
+use crate::auth::Signed;
 use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
 use crate::lambda::MAX_PAYLOAD;
 use crate::service::Call;
 use crate::stream::{self, Chunks, Collected};
-use crate::{guard, lambda, time};
+use crate::{guard, lambda, time, trace};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use model::{Contract, Cors, InvokeMode, LATEST, Url};
@@ -96,34 +97,48 @@ async fn decorated(call: Call<'_>, site: Site, cors: &Cors) -> Result<Response<B
     Ok(response)
 }
 
-async fn run(mut call: Call<'_>, site: Site) -> Result<Response<Body>> {
+async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
+    let open = site.url.as_ref().is_some_and(|url| url.auth_type == "NONE");
+    let signed = if open { None } else { knock(&call)? };
+    let trace_id = trace::id(&call.head.headers, call.request_id);
     let registry = &call.app.registry;
     let target = registry.resolve(&site.function, site.qualifier.as_deref(), fastrand::f64()).await?;
-    let open = site.url.as_ref().is_some_and(|url| url.auth_type == "NONE");
-    if target.configuration.contract() == Contract::Http {
-        return passthrough::run(call, site, target, open).await;
-    }
-    let (caller, body) = match open {
-        true => (None, call.collect(MAX_PAYLOAD, "InvokeFunction").await?),
-        false => admit(&mut call, MAX_PAYLOAD).await?,
+    let mut response = match target.configuration.contract() {
+        Contract::Http => passthrough::run(call, site, target, signed, &trace_id).await?,
+        Contract::Lambda => by_event(call, site, target, signed, &trace_id).await?,
     };
-    let payload = event_of(&call, &site, &body, caller.as_deref());
+    trace::put(response.headers_mut(), Some(&trace_id));
+    Ok(response)
+}
+
+/// As [`Call::knock`], with the one word that Lambda has for a stranger at a function URL.
+fn knock<'a>(call: &Call<'a>) -> Result<Option<Signed<'a>>> {
+    call.knock().map_err(|error| match error.kind {
+        Kind::MissingAuthenticationTokenException => ApiError::new(Kind::AccessDeniedException, "Forbidden"),
+        _ => error,
+    })
+}
+
+/// The request as an event, the answer as a response.
+async fn by_event(
+    mut call: Call<'_>,
+    site: Site,
+    target: Target,
+    signed: Option<Signed<'_>>,
+    trace_id: &str,
+) -> Result<Response<Body>> {
+    let body = call.collect(MAX_PAYLOAD, "InvokeFunction").await?;
+    let caller = signed.map(|signed| signed.finish(&call.head, &body)).transpose()?;
+    let payload = event_of(&call, &site, &body, caller.as_deref(), trace_id);
     if payload.len() > MAX_PAYLOAD {
-        return Err(ApiError::new(
-            Kind::RequestTooLargeException,
-            format!(
-                "The request is {} bytes as an event; an event has at most {MAX_PAYLOAD}.",
-                payload.len()
-            ),
-        ));
+        return Err(lambda::too_large(Some(payload.len() as u64), MAX_PAYLOAD, "InvokeFunction"));
     }
     drop(body);
-    let trace_id = forward::trace_id(&call.head.headers, call.request_id);
     let request = InvokeRequest {
         request_id: call.request_id,
         payload: Payload::Event(payload.into()),
         qualifier: site.qualifier.as_deref().map(str::to_owned),
-        trace_id: Some(trace_id),
+        trace_id: Some(trace_id.to_owned()),
         client_context: None,
         tail: false,
     };
@@ -131,15 +146,7 @@ async fn run(mut call: Call<'_>, site: Site) -> Result<Response<Body>> {
     invoke(&call, target, request, mode).await
 }
 
-/// As [`Call::admit`], with the one word that Lambda has for a stranger at a function URL.
-async fn admit(call: &mut Call<'_>, limit: usize) -> Result<(Option<String>, Bytes)> {
-    call.admit(limit, "InvokeFunction").await.map_err(|error| match error.kind {
-        Kind::MissingAuthenticationTokenException => ApiError::new(Kind::AccessDeniedException, "Forbidden"),
-        _ => error,
-    })
-}
-
-fn event_of(call: &Call<'_>, site: &Site, body: &[u8], caller: Option<&str>) -> Vec<u8> {
+fn event_of(call: &Call<'_>, site: &Site, body: &[u8], caller: Option<&str>, trace_id: &str) -> Vec<u8> {
     let host = guard::host(&call.head).unwrap_or_default();
     let path = &call.head.uri.path()[site.prefix.len()..];
     let account = call.app.account();
@@ -149,7 +156,7 @@ fn event_of(call: &Call<'_>, site: &Site, body: &[u8], caller: Option<&str>) -> 
         query: call.head.uri.query().unwrap_or_default(),
         protocol: if call.head.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
         headers: &call.head.headers,
-        added: &forward::headers(call, &site.prefix),
+        added: &forward::headers(call, &site.prefix, trace_id),
         body,
         source: forward::source(&call.head.headers, call.peer.ip()),
         api_id: site.url.as_ref().map_or(&*site.function, |url| &url.id),
@@ -170,10 +177,7 @@ async fn invoke(
     let invoked = call.app.invoker.invoke(target, request).await?;
     let response = match (invoked.reply, mode) {
         (Reply::FunctionError(_), _) => return Ok(bad_gateway()),
-        (Reply::Answer(answer), InvokeMode::Buffered) => {
-            reply::response(answer).map(|answer| answer.map(Body::from))
-        }
-        (Reply::Answer(answer), InvokeMode::ResponseStream) => Ok(unread(answer)),
+        (Reply::Answer(answer), _) => reply::response(answer).map(|answer| answer.map(Body::from)),
         (Reply::Stream(StreamReply::Http(response)), _) => Ok(response.map(Body::stream)),
         (Reply::Stream(StreamReply::Chunks { content_type, chunks }), InvokeMode::ResponseStream) => {
             streamed(&content_type, chunks).await
@@ -233,16 +237,9 @@ async fn buffered(content_type: &str, chunks: Receiver) -> std::result::Result<R
     }
 }
 
-/// A buffered answer at a URL that streams: its bytes, not interpreted, as Lambda does.
-fn unread(answer: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(answer));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
 /// What a caller is told when the function failed: nothing, as its error may hold secrets.
 fn bad_gateway() -> Response<Body> {
-    let mut response = Response::new(Body::from(&br#"{"Message":"Internal Server Error"}"#[..]));
+    let mut response = Response::new(Body::from("Internal Server Error"));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,7 @@
 //! The HTTP contract: the request goes to the program as it is, the answer comes back as it comes.
 
-use super::{Site, admit, forward};
+use super::{Site, forward};
+use crate::auth::Signed;
 use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
 use crate::lambda::MAX_PAYLOAD;
@@ -19,28 +20,28 @@ pub(super) async fn run(
     mut call: Call<'_>,
     site: Site,
     target: Target,
-    open: bool,
+    signed: Option<Signed<'_>>,
+    trace_id: &str,
 ) -> Result<Response<Body>> {
-    let signed = !open && !call.app.keys.is_empty();
-    let collected = match open {
-        true => None,
-        false if signed => Some(admit(&mut call, MAX_PAYLOAD).await?.1),
-        false => {
-            call.admit_unsigned()?;
-            None
+    let collected = match signed {
+        None => None,
+        Some(signed) => {
+            let body = call.collect(MAX_PAYLOAD, "InvokeFunction").await?;
+            signed.finish(&call.head, &body)?;
+            Some(body)
         }
     };
     let mut request = Request::new(());
     *request.method_mut() = call.head.method.clone();
     *request.uri_mut() = uri(&call, &site)?;
-    *request.headers_mut() = headers(&call, &site);
+    *request.headers_mut() = headers(&call, &site, trace_id);
     let request_id = call.request_id;
     let (app, body) = (call.app, body(collected, call.body));
     let request = InvokeRequest {
         request_id,
         payload: Payload::Http(Box::new(request.map(|()| body))),
         qualifier: site.qualifier.as_deref().map(str::to_owned),
-        trace_id: Some(forward::trace_id(&call.head.headers, request_id)),
+        trace_id: Some(trace_id.to_owned()),
         client_context: None,
         tail: false,
     };
@@ -68,12 +69,12 @@ fn uri(call: &Call<'_>, site: &Site) -> Result<Uri> {
     })
 }
 
-fn headers(call: &Call<'_>, site: &Site) -> http::HeaderMap {
+fn headers(call: &Call<'_>, site: &Site, trace_id: &str) -> http::HeaderMap {
     let mut headers = call.head.headers.clone();
     forward::remove_hop_by_hop(&mut headers);
     // The server has answered it already.
     headers.remove(header::EXPECT);
-    for (name, value) in forward::headers(call, &site.prefix) {
+    for (name, value) in forward::headers(call, &site.prefix, trace_id) {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }

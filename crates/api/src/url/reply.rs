@@ -29,7 +29,8 @@ struct Answer<'a> {
     base64: Option<&'a RawValue>,
 }
 
-/// Reads a buffered answer. JSON without a `statusCode` is itself the body of a 200; what is no JSON is malformed.
+/// Reads a buffered answer. JSON without a `statusCode` is itself the body of a 200 (a string without its quotes);
+/// what is no JSON is malformed.
 pub fn response(answer: Bytes) -> Result<Response<Bytes>, Malformed> {
     let parsed: Answer<'_> = match serde_json::from_slice(&answer) {
         Ok(parsed) => parsed,
@@ -58,9 +59,12 @@ pub fn prelude(json: &[u8]) -> Result<Response<()>, Malformed> {
 
 /// An answer that says nothing about HTTP: 200, `application/json`, itself.
 fn inferred(answer: Bytes) -> Result<Response<Bytes>, Malformed> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(&answer)
-        .map_err(|error| malformed("the answer", error))?;
-    let mut response = Response::new(answer);
+    let raw: &RawValue = serde_json::from_slice(&answer).map_err(|error| malformed("the answer", error))?;
+    let body = match raw.get().starts_with('"') {
+        true => body(&answer, raw, false)?,
+        false => answer.clone(),
+    };
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_status_is_itself_the_body() {
-        check(r#""Hello, world!""#, "200\ncontent-type: application/json\n\n\"Hello, world!\"");
+        check(r#""Hello, \"world\"!""#, "200\ncontent-type: application/json\n\nHello, \"world\"!");
         check(r#"{"message":"hi"}"#, "200\ncontent-type: application/json\n\n{\"message\":\"hi\"}");
         check(
             r#"{"body":1,"headers":[7]}"#,

@@ -68,11 +68,11 @@ async fn what_is_no_function() {
         ),
         (
             "PUT /2017-10-31/functions/f:1/concurrency\n\n{\"ReservedConcurrentExecutions\":1}",
-            r#"400 InvalidParameterValueException {"Type":"User","message":"This operation is for the whole function: leave out the qualifier '1'."}"#.to_owned(),
+            r#"400 InvalidParameterValueException {"Type":"User","message":"This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN."}"#.to_owned(),
         ),
         (
             "GET /2017-03-31/tags/f",
-            r#"400 InvalidParameterValueException {"Type":"User","message":"Tags belong to functions: the resource must be a function's ARN, not 'f'."}"#.to_owned(),
+            r#"400 ValidationException {"message":"1 validation error detected: Value 'f' at 'resource' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:(function:[a-zA-Z0-9-_]+(:(\\$LATEST|[a-zA-Z0-9-_]+))?|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)"}"#.to_owned(),
         ),
         (
             "GET /2015-03-31/functions?MaxItems=many",
@@ -110,7 +110,7 @@ async fn what_cannot_be_created() {
         ),
         (
             "POST /2015-03-31/functions\n\n{oops".to_owned(),
-            r#"400 InvalidRequestContentException {"Type":"User","message":"Could not parse request body into json: key must be a string at line 1 column 2"}"#,
+            r#"400 SerializationException {"Type":"User","Message":"Could not parse request body into json: key must be a string at line 1 column 2"}"#,
         ),
         (
             "POST /2015-03-31/functions\n\n[]".to_owned(),
@@ -142,7 +142,7 @@ async fn what_cannot_be_created() {
         ),
         (
             "POST /2015-03-31/functions\nContent-Length: 70167212\n\n{}".to_owned(),
-            r#"413 RequestTooLargeException {"Type":"User","message":"Request must be smaller than 70167211 bytes for the CreateFunction operation"}"#,
+            r#"413 RequestEntityTooLargeException {"Type":"User","Message":"Request must be smaller than 70167211 bytes for the CreateFunction operation"}"#,
         ),
         (
             "PUT /2015-03-31/functions/f/code\n\n{}".to_owned(),
@@ -158,7 +158,7 @@ async fn what_cannot_be_created() {
         ),
         (
             "POST /2021-10-31/functions/f/url\n\n{\"InvokeMode\":\"LATER\"}".to_owned(),
-            r#"400 ValidationException {"message":"2 validation errors detected: Value 'LATER' at 'invokeMode' failed to satisfy constraint: Member must satisfy enum value set: [BUFFERED, RESPONSE_STREAM]; Value null at 'authType' failed to satisfy constraint: Member must not be null"}"#,
+            r#"400 ValidationException {"message":"2 validation errors detected: Value 'LATER' at 'invokeMode' failed to satisfy constraint: Member must satisfy enum value set: [RESPONSE_STREAM, BUFFERED]; Value null at 'authType' failed to satisfy constraint: Member must not be null"}"#,
         ),
     ] {
         check(&rig, &request, expected).await;
@@ -193,7 +193,7 @@ async fn what_cannot_be_invoked() {
         ),
         (
             invoke("Content-Length: 6291457\n\nx"),
-            r#"413 RequestTooLargeException {"Type":"User","message":"Request must be smaller than 6291456 bytes for the InvokeFunction operation"}"#,
+            r#"413 RequestTooLargeException {"Type":"User","message":"6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"}"#,
         ),
         (
             invoke("Transfer-Encoding: chunked\n\nzz"),

@@ -90,7 +90,7 @@ async fn a_function_is_got_listed_updated_and_deleted() {
     assert!(listed["Functions"][0].get("State").is_none() && listed.get("NextMarker").is_none());
 
     let deleted = rig.send("DELETE /2015-03-31/functions/f").await;
-    assert_eq!((deleted.status, deleted.json()), (200, json!({ "StatusCode": 204 })));
+    assert_eq!((deleted.status, deleted.text()), (204, String::new()));
     assert_eq!(rig.send("GET /2015-03-31/functions/f").await.status, 404);
 }
 

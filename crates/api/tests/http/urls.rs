@@ -77,7 +77,7 @@ async fn an_answer_with_a_status_is_the_response() {
 
 #[tokio::test]
 async fn errors_of_the_function_are_a_502_that_says_nothing() {
-    const BODY: &str = r#"502 InternalServerErrorException {"Message":"Internal Server Error"}"#;
+    const BODY: &str = "502 InternalServerErrorException Internal Server Error";
     let rig = Rig::answering("not JSON").await;
     assert_eq!(call(&rig, open(), "GET /").await.error(), BODY);
     let failing =
@@ -106,7 +106,7 @@ async fn an_unknown_url_and_too_large_a_body_are_told() {
     let large = call(&rig, open(), "POST /\nContent-Length: 6291457\n\nx").await;
     assert_eq!(
         large.error(),
-        r#"413 RequestTooLargeException {"Type":"User","message":"Request must be smaller than 6291456 bytes for the InvokeFunction operation"}"#
+        r#"413 RequestTooLargeException {"Type":"User","message":"6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"}"#
     );
 }
 
@@ -167,10 +167,17 @@ async fn each_chunk_is_flushed_when_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_buffered_answer_at_a_streaming_url_is_not_interpreted() {
-    let rig = Rig::answering(r#"{"statusCode":404}"#).await;
+async fn a_function_that_does_not_stream_works_behind_a_streaming_url() {
+    let rig = Rig::answering(r#"{"statusCode":404,"body":"none"}"#).await;
     let answer = call(&rig, streaming(), "GET /").await;
-    assert_eq!((answer.status, answer.text()), (200, r#"{"statusCode":404}"#.into()));
+    assert_eq!((answer.status, answer.text()), (404, "none".into()));
+}
+
+#[tokio::test]
+async fn every_answer_names_the_trace_that_the_function_saw() {
+    let rig = Rig::echo().await;
+    let answer = call(&rig, open(), "GET /").await;
+    assert_eq!(answer.json()["headers"]["x-amzn-trace-id"], answer.header("x-amzn-trace-id").unwrap());
 }
 
 #[tokio::test]
