@@ -180,7 +180,6 @@ impl Client {
 
     fn build(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>> {
         let Request { method, path, query, mut headers, body } = request;
-        headers.push(("host", self.authority.clone()));
         if let Some(keys) = &self.keys {
             let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
             let to_sign = sigv4::Request {
@@ -188,11 +187,14 @@ impl Client {
                 host: &self.authority,
                 path: &path,
                 query: &query,
+                headers: &headers,
                 body: &body,
                 date: &date,
             };
-            headers.extend(sigv4::sign(keys, "lambda", &to_sign));
+            let signed = sigv4::sign(keys, "lambda", &to_sign);
+            headers.extend(signed);
         }
+        headers.push(("host", self.authority.clone()));
         let sep = if query.is_empty() { "" } else { "?" };
         let mut builder = hyper::Request::builder().method(method).uri(format!("{path}{sep}{query}"));
         for (name, value) in headers {
@@ -259,8 +261,16 @@ fn refusal(answer: &Answer) -> Error {
         (500.., _) => Exit::Failure,
         _ => Exit::Refused,
     };
-    let error = Error::new(exit, message);
-    if kind.is_empty() { error } else { error.because(format!("{kind} (status {})", status.as_u16())) }
+    let mut error = Error::new(exit, message);
+    if !kind.is_empty() {
+        error = error.because(format!("{kind} (status {})", status.as_u16()));
+    }
+    match status.as_u16() {
+        403 => {
+            error.fix("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a pair of the server's access-keys")
+        }
+        _ => error,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Signs requests with AWS Signature Version 4, for servers that demand access keys.
 //!
-//! Source: AWS General Reference, "Create a signed AWS API request". Only what this client sends is covered:
-//! the signed headers are `host` and the `x-amz-*` ones.
+//! Source: AWS General Reference, "Create a signed AWS API request". The signed headers are `host` and all that
+//! begin with `x-amz-`.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The query as sent, without `?`; may be empty.
     pub query: &'a str,
+    /// Headers that are sent besides those that signing adds; names in lower case.
+    pub headers: &'a [(&'static str, String)],
     /// The body.
     pub body: &'a [u8],
     /// `YYYYMMDDTHHMMSSZ`.
@@ -46,6 +48,9 @@ pub fn sign(keys: &Keys, service: &str, request: &Request<'_>) -> Vec<(&'static 
         ("x-amz-date", request.date.to_string()),
     ];
     headers.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
+    let added = headers.clone();
+    headers.extend(request.headers.iter().filter(|(name, _)| name.starts_with("x-amz-")).cloned());
+    headers.sort();
     let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
     let canonical = format!(
@@ -65,15 +70,12 @@ pub fn sign(keys: &Keys, service: &str, request: &Request<'_>) -> Vec<(&'static 
         .iter()
         .fold(format!("AWS4{}", keys.secret).into_bytes(), |key, part| mac(&key, part));
     let signature = hex(&mac(&key, &to_sign));
-    headers.remove(0);
-    headers.push((
-        "authorization",
-        format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
-            keys.id
-        ),
-    ));
-    headers
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+        keys.id
+    );
+    // The client sets `host` itself.
+    added.into_iter().skip(1).chain([("authorization", authorization)]).collect()
 }
 
 /// Every service but S3 encodes the path a second time.
@@ -126,12 +128,16 @@ mod tests {
             host: "127.0.0.1:9170",
             path: "/2015-03-31/functions/a%3A1/invocations",
             query: "Qualifier=%24LATEST&A=b",
+            headers: &[
+                ("content-type", "application/json".to_string()),
+                ("x-amz-log-type", "Tail".to_string()),
+            ],
             body: b"{\"a\":1}",
             date: "20261122T101112Z",
         };
         let headers = sign(&keys(), "lambda", &request);
         let authorization = &headers.iter().find(|(name, _)| *name == "authorization").expect("signed").1;
         let signature = authorization.rsplit('=').next().expect("a signature");
-        assert_eq!(signature, "cb7f4bb750a77a5b0d82ac76c49d1a3721e433cae8c259db66981e91176babea");
+        assert_eq!(signature, "0312ba36211cc5968e659252c43529020c7b63f1bc50c9f4b982d1f1758765ff");
     }
 }
