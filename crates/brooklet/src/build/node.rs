@@ -78,11 +78,33 @@ fn build_by_script(job: &Job<'_>, cache: &Cache) -> Result<Built> {
         npm("prune", dir).arg("--omit=dev").run().map(drop)
     })?;
     let inner = job.package.map_or(out.clone(), |inner| out.join(inner));
-    let package = Package::of(
-        &inner,
-        "*.ts\n*.mts\ntsconfig*.json\n/package-lock.json\n.bin/\n/node_modules/.package-lock.json\n",
-    )?;
+    let ignored =
+        "*.ts\n*.mts\ntsconfig*.json\n/package-lock.json\n.bin/\n/node_modules/.package-lock.json\n";
+    let package = Package::of(&inner, ignored)?;
+    check_handler(&job.detected.handler, &package)?;
     Ok(Built { package, did: vec![step("npm run build", fresh)] })
+}
+
+/// A handler that was detected among the sources is usually elsewhere after the project's own build.
+fn check_handler(handler: &str, package: &Package) -> Result<()> {
+    let Some((stem, export)) = handler.rsplit_once('.') else { return Ok(()) };
+    let file = |stem: &str| {
+        ["js", "mjs", "cjs"].iter().any(|end| package.files.contains_key(&format!("{stem}.{end}")))
+    };
+    if file(stem) {
+        return Ok(());
+    }
+    let name = stem.rsplit('/').next().unwrap_or(stem);
+    let places = ["dist", "build", "out", "lib", "dist/src", "build/src"].map(|dir| format!("{dir}/{name}"));
+    let error = Error::new(Exit::Mistakes, format!("the build made no {stem}.js for the handler {handler}"));
+    Err(match places.iter().find(|stem| file(stem)) {
+        Some(found) => {
+            error.fix(format!("say handler = \"{found}.{export}\" (--handler without a manifest)"))
+        }
+        None => {
+            error.fix("name the handler as MODULE.EXPORT, with the path of the built module from the folder")
+        }
+    })
 }
 
 /// Installs production dependencies into the cache: `None` when there are none, or when the project's own
@@ -152,4 +174,26 @@ fn esbuild() -> Result<PathBuf> {
         npm("install", &dir).arg("--prefix").arg(&dir).arg(ESBUILD).run()?;
     }
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::File;
+
+    #[test]
+    fn a_handler_that_the_build_did_not_make_is_said_with_where_it_is() {
+        let check = |made: &[&str]| {
+            let file = |path: &&str| {
+                (path.to_string(), File { source: PathBuf::from(path), executable: false, link: None })
+            };
+            let package = Package { files: made.iter().map(file).collect() };
+            check_handler("src/index.handler", &package).map_err(|error| error.fix.unwrap_or_default())
+        };
+        assert_eq!(check(&["src/index.mjs"]), Ok(()));
+        let found = check(&["dist/index.js"]).expect_err("is elsewhere");
+        assert!(found.contains("dist/index.handler"), "{found}");
+        let lost = check(&["other.js"]).expect_err("is nowhere");
+        assert!(lost.contains("MODULE.EXPORT"), "{lost}");
+    }
 }
