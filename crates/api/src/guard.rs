@@ -47,13 +47,16 @@ pub fn host_name(host: &str) -> &str {
     }
 }
 
-/// Names that nobody else can make point here: addresses, `localhost`, and names without a dot (which only the
-/// own network's administrator gives).
+/// Names that nobody else can make point here: addresses, `localhost`, names without a dot (which only the own
+/// network's administrator gives) and those below `.internal`, which the public DNS does not have (containers know
+/// this machine as `host.docker.internal`).
 fn is_local_name(name: &str) -> bool {
     let address = name.trim_start_matches('[').trim_end_matches(']');
+    let name = name.to_ascii_lowercase();
     address.parse::<IpAddr>().is_ok()
         || !name.contains('.')
-        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name.ends_with(".localhost")
+        || name.ends_with(".internal")
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -83,6 +86,7 @@ mod tests {
         assert!(allowed(&[("host", "localhost:9170"), ("origin", "http://localhost:9170")]));
         assert!(allowed(&[("host", "brooklet:9170")]));
         assert!(allowed(&[("host", "console.localhost")]));
+        assert!(allowed(&[("host", "host.docker.internal:9170")]));
     }
 
     #[test]

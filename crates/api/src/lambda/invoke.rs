@@ -29,7 +29,7 @@ const MAX_CHUNK: usize = 1 << 20;
 
 /// `InvocationType`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kinds {
+enum InvocationType {
     RequestResponse,
     Event,
     DryRun,
@@ -87,7 +87,7 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
         Reply::Answer(payload) => {
             let mut events = chunk_events(&payload);
             events.push(complete(None, log.as_deref()));
-            Body::from(events.concat())
+            Body::from(joined(events))
         }
         Reply::FunctionError(payload) => Body::from(complete(Some(&payload), log.as_deref())),
         Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
@@ -97,7 +97,7 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
             Collected::Whole(payload) => {
                 let mut events = chunk_events(&payload);
                 events.push(complete(None, log.as_deref()));
-                Body::from(events.concat())
+                Body::from(joined(events))
             }
             Collected::Failed(error) => Body::from(complete(Some(&error), log.as_deref())),
             Collected::TooLarge => Body::from(complete(Some(&too_large()), log.as_deref())),
@@ -125,15 +125,15 @@ async fn prepare(call: &mut Call<'_>, function: &str, operation: &str) -> Result
     let registry = &call.app.registry;
     let target = registry.resolve(&name, qualifier.as_deref(), fastrand::f64()).await?;
     match kind {
-        Kinds::DryRun => return Ok(None),
-        Kinds::Event => {
+        InvocationType::DryRun => return Ok(None),
+        InvocationType::Event => {
             return Err(ApiError::new(
                 Kind::NotImplementedException,
                 "The invocation type Event (asynchronous) is not supported yet by this version of Brooklet: use \
                  RequestResponse.",
             ));
         }
-        Kinds::RequestResponse => {}
+        InvocationType::RequestResponse => {}
     }
     let payload = match payload.is_empty() {
         true => Bytes::from_static(b"{}"),
@@ -189,11 +189,11 @@ fn is_deeper_than(json: &str, limit: usize) -> bool {
     })
 }
 
-fn invocation_type(headers: &HeaderMap) -> Result<Kinds> {
+fn invocation_type(headers: &HeaderMap) -> Result<InvocationType> {
     match headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes) {
-        None | Some(b"RequestResponse") => Ok(Kinds::RequestResponse),
-        Some(b"Event") => Ok(Kinds::Event),
-        Some(b"DryRun") => Ok(Kinds::DryRun),
+        None | Some(b"RequestResponse") => Ok(InvocationType::RequestResponse),
+        Some(b"Event") => Ok(InvocationType::Event),
+        Some(b"DryRun") => Ok(InvocationType::DryRun),
         Some(other) => Err(ApiError::not_in_enum(
             "invocationType",
             &String::from_utf8_lossy(other),
@@ -254,6 +254,14 @@ fn chunk_events(payload: &[u8]) -> Vec<Bytes> {
     chunks.map(|chunk| eventstream::event("PayloadChunk", "application/octet-stream", chunk)).collect()
 }
 
+/// Events as one piece; a single one is not copied.
+fn joined(mut events: Vec<Bytes>) -> Bytes {
+    match events.len() {
+        1 => events.remove(0),
+        _ => events.concat().into(),
+    }
+}
+
 /// The event that ends a response stream.
 fn complete(error: Option<&[u8]>, log: Option<&str>) -> Bytes {
     let mut members = serde_json::Map::new();
@@ -288,7 +296,7 @@ impl hyper::body::Body for Events {
         }
         self.chunks.poll_recv(context).map(|chunk| {
             let bytes = match chunk {
-                Some(Ok(chunk)) => chunk_events(&chunk).concat().into(),
+                Some(Ok(chunk)) => joined(chunk_events(&chunk)),
                 Some(Err(error)) => {
                     self.ended = true;
                     complete(Some(&error), self.log.as_deref())

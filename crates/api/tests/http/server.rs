@@ -28,6 +28,32 @@ async fn a_client_that_never_ends_its_head_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_before_and_after_its_first_request() {
+    let rig = impatient().await;
+    let mut silent = rig.connect().await;
+    let mut served = rig.connect().await;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", rig.address);
+    served.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    // Both end: the server closes the connections.
+    let _ = silent.read_to_end(&mut Vec::new()).await;
+    let _ = served.read_to_end(&mut received).await;
+    assert_eq!(parse(&received).status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_refused_before_it_sends() {
+    let rig = Rig::echo().await;
+    let request = "POST /2015-03-31/functions\nExpect: 100-continue\nContent-Length: 80000000";
+    assert_eq!(rig.send(request).await.status, 413);
+    rig.create("f").await;
+    let request = "POST /2015-03-31/functions/f/invocations\nExpect: 100-continue\n\n[1]";
+    let answer = rig.send(request).await;
+    assert_eq!(answer.status, 100);
+    assert!(answer.text().starts_with("HTTP/1.1 200") && answer.text().ends_with("[1]"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
     let mut rig = impatient().await;
     rig.create("f").await;
