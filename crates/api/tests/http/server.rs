@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
 fn limits() -> Limits {
-    Limits { head: Duration::from_millis(200), stall: Duration::from_millis(300), ..Limits::default() }
+    Limits { head: Duration::from_secs(1), stall: Duration::from_millis(500), ..Limits::default() }
 }
 
 async fn impatient() -> Rig {
