@@ -60,9 +60,9 @@ fn kill_a_writer_after(delay: Duration, dir: &Path, acknowledged: &mut BTreeMap<
         victim.kill().unwrap();
         victim.wait().unwrap()
     });
-    lines.for_each(|line| {
+    for line in lines {
         note(line);
-    });
+    }
     let status = killer.join().unwrap();
     assert!(!status.success(), "the victim ended by itself: {status}");
 }

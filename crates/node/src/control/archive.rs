@@ -6,7 +6,7 @@
 
 use super::ControlError;
 use super::registry::Limits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -60,10 +60,31 @@ fn open<'a>(zip: &'a [u8], limits: &Limits) -> Result<ZipArchive<Cursor<&'a [u8]
         }
         _ => {}
     }
+    if archive.has_duplicate_names() {
+        refuse_files_named_twice(zip, archive.central_directory_start())?;
+    }
     if archive.has_overlapping_entries().map_err(|error| broken(&error))? {
         return Err(refused("entries share the same bytes of the archive"));
     }
     Ok(archive)
+}
+
+/// The archive's reader keeps the last entry of each name and does not tell which names came twice. A folder
+/// named twice is common and harmless; of a file, nobody can say which one was meant.
+fn refuse_files_named_twice(zip: &[u8], directory: u64) -> Result<(), ControlError> {
+    const HEADER: usize = 46;
+    let mut seen = HashSet::new();
+    let mut rest = usize::try_from(directory).ok().and_then(|start| zip.get(start..)).unwrap_or_default();
+    while rest.starts_with(b"PK\x01\x02") && rest.len() >= HEADER {
+        let length = |at: usize| usize::from(u16::from_le_bytes([rest[at], rest[at + 1]]));
+        let (name, extra, comment) = (length(28), length(30), length(32));
+        let Some(name) = rest.get(HEADER..HEADER + name) else { break };
+        if !seen.insert(name) && !name.ends_with(b"/") {
+            return Err(refused(format!("it holds {:?} twice", String::from_utf8_lossy(name))));
+        }
+        rest = rest.get(HEADER + name.len() + extra + comment..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Every path to make, parents before children (which is the order of the map).
@@ -284,3 +305,6 @@ fn too_large(limits: &Limits) -> ControlError {
 fn disk(path: &str, error: &std::io::Error) -> ControlError {
     ControlError::failed(format!("Cannot unpack {path:?} of the deployment package: {error}"))
 }
+
+#[cfg(test)]
+mod tests;
