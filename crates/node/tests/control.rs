@@ -1,90 +1,946 @@
-//! The control plane over in-memory stores: what callers may rely on.
+//! The control plane over in-memory stores: what callers may rely on, in which words they are refused, and what
+//! the data plane is told.
 
-use model::Account;
+mod world;
+
+use model::{Cors, InvokeMode, LATEST, Version};
 use node::control::*;
-use ports::{MemoryBlobs, MemoryStore};
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use world::{World, alias, create, page, settings, update, zip};
 
-const ROLE: &str = "arn:aws:iam::000000000000:role/r";
+const F: &str = "arn:aws:lambda:us-east-1:000000000000:function:f";
 
-struct World {
-    registry: Registry,
-    changes: Arc<Mutex<Vec<String>>>,
-    _dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> World {
-        World::with(Limits::default())
-    }
-
-    fn with(limits: Limits) -> World {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            account: Account { id: "000000000000".into(), region: "us-east-1".into() },
-            code_dir: dir.path().join("code"),
-            limits,
-            check_runtime: Box::new(|runtime| match runtime {
-                "java25" => Err("java25 needs Java 25; install openjdk-25-jre-headless".into()),
-                _ => Ok(()),
-            }),
-        };
-        let store = Arc::new(MemoryStore::new());
-        let registry = Registry::open(store, Arc::new(MemoryBlobs::new()), options).unwrap();
-        let changes = Arc::new(Mutex::new(Vec::new()));
-        let seen = changes.clone();
-        registry.subscribe(move |change| {
-            let what = match &change.what {
-                What::Latest { .. } => "latest".to_owned(),
-                What::VersionDeleted(number) => format!("version {number} deleted"),
-                What::Deleted => "deleted".to_owned(),
-                What::Reserved(limit) => format!("reserved {limit:?}"),
-            };
-            seen.lock().unwrap().push(format!("{} {what}", change.name));
-        });
-        World { registry, changes, _dir: dir }
-    }
-
-    async fn create(&self, name: &str) -> Function {
-        self.registry.create_function(create(name)).await.unwrap()
-    }
-}
-
-fn zip(files: &[(&str, &str)]) -> Package {
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, text) in files {
-        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        writer.write_all(text.as_bytes()).unwrap();
-    }
-    Package::Zip(writer.finish().unwrap().into_inner().into())
-}
-
-fn create(name: &str) -> CreateFunction {
-    CreateFunction {
-        name: name.into(),
-        package: zip(&[("app.py", "one")]),
-        settings: Settings {
-            runtime: Some("python3.12".into()),
-            handler: Some("app.handler".into()),
-            role: Some(ROLE.into()),
-            ..Settings::default()
-        },
-        architectures: None,
-        tags: BTreeMap::new(),
-        publish: false,
-    }
+/// The text of a refusal, with its kind.
+#[track_caller]
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, ControlError>) -> String {
+    let error = outcome.expect_err("this is refused");
+    let kind = match &error {
+        ControlError::NotFound { .. } => "not found",
+        ControlError::Conflict { .. } => "conflict",
+        ControlError::PreconditionFailed => "precondition",
+        ControlError::Violations(_) => "violations",
+        ControlError::Invalid { parameter, .. } => parameter,
+        ControlError::TooLarge { .. } => "too large",
+        ControlError::CodeStorageExceeded { .. } => "code storage",
+        ControlError::Unsupported { .. } => "unsupported",
+        ControlError::Failed { .. } => "failed",
+    };
+    format!("{kind}: {error}")
 }
 
 #[tokio::test]
 async fn a_created_function_resolves_to_its_unpacked_code_until_it_is_deleted() {
     let world = World::new();
     world.create("f").await;
-    let target = world.registry.resolve("f", None, 0.5).await.unwrap();
+    let target = world.resolve("f", None).await.unwrap();
     assert_eq!(std::fs::read_to_string(target.code.path().join("app.py")).unwrap(), "one");
     world.registry.delete_function("f", None).await.unwrap();
-    let error = world.registry.resolve("f", None, 0.5).await.unwrap_err();
-    assert_eq!(error.to_string(), "Function not found: arn:aws:lambda:us-east-1:000000000000:function:f");
-    assert_eq!(*world.changes.lock().unwrap(), ["f deleted"]);
+    assert_eq!(refusal(world.resolve("f", None).await), format!("not found: Function not found: {F}"));
+    assert_eq!(world.changes(), ["f deleted"]);
+}
+
+#[tokio::test]
+async fn a_function_has_lambdas_defaults() {
+    let world = World::new();
+    let made = world.create("f").await;
+    assert_eq!((made.qualifier, made.version), (None, Version::Latest));
+    let c = made.configuration;
+    assert_eq!((c.timeout_s, c.memory.0, c.ephemeral_storage.0, c.instance_concurrency), (3, 128, 512, 1));
+    assert_eq!((c.tracing.as_str(), c.description.as_str(), c.architectures.len()), ("PassThrough", "", 1));
+    assert_eq!((c.logging.format.as_str(), c.logging.group.as_str()), ("Text", "/aws/lambda/f"));
+    assert_eq!((c.code.sha256.len(), c.architectures[0].as_str()), (64, "x86_64"));
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once_and_free_again_after_deletion() {
+    let world = World::new();
+    let first = world.create("f").await;
+    let again = world.registry.create_function(create("f")).await;
+    assert_eq!(refusal(again), "conflict: Function already exist: f");
+    world.registry.delete_function("f", None).await.unwrap();
+    let second = world.create("f").await;
+    assert_ne!(first.head.uid, second.head.uid, "namesakes must share nothing");
+    let twice = world.registry.delete_function("g", None).await;
+    assert_eq!(
+        refusal(twice),
+        "not found: Function not found: arn:aws:lambda:us-east-1:000000000000:function:g"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_creators_of_one_name_one_succeeds() {
+    let world = World::new();
+    let tries = (0..8).map(|_| {
+        let registry = world.registry.clone();
+        tokio::spawn(async move { registry.create_function(create("f")).await.is_ok() })
+    });
+    let mut made = 0;
+    for done in tries.collect::<Vec<_>>() {
+        made += u32::from(done.await.unwrap());
+    }
+    assert_eq!(made, 1);
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names_and_leaves_the_rest() {
+    let world = World::new();
+    let before = world.create("f").await.configuration;
+    let mut change = update("f");
+    change.settings.timeout_s = Some(900);
+    change.settings.environment = Some([("A_B".to_owned(), "1".to_owned())].into());
+    change.settings.echoed =
+        [("KMSKeyArn".to_owned(), "x".into()), ("VpcConfig".to_owned(), "y".into())].into();
+    let after = world.registry.update_configuration(change).await.unwrap().configuration;
+    assert_eq!((after.timeout_s, after.environment.len(), after.echoed.len()), (900, 1, 2));
+    assert_eq!((&after.handler, &after.memory, &after.code), (&before.handler, &before.memory, &before.code));
+    assert_ne!(after.revision_id, before.revision_id);
+    let mut change = update("f");
+    change.settings.echoed = [("VpcConfig".to_owned(), serde_json::Value::Null)].into();
+    let after = world.registry.update_configuration(change).await.unwrap().configuration;
+    assert_eq!(after.echoed.keys().collect::<Vec<_>>(), ["KMSKeyArn"], "null removes one");
+    let latest = world.resolve("f", None).await.unwrap();
+    assert_eq!(latest.configuration, after, "the read path sees the change at once");
+    assert_eq!(world.changes().len(), 2);
+}
+
+#[tokio::test]
+async fn new_code_is_what_the_next_request_runs() {
+    let world = World::new();
+    let old = {
+        world.create("f").await;
+        world.resolve("f", None).await.unwrap()
+    };
+    world.update_code("f", "two", false).await.unwrap();
+    let new = world.resolve("f", None).await.unwrap();
+    assert_eq!(std::fs::read_to_string(new.code.path().join("app.py")).unwrap(), "two");
+    assert_eq!(std::fs::read_to_string(old.code.path().join("app.py")).unwrap(), "one", "running ones go on");
+    assert_ne!(new.configuration.deployment_id, old.configuration.deployment_id);
+}
+
+#[tokio::test]
+async fn a_dry_run_answers_as_if_and_changes_nothing() {
+    let world = World::new();
+    let before = world.create("f").await;
+    let request = UpdateCode { dry_run: true, ..world::code("f", "two", true) };
+    let answer = world.registry.update_code(request).await.unwrap();
+    assert_eq!(answer.version, Version::Number(1));
+    assert_ne!(answer.configuration.code, before.configuration.code);
+    let after = world.registry.function("f", None).await.unwrap();
+    assert_eq!((after.configuration, after.head), (before.configuration, before.head));
+    assert!(world.changes().is_empty());
+}
+
+#[tokio::test]
+async fn a_revision_id_that_is_not_current_stops_every_change_that_names_it() {
+    let world = World::new();
+    let old = world.create("f").await.configuration.revision_id.clone();
+    let current = world.update_code("f", "two", false).await.unwrap().configuration.revision_id.clone();
+    let precondition = "precondition: The Revision Id provided does not match the latest Revision Id. Call the \
+                        GetFunction/GetAlias API to retrieve the latest Revision Id";
+    for (revision_id, expected) in [(old, Some(precondition)), (current, None)] {
+        let revision_id = Some(revision_id);
+        let publish =
+            PublishVersion { name: "f".into(), revision_id: revision_id.clone(), ..Default::default() };
+        let code = UpdateCode { revision_id: revision_id.clone(), ..world::code("f", "three", false) };
+        match expected {
+            Some(expected) => {
+                let configure = UpdateConfiguration { revision_id, ..update("f") };
+                assert_eq!(refusal(world.registry.update_configuration(configure).await), expected);
+                assert_eq!(refusal(world.registry.update_code(code).await), expected);
+                assert_eq!(refusal(world.registry.publish_version(publish).await), expected);
+            }
+            None => drop(world.registry.update_code(code).await.unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn publishing_freezes_latest_under_the_next_number_once() {
+    let world = World::new();
+    world.create("f").await;
+    let one = world.publish("f", Some("first")).await.unwrap();
+    assert_eq!((one.version, one.qualifier.as_deref()), (Version::Number(1), Some("1")));
+    assert_eq!(one.configuration.description, "first");
+    let same = world.publish("f", Some("another description")).await.unwrap();
+    assert_eq!(same.version, Version::Number(1), "nothing changed since");
+    assert_eq!(same.configuration, one.configuration);
+    // The description of $LATEST is part of what is published.
+    let mut change = update("f");
+    change.settings.description = Some("new".into());
+    world.registry.update_configuration(change).await.unwrap();
+    assert_eq!(world.publish("f", None).await.unwrap().configuration.description, "new");
+    world.update_code("f", "two", false).await.unwrap();
+    assert_eq!(world.publish("f", None).await.unwrap().version, Version::Number(3));
+    let frozen = world.resolve("f", Some("1")).await.unwrap();
+    assert_eq!(std::fs::read_to_string(frozen.code.path().join("app.py")).unwrap(), "one");
+    assert_eq!(page(world.registry.list_versions("f", None, None).await), "$LATEST 1 2 3");
+}
+
+#[tokio::test]
+async fn publishing_gives_latest_a_new_revision_but_lets_its_instances_live() {
+    let world = World::new();
+    let before = world.create("f").await.configuration;
+    world.publish("f", None).await.unwrap();
+    let after = world.registry.function("f", None).await.unwrap().configuration;
+    assert_ne!(after.revision_id, before.revision_id);
+    assert_eq!(after.deployment_id, before.deployment_id);
+    assert!(world.changes().is_empty(), "the data plane has nothing to do");
+}
+
+#[tokio::test]
+async fn a_version_number_is_never_used_again() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    world.registry.delete_function("f", Some("1")).await.unwrap();
+    let next = world.publish("f", None).await.unwrap();
+    assert_eq!(next.version, Version::Number(2), "the same content again, under a new number");
+    assert_eq!(world.changes(), ["f version 1 deleted"]);
+    world.registry.delete_function("f", Some("1")).await.unwrap();
+    assert_eq!(world.changes().len(), 1, "deleting a missing version is done already");
+}
+
+#[tokio::test]
+async fn create_and_update_publish_at_once_when_asked_to() {
+    let world = World::new();
+    let made = world.registry.create_function(CreateFunction { publish: true, ..create("f") }).await.unwrap();
+    assert_eq!((made.version, made.qualifier), (Version::Number(1), None));
+    let updated = world.update_code("f", "two", true).await.unwrap();
+    assert_eq!((updated.version, updated.qualifier.as_deref()), (Version::Number(2), Some("2")));
+    assert_eq!(page(world.registry.list_versions("f", None, None).await), "$LATEST 1 2");
+}
+
+#[tokio::test]
+async fn publishing_is_refused_when_the_code_is_not_the_expected() {
+    let world = World::new();
+    world.create("f").await;
+    let publish =
+        PublishVersion { name: "f".into(), code_sha256: Some("wrong".into()), ..Default::default() };
+    let text = refusal(world.registry.publish_version(publish).await);
+    assert!(
+        text.starts_with("CodeSha256: CodeSHA256 (wrong) is different from current CodeSHA256 in $LATEST ("),
+        "{text}"
+    );
+    assert!(text.ends_with("=). Please try again with the CodeSHA256 in $LATEST."), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_publishers_of_changes_get_numbers_without_gaps() {
+    let world = World::new();
+    world.create("f").await;
+    let publishers = (0..12).map(|n| {
+        let registry = world.registry.clone();
+        tokio::spawn(
+            async move { registry.update_code(world::code("f", &n.to_string(), true)).await.unwrap() },
+        )
+    });
+    let mut published = Vec::new();
+    for publisher in publishers.collect::<Vec<_>>() {
+        published.push(publisher.await.unwrap());
+    }
+    published.sort_by_key(|function| function.version);
+    for (n, function) in published.iter().enumerate() {
+        assert_eq!(function.version, Version::Number(n as u64 + 1));
+        let found = world.registry.function("f", Some(&function.version.to_string())).await.unwrap();
+        assert_eq!(found.configuration, function.configuration, "each got the version that it published");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_an_alias_uses_cannot_be_deleted() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    world.update_code("f", "two", true).await.unwrap();
+    world
+        .registry
+        .create_alias(PutAlias { weights: Some([("2".into(), 0.5)].into()), ..alias("f", "live", "1") })
+        .await
+        .unwrap();
+    for number in ["1", "2"] {
+        let text = format!(
+            "conflict: Version {number} of function f is referenced by alias live. Point the alias elsewhere or \
+             delete it first."
+        );
+        assert_eq!(refusal(world.registry.delete_function("f", Some(number)).await), text);
+    }
+    world.registry.delete_alias("f", "live").await.unwrap();
+    world.registry.delete_function("f", Some("1")).await.unwrap();
+    assert_eq!(refusal(world.resolve("f", Some("1")).await), format!("not found: Function not found: {F}:1"));
+}
+
+#[tokio::test]
+async fn deleting_by_qualifier_takes_versions_only() {
+    let world = World::new();
+    world.create("f").await;
+    let latest = refusal(world.registry.delete_function("f", Some(LATEST)).await);
+    assert_eq!(latest, "Qualifier: $LATEST version cannot be deleted without deleting the function.");
+    let alias = refusal(world.registry.delete_function("f", Some("live")).await);
+    assert_eq!(alias, "Qualifier: Deletion of aliases is not currently supported.");
+}
+
+#[tokio::test]
+async fn an_alias_resolves_to_its_versions_by_their_weights() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    world.update_code("f", "two", true).await.unwrap();
+    let made = world.registry.create_alias(alias("f", "live", "1")).await.unwrap();
+    let resolve =
+        async |random| world.registry.resolve("f", Some("live"), random).await.unwrap().version.to_string();
+    assert_eq!((resolve(0.0).await.as_str(), resolve(0.99).await.as_str()), ("1", "1"));
+    let weigh = PutAlias { weights: Some([("2".to_owned(), 0.25)].into()), ..alias("f", "live", "1") };
+    let weighed = world.registry.update_alias(weigh).await.unwrap();
+    assert_ne!(weighed.alias.revision_id, made.alias.revision_id);
+    assert_eq!((resolve(0.24).await.as_str(), resolve(0.25).await.as_str()), ("2", "1"));
+    let described = world.registry.function("f", Some("live")).await.unwrap();
+    assert_eq!((described.version, described.qualifier.as_deref()), (Version::Number(1), Some("live")));
+    let plain = PutAlias { weights: Some(BTreeMap::new()), version: None, ..alias("f", "live", "1") };
+    assert!(world.registry.update_alias(plain).await.unwrap().alias.weights.is_empty());
+    assert_eq!(resolve(0.0).await, "1");
+}
+
+#[tokio::test]
+async fn an_alias_update_leaves_what_it_does_not_name_and_heeds_the_revision() {
+    let world = World::new();
+    world.create("f").await;
+    let first = world
+        .registry
+        .create_alias(PutAlias { description: Some("d".into()), ..alias("f", "a", LATEST) })
+        .await
+        .unwrap();
+    let touch = PutAlias {
+        function: "f".into(),
+        name: "a".into(),
+        revision_id: Some(first.alias.revision_id.clone()),
+        ..Default::default()
+    };
+    let second = world.registry.update_alias(touch.clone()).await.unwrap();
+    assert_eq!((second.alias.version, second.alias.description.as_str()), (Version::Latest, "d"));
+    assert!(refusal(world.registry.update_alias(touch).await).starts_with("precondition: "));
+}
+
+#[tokio::test]
+async fn each_wrong_alias_is_refused_with_its_reason() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    world.update_code("f", "two", true).await.unwrap();
+    world.registry.create_alias(alias("f", "taken", "1")).await.unwrap();
+    let weighed = |version: &str, weights: &[(&str, f64)]| {
+        let weights = weights.iter().map(|(version, weight)| ((*version).to_owned(), *weight)).collect();
+        PutAlias { weights: Some(weights), ..alias("f", "a", version) }
+    };
+    let one = "1 validation error detected: Value";
+    let weights = "failed to satisfy constraint: Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]";
+    for (request, expected) in [
+        (alias("f", "taken", "1"), format!("conflict: Alias already exists: {F}:taken")),
+        (alias("f", "2024", "1"), format!("violations: {one} '2024' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)")),
+        (alias("f", "a", "7"), format!("not found: Function not found: {F}:7")),
+        (alias("f", "a", "live"), format!("violations: {one} 'live' at 'functionVersion' failed to satisfy constraint: Member must satisfy regular expression pattern: (\\$LATEST(\\.PUBLISHED)?|[0-9]+)")),
+        (PutAlias { version: None, ..alias("f", "a", "") }, format!("violations: {one} 'null' at 'functionVersion' failed to satisfy constraint: Member must not be null")),
+        (alias("g", "a", "1"), "not found: Function not found: arn:aws:lambda:us-east-1:000000000000:function:g:1".to_owned()),
+        (weighed("1", &[("1", 0.5)]), "RoutingConfig: Invalid function version 1. Function version 1 is already included in routing configuration.".to_owned()),
+        (weighed("$LATEST", &[("1", 0.5)]), "RoutingConfig: $LATEST is not supported for an alias pointing to more than 1 version".to_owned()),
+        (weighed("1", &[("2", 0.5), ("3", 0.5)]), format!("not found: Function not found: {F}:3")),
+        (weighed("1", &[("2", 2.0)]), format!("violations: {one} '{{2=2.0}}' at 'routingConfig.additionalVersionWeights' {weights}")),
+        (weighed("1", &[("2", -1.0)]), format!("violations: {one} '{{2=-1.0}}' at 'routingConfig.additionalVersionWeights' {weights}")),
+        (weighed("1", &[("2", f64::NAN)]), format!("violations: {one} '{{2=NaN}}' at 'routingConfig.additionalVersionWeights' {weights}")),
+        (weighed("1", &[("$LATEST", 0.5)]), format!("violations: {one} '{{$LATEST=0.5}}' at 'routingConfig.additionalVersionWeights' failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]")),
+    ] {
+        assert_eq!(refusal(world.registry.create_alias(request).await), expected);
+    }
+    world.update_code("f", "three", true).await.unwrap();
+    let many = refusal(world.registry.create_alias(weighed("1", &[("2", 0.5), ("3", 0.5)])).await);
+    assert_eq!(many, "RoutingConfig: Number of items in AdditionalVersionWeights cannot be greater than 1");
+    let missing = refusal(world.registry.update_alias(alias("f", "a", "1")).await);
+    assert_eq!(missing, format!("not found: Alias not found: {F}:a"));
+    let missing = refusal(world.registry.alias("f", "a").await);
+    assert_eq!(missing, format!("not found: Cannot find alias arn: {F}:a"));
+}
+
+#[tokio::test]
+async fn aliases_are_listed_by_name_and_by_the_version_they_use() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    for (name, version) in [("b", "1"), ("a", LATEST), ("c", "1")] {
+        world.registry.create_alias(alias("f", name, version)).await.unwrap();
+    }
+    let list = async |version, marker: Option<&str>, max| {
+        let page = world.registry.list_aliases("f", version, marker, max).await.unwrap();
+        let names: Vec<String> = page.items.iter().map(|alias| alias.name.clone()).collect();
+        (names.join(" "), page.next_marker)
+    };
+    assert_eq!(list(None, None, None).await, ("a b c".into(), None));
+    assert_eq!(list(Some("1"), None, None).await, ("b c".into(), None));
+    assert_eq!(list(None, None, Some(2)).await, ("a b".into(), Some("b".into())));
+    assert_eq!(list(None, Some("b"), Some(2)).await, ("c".into(), None));
+}
+
+#[tokio::test]
+async fn functions_are_listed_by_name_in_pages() {
+    let world = World::new();
+    for name in ["d", "b", "a", "c"] {
+        world.create(name).await;
+    }
+    for name in ["a", "c"] {
+        world.publish(name, None).await.unwrap();
+        world.update_code(name, "two", true).await.unwrap();
+    }
+    for (all_versions, whole) in [(false, "a b c d"), (true, "a a:1 a:2 b c c:1 c:2 d")] {
+        for size in 1..=9 {
+            let (mut joined, mut marker) = (Vec::new(), None);
+            loop {
+                let request = ListFunctions { all_versions, marker, max_items: Some(size) };
+                let page = world.registry.list_functions(request).await.unwrap();
+                assert!(
+                    page.items.len() <= size as usize
+                        && (page.next_marker.is_none() || page.items.len() == size as usize)
+                );
+                joined.extend(page.items.iter().map(|function| match function.version {
+                    Version::Latest => function.head.name.clone(),
+                    version => format!("{}:{version}", function.head.name),
+                }));
+                marker = page.next_marker;
+                if marker.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(joined.join(" "), whole, "pages of {size}");
+        }
+    }
+    for marker in ["a b", "a:x", "", "a:1:2"] {
+        let request = ListFunctions { marker: Some(marker.into()), ..Default::default() };
+        let text = refusal(world.registry.list_functions(request).await);
+        assert_eq!(text, "Marker: Invalid Marker: give the NextMarker of the page before as it came.");
+    }
+    for (max_items, constraint) in
+        [(0, "greater than or equal to 1"), (10_001, "less than or equal to 10000")]
+    {
+        let request = ListFunctions { max_items: Some(max_items), ..Default::default() };
+        let expected = format!(
+            "violations: 1 validation error detected: Value '{max_items}' at 'maxItems' failed to satisfy constraint: Member must have value {constraint}"
+        );
+        assert_eq!(refusal(world.registry.list_functions(request).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_function_url_leads_to_its_function_while_it_exists() {
+    let world = World::new();
+    world.create("f").await;
+    world.registry.create_alias(alias("f", "live", LATEST)).await.unwrap();
+    let url = world.create_url("f", None).await.unwrap();
+    let live = world.create_url("f", Some("live")).await.unwrap();
+    assert!(
+        url.url.id.len() == 32 && url.url.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    );
+    assert_ne!(url.url.id, live.url.id);
+    let found = world.registry.resolve_url(&live.url.id).await.unwrap();
+    assert_eq!((&*found.function, &*found.qualifier), ("f", "live"));
+    let taken = refusal(world.create_url("f", None).await);
+    assert_eq!(
+        taken,
+        format!(
+            "conflict: Failed to create function url config for [functionArn = {F}]. Error message:  FunctionUrlConfig exists for this Lambda function"
+        )
+    );
+    let cors = Some(Cors { allow_origins: vec!["*".into()], ..Cors::default() });
+    let change = PutUrl {
+        function: "f".into(),
+        cors,
+        invoke_mode: Some(InvokeMode::ResponseStream),
+        ..Default::default()
+    };
+    let changed = world.registry.update_url(change).await.unwrap().url;
+    assert_eq!(
+        (&changed.id, changed.auth_type.as_str(), changed.invoke_mode),
+        (&url.url.id, "NONE", InvokeMode::ResponseStream)
+    );
+    assert_eq!(
+        world.registry.resolve_url(&url.url.id).await.unwrap().url,
+        changed,
+        "the read path sees the change"
+    );
+    world.registry.delete_url("f", None).await.unwrap();
+    let gone = |id: &str| format!("not found: There is no function URL {id}.");
+    assert_eq!(refusal(world.registry.resolve_url(&url.url.id).await), gone(&url.url.id));
+    world.registry.delete_alias("f", "live").await.unwrap();
+    assert_eq!(
+        refusal(world.registry.resolve_url(&live.url.id).await),
+        gone(&live.url.id),
+        "an alias takes its URL along"
+    );
+    let again = world.create_url("f", None).await.unwrap();
+    assert_ne!(again.url.id, url.url.id);
+    world.registry.delete_function("f", None).await.unwrap();
+    world.create("f").await;
+    assert_eq!(
+        refusal(world.registry.resolve_url(&again.url.id).await),
+        gone(&again.url.id),
+        "a namesake gets nothing"
+    );
+    for odd in ["", "../../function/f", "x\0", &"y".repeat(1_000)] {
+        assert_eq!(refusal(world.registry.resolve_url(odd).await), gone(odd));
+    }
+}
+
+#[tokio::test]
+async fn each_wrong_url_is_refused_with_its_reason() {
+    let world = World::new();
+    world.create("f").await;
+    let put = |function: &str, qualifier: Option<&str>| PutUrl {
+        function: function.into(),
+        qualifier: qualifier.map(Into::into),
+        auth_type: Some("NONE".into()),
+        ..Default::default()
+    };
+    let pattern = "failed to satisfy constraint: Member must satisfy regular expression pattern: ((?!^\\d+$)^[0-9a-zA-Z-_]+$)";
+    let missing = "not found: Function does not exist";
+    let no_url = "not found: The resource you requested does not exist.";
+    let version = format!("violations: 1 validation error detected: Value '1' at 'qualifier' {pattern}");
+    let latest = format!("violations: 1 validation error detected: Value '$LATEST' at 'qualifier' {pattern}");
+    for (request, on_create, on_update) in [
+        (put("g", None), missing, missing),
+        (put("f", Some("live")), missing, missing),
+        (put("f", Some("1")), &*version, &*version),
+        (put("f", Some(LATEST)), &*latest, &*latest),
+    ] {
+        assert_eq!(refusal(world.registry.create_url(request.clone()).await), on_create);
+        assert_eq!(refusal(world.registry.update_url(request).await), on_update);
+    }
+    assert_eq!(refusal(world.registry.update_url(put("f", None)).await), no_url);
+    for (function, qualifier) in [("f", None), ("f", Some("live")), ("g", None)] {
+        assert_eq!(refusal(world.registry.url(function, qualifier).await), no_url);
+        assert_eq!(refusal(world.registry.delete_url(function, qualifier).await), no_url);
+    }
+    assert_eq!(refusal(world.registry.list_urls("g", None, None).await), missing);
+    let odd = PutUrl {
+        auth_type: Some("OPEN".into()),
+        cors: Some(Cors { max_age_s: 86_401, allow_methods: vec!["PROPFIND".into()], ..Cors::default() }),
+        ..put("f", None)
+    };
+    let expected = "violations: 3 validation errors detected: Value 'OPEN' at 'authType' failed to satisfy constraint: Member must satisfy enum value set: [AWS_IAM, NONE]; Value '86401' at 'cors.maxAge' failed to satisfy constraint: Member must have value less than or equal to 86400; Value 'PROPFIND' at 'cors.allowMethods.member' failed to satisfy constraint: Member must have length less than or equal to 6";
+    assert_eq!(refusal(world.registry.create_url(odd).await), expected);
+}
+
+#[tokio::test]
+async fn reservations_leave_a_hundred_to_the_others() {
+    let world = World::new();
+    world.create("f").await;
+    world.create("g").await;
+    let below = "ReservedConcurrentExecutions: Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].";
+    assert_eq!(refusal(world.registry.put_concurrency("f", 901).await), below);
+    assert_eq!(world.registry.put_concurrency("f", 900).await.unwrap(), 900);
+    assert_eq!(refusal(world.registry.put_concurrency("g", 1).await), below);
+    assert_eq!(world.registry.put_concurrency("g", 0).await.unwrap(), 0, "stopping a function takes nothing");
+    assert_eq!(
+        world.registry.put_concurrency("f", 800).await.unwrap(),
+        800,
+        "its own reservation does not count twice"
+    );
+    assert_eq!(world.registry.concurrency("f").await.unwrap(), Some(800));
+    let reserved = world.registry.reservations().await.unwrap();
+    assert_eq!(reserved.iter().map(|r| (&*r.name, r.limit)).collect::<Vec<_>>(), [("f", 800), ("g", 0)]);
+    assert_eq!(world.registry.account_usage().await.unwrap().unreserved_concurrency, 200);
+    world.registry.delete_concurrency("f").await.unwrap();
+    world.registry.delete_function("g", None).await.unwrap();
+    assert_eq!(world.registry.concurrency("f").await.unwrap(), None);
+    assert!(world.registry.reservations().await.unwrap().is_empty());
+    assert_eq!(
+        world.changes(),
+        [
+            "f reserved Some(900)",
+            "g reserved Some(0)",
+            "f reserved Some(800)",
+            "f reserved None",
+            "g deleted"
+        ]
+    );
+    let missing = refusal(world.registry.put_concurrency("h", 1).await);
+    assert_eq!(
+        missing,
+        "not found: Function not found: arn:aws:lambda:us-east-1:000000000000:function:h:$LATEST"
+    );
+    let negative = refusal(world.registry.put_concurrency("f", -1).await);
+    assert_eq!(
+        negative,
+        "violations: 1 validation error detected: Value '-1' at 'reservedConcurrentExecutions' failed to satisfy constraint: Member must have value greater than or equal to 0"
+    );
+    assert_eq!(refusal(world.registry.put_concurrency("f", i64::MAX).await), below);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reservations_made_at_once_do_not_exceed_the_account() {
+    let world = World::new();
+    for n in 0..10 {
+        world.create(&format!("f{n}")).await;
+    }
+    let tries = (0..10).map(|n| {
+        let registry = world.registry.clone();
+        tokio::spawn(async move { registry.put_concurrency(&format!("f{n}"), 300).await.is_ok() })
+    });
+    let mut made = 0;
+    for done in tries.collect::<Vec<_>>() {
+        made += u32::from(done.await.unwrap());
+    }
+    assert_eq!(made, 3);
+}
+
+#[tokio::test]
+async fn tags_are_added_changed_taken_away_and_limited() {
+    let world = World::new();
+    world.create("f").await;
+    let tags = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+    };
+    world.registry.tag("f", tags(&[("a", "1"), ("b", "2")])).await.unwrap();
+    world.registry.tag("f", tags(&[("b", "3")])).await.unwrap();
+    world.registry.untag("f", &["a".into(), "unknown".into()]).await.unwrap();
+    assert_eq!(world.registry.tags("f").await.unwrap(), tags(&[("b", "3")]));
+    let many: BTreeMap<String, String> = (0..50).map(|n| (format!("t{n}"), String::new())).collect();
+    assert_eq!(
+        refusal(world.registry.tag("f", many).await),
+        "Tags: Number of tags exceeds resource tag limit."
+    );
+    let reserved = refusal(world.registry.tag("f", tags(&[("aws:x", "1")])).await);
+    assert_eq!(reserved, "Tags: Tag keys starting with 'aws:' are reserved for system use: aws:x");
+    assert!(
+        refusal(world.registry.tag("f", tags(&[])).await)
+            .starts_with("Tags: An error occurred and the request cannot be processed.")
+    );
+    assert_eq!(world.registry.tags("f").await.unwrap().len(), 1, "what is refused changes nothing");
+    assert!(refusal(world.registry.tags("g").await).starts_with("not found: Function not found: "));
+}
+
+#[tokio::test]
+async fn packages_that_are_no_zip_or_too_large_are_refused_with_a_remedy() {
+    let world = World::with(Limits { zipped_bytes: 1_000, code_storage_bytes: 400, ..Limits::default() });
+    let with = |package| CreateFunction { package, ..create("f") };
+    for (package, expected) in [
+        (
+            Package::Zip("no zip".into()),
+            "ZipFile: Could not unzip uploaded file. Please check your file, then try to upload again. (invalid Zip archive: Could not find EOCD)",
+        ),
+        (Package::Zip(vec![0; 1_001].into()), "too large: Zipped size must be smaller than 1000 bytes"),
+        (
+            Package::S3 { bucket: "b".into(), key: "k.zip".into() },
+            "S3Bucket: Packages in S3 are not supported yet (s3://b/k.zip). Download the object and send it as ZipFile (aws CLI: --zip-file fileb://package.zip).",
+        ),
+        (
+            Package::Image("r/i:t".into()),
+            "unsupported: Container images are not supported (r/i:t). Deploy a zip: a managed runtime, a provided.al2023 bootstrap, or any program that listens on $PORT with the runtime http.",
+        ),
+    ] {
+        assert_eq!(refusal(world.registry.create_function(with(package)).await), expected);
+    }
+    world.create("one").await;
+    world.create("two").await; // the same package counts once
+    let used = world.registry.account_usage().await.unwrap();
+    assert!(used.functions == 2 && used.code_bytes < 200, "{used:?}");
+    world.update_code("two", "2", false).await.unwrap();
+    world.update_code("two", "3", false).await.unwrap();
+    let full = refusal(world.update_code("two", "4", false).await);
+    assert!(full.starts_with("code storage: Code storage limit exceeded: "), "{full}");
+    world.registry.sweep().await.unwrap();
+    world.update_code("two", "4", false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_runtime_is_refused_with_what_to_install() {
+    let world = World::new();
+    let with = |runtime: &str| {
+        let mut request = create("f");
+        request.settings.runtime = Some(runtime.into());
+        request
+    };
+    let missing = refusal(world.registry.create_function(with("java25")).await);
+    assert_eq!(missing, "Runtime: java25 needs Java 25; install openjdk-25-jre-headless");
+    let ruby = refusal(world.registry.create_function(with("ruby3.4")).await);
+    assert!(ruby.starts_with("unsupported: The runtime ruby3.4 is not supported: "), "{ruby}");
+    let unknown = refusal(world.registry.create_function(with("PYTHON3.9")).await);
+    assert!(unknown.starts_with("Runtime: Value PYTHON3.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: ["), "{unknown}");
+    assert!(unknown.ends_with("] or be a valid ARN"), "{unknown}");
+    for runtime in [
+        "python3.8",
+        "python3.14",
+        "nodejs16.x",
+        "nodejs24.x",
+        "java8.al2",
+        "provided",
+        "provided.al2023",
+        "dotnetcore3.1",
+        "dotnet10",
+    ] {
+        let mut request = with(runtime);
+        request.name = runtime.replace('.', "-");
+        world.registry.create_function(request).await.unwrap();
+    }
+    world.create("f").await;
+    let mut change = update("f");
+    change.settings.runtime = Some("java25".into());
+    assert!(refusal(world.registry.update_configuration(change).await).starts_with("Runtime: java25 needs"));
+}
+
+#[tokio::test]
+async fn the_http_runtime_takes_a_command_line_and_concurrency() {
+    let world = World::new();
+    let mut request = create("web");
+    request.settings = Settings {
+        runtime: Some("http".into()),
+        handler: Some("python -m app --fast".into()),
+        instance_concurrency: Some(80),
+        ..settings()
+    };
+    assert_eq!(world.registry.create_function(request).await.unwrap().configuration.instance_concurrency, 80);
+    let mut change = update("web");
+    change.settings.handler = Some("gunicorn app:app".into());
+    world.registry.update_configuration(change).await.unwrap();
+    let mut change = update("web");
+    change.settings.handler = Some(String::new());
+    world.registry.update_configuration(change).await.unwrap();
+    let mut change = update("web");
+    change.settings.runtime = Some("python3.12".into());
+    let handler = refusal(world.registry.update_configuration(change.clone()).await);
+    assert_eq!(
+        handler,
+        "violations: 1 validation error detected: Value '' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\\s]+"
+    );
+    change.settings.handler = Some("app.handler".into());
+    let concurrency = refusal(world.registry.update_configuration(change).await);
+    assert_eq!(
+        concurrency,
+        "InstanceConcurrency: Instances of the runtime python3.12 run one request at a time; InstanceConcurrency 80 needs the runtime http."
+    );
+    let mut bootstrap = create("bare");
+    bootstrap.settings = Settings { runtime: Some("http".into()), handler: None, ..settings() };
+    assert_eq!(world.registry.create_function(bootstrap).await.unwrap().configuration.handler, "");
+}
+
+#[tokio::test]
+async fn each_wrong_setting_is_refused_in_the_services_words() {
+    let world = World::new();
+    world.create("exists").await;
+    let value = |text: &str| format!("violations: 1 validation error detected: Value {text}");
+    let set = |change: fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        settings
+    };
+    let environment = "Environment: Lambda was unable to configure your environment variables because the environment variables you have provided";
+    for (settings, expected) in [
+        (set(|s| s.memory_mib = Some(127)), value("'127' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128")),
+        (set(|s| s.memory_mib = Some(10_241)), value("'10241' at 'memorySize' failed to satisfy constraint: Member must have value less than or equal to 10240")),
+        (set(|s| s.timeout_s = Some(0)), value("'0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1")),
+        (set(|s| s.timeout_s = Some(i64::MAX)), value("'9223372036854775807' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900")),
+        (set(|s| s.ephemeral_storage_mib = Some(511)), value("'511' at 'ephemeralStorage.size' failed to satisfy constraint: Member must have value greater than or equal to 512")),
+        (set(|s| s.handler = Some("a b".into())), value("'a b' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\\s]+")),
+        (set(|s| s.role = Some("r1".into())), value("'r1' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+")),
+        (set(|s| s.tracing = Some("On".into())), value("'On' at 'tracingConfig.mode' failed to satisfy constraint: Member must satisfy enum value set: [Active, PassThrough]")),
+        (set(|s| s.instance_concurrency = Some(1_001)), value("'1001' at 'brooklet.instanceConcurrency' failed to satisfy constraint: Member must have value less than or equal to 1000")),
+        (set(|s| s.instance_concurrency = Some(2)), "InstanceConcurrency: Instances of the runtime python3.12 run one request at a time; InstanceConcurrency 2 needs the runtime http.".into()),
+        (set(|s| s.layers = Some(vec!["x".into()])), value("'x' at 'layers.member' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+")),
+        (set(|s| s.layers = Some(vec!["arn:aws:lambda:us-east-1:000000000000:layer:l:1".into(); 6])), "Layers: Cannot reference more than 5 layers.".into()),
+        (set(|s| s.layers = Some(vec!["arn:aws:lambda:us-east-1:000000000000:layer:l:1".into()])), "Layers: Layer version arn:aws:lambda:us-east-1:000000000000:layer:l:1 does not exist. Brooklet does not keep layers yet: put what the layer holds into the deployment package.".into()),
+        (set(|s| s.logging = Some(LoggingSettings { format: Some("XML".into()), ..Default::default() })), value("'XML' at 'loggingConfig.logFormat' failed to satisfy constraint: Member must satisfy enum value set: [JSON, Text]")),
+        (set(|s| s.logging = Some(LoggingSettings { system_level: Some("INFO".into()), ..Default::default() })), "LoggingConfig: To configure log levels you must set LogFormat to JSON.".into()),
+        (set(|s| s.environment = Some([("1A".into(), "x".into())].into())), value("'1A' at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]")),
+        (set(|s| s.environment = Some([("AWS_REGION".into(), "x".into()), ("_HANDLER".into(), "x".into())].into())), format!("{environment} contains reserved keys that are currently not supported for modification. Reserved keys used in this request: AWS_REGION, _HANDLER")),
+        (set(|s| s.environment = Some([("AB".into(), "x\0".into())].into())), format!("{environment} contain a zero byte in AB, which no process can be given.")),
+        (set(|s| s.environment = Some([("AB".into(), "x".repeat(4_088))].into())), format!("{environment} exceeded the 4KB limit. String measured: {{\"AB\":\"{}\"}}", "x".repeat(4_088))),
+        (set(|s| s.description = Some("x".repeat(257))), value(&format!("'{}' at 'description' failed to satisfy constraint: Member must have length less than or equal to 256", "x".repeat(257)))),
+    ] {
+        let create = CreateFunction { settings: settings.clone(), ..create("f") };
+        assert_eq!(refusal(world.registry.create_function(create).await), expected, "when creating");
+        let change = UpdateConfiguration { settings, ..update("exists") };
+        assert_eq!(refusal(world.registry.update_configuration(change).await), expected, "when updating");
+    }
+    let largest = set(|s| s.environment = Some([("AB".into(), "x".repeat(4_087))].into()));
+    world
+        .registry
+        .update_configuration(UpdateConfiguration { settings: largest, ..update("exists") })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn each_wrong_creation_is_refused_with_everything_that_is_wrong() {
+    let world = World::new();
+    let with = |change: fn(&mut CreateFunction)| {
+        let mut request = create("f");
+        change(&mut request);
+        request
+    };
+    let value = |text: &str| format!("violations: 1 validation error detected: Value {text}");
+    let mandatory = "Runtime: Runtime and Handler are mandatory parameters for functions created with deployment packages.".to_owned();
+    for (request, expected) in [
+        (with(|r| r.settings.role = None), value("'null' at 'role' failed to satisfy constraint: Member must not be null")),
+        (with(|r| r.settings.runtime = None), mandatory.clone()),
+        (with(|r| r.settings.handler = None), mandatory),
+        (with(|r| r.architectures = Some(vec![])), value("'[]' at 'architectures' failed to satisfy constraint: Member must have length greater than or equal to 1")),
+        (with(|r| r.architectures = Some(vec!["x86_64".into(), "arm64".into()])), value("'[x86_64, arm64]' at 'architectures' failed to satisfy constraint: Member must have length less than or equal to 1")),
+        (with(|r| r.architectures = Some(vec!["X86_64".into()])), value("'[X86_64]' at 'architectures' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]")),
+        (with(|r| r.name = "a".repeat(65)), format!("FunctionName: 1 validation error detected: Value '{}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64", "a".repeat(65))),
+        (
+            with(|r| {
+                r.settings.memory_mib = Some(1);
+                r.settings.timeout_s = Some(901);
+            }),
+            "violations: 2 validation errors detected: Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900; Value '1' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128".to_owned(),
+        ),
+    ] {
+        assert_eq!(refusal(world.registry.create_function(request).await), expected);
+    }
+    for name in ["", "a b", "a/b", "../x", "ä", "a:b"] {
+        let text = refusal(world.registry.create_function(create(name)).await);
+        assert!(
+            text.contains(&format!("Value '{name}' at 'functionName' failed to satisfy constraint: ")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_updates_left_and_nothing_else() {
+    let world = World::new();
+    world.create("f").await;
+    world.publish("f", None).await.unwrap();
+    world.update_code("f", "two", false).await.unwrap();
+    world.update_code("f", "three", false).await.unwrap();
+    world.create_url("f", None).await.unwrap();
+    world.registry.put_concurrency("f", 5).await.unwrap();
+    world.leave_orphans().await;
+    let swept = world.registry.sweep().await.unwrap();
+    assert_eq!(swept, Swept { documents: 3, packages: 2, folders: 2 });
+    assert_eq!(world.registry.sweep().await.unwrap(), Swept::default());
+    for (qualifier, content) in [(None, "three"), (Some("1"), "one")] {
+        let target = world.resolve("f", qualifier).await.unwrap();
+        assert_eq!(std::fs::read_to_string(target.code.path().join("app.py")).unwrap(), content);
+        assert!(world.registry.package("f", qualifier).await.is_ok());
+    }
+    assert_eq!(world.registry.concurrency("f").await.unwrap(), Some(5));
+    assert_eq!(world.registry.list_urls("f", None, None).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_code_that_somebody_holds() {
+    let world = World::new();
+    world.create("f").await;
+    let held = world.resolve("f", None).await.unwrap();
+    world.update_code("f", "two", false).await.unwrap();
+    world.registry.sweep().await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(held.code.path().join("app.py")).unwrap(),
+        "one",
+        "an instance reads it"
+    );
+    let path = held.code.path().to_owned();
+    drop(held);
+    world.registry.sweep().await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sweeps_beside_changes_lose_nothing() {
+    let world = World::new();
+    let changers = (0..4).map(|n| {
+        let registry = world.registry.clone();
+        tokio::spawn(async move {
+            let name = format!("f{n}");
+            for round in 0..15 {
+                registry
+                    .create_function(CreateFunction { publish: round % 2 == 0, ..create(&name) })
+                    .await
+                    .unwrap();
+                registry.update_code(world::code(&name, &format!("{n} {round}"), true)).await.unwrap();
+                registry
+                    .create_url(PutUrl {
+                        function: name.clone(),
+                        auth_type: Some("NONE".into()),
+                        ..Default::default()
+                    })
+                    .await
+                    .unwrap();
+                let last = registry.list_versions(&name, None, None).await.unwrap().items.pop().unwrap();
+                let target = registry.resolve(&name, last.qualifier.as_deref(), 0.0).await.unwrap();
+                assert_eq!(
+                    std::fs::read_to_string(target.code.path().join("app.py")).unwrap(),
+                    format!("{n} {round}")
+                );
+                drop(target);
+                let url = registry.url(&name, None).await.unwrap();
+                registry.resolve_url(&url.url.id).await.unwrap();
+                registry.delete_function(&name, None).await.unwrap();
+            }
+        })
+    });
+    let changers: Vec<_> = changers.collect();
+    while !changers.iter().all(|changer| changer.is_finished()) {
+        world.registry.sweep().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    for changer in changers {
+        changer.await.unwrap();
+    }
+    world.registry.sweep().await.unwrap();
+    assert_eq!(world.registry.account_usage().await.unwrap().code_bytes, 0, "nothing is left of them");
+}
+
+#[tokio::test]
+async fn unpacked_code_that_is_missing_is_made_again() {
+    let world = World::new();
+    world.create("f").await;
+    world.forget_unpacked_code();
+    world.update_configuration_of("f").await; // the read path forgets what it knew
+    let target = world.resolve("f", None).await.unwrap();
+    assert_eq!(std::fs::read_to_string(target.code.path().join("app.py")).unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_small_cache_serves_many_functions() {
+    let world = World::with(Limits { cached_functions: 1, ..Limits::default() });
+    for n in 0..100 {
+        world.create(&format!("f{n}")).await;
+    }
+    for round in 0..2 {
+        for n in 0..100 {
+            let name = format!("f{n}");
+            assert_eq!(&*world.resolve(&name, None).await.unwrap().name, name, "round {round}");
+        }
+    }
+    world.registry.delete_function("f7", None).await.unwrap();
+    assert!(world.resolve("f7", None).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_beside_writers_never_see_an_older_state_after_a_newer() {
+    let world = World::with(Limits { cached_functions: 1, ..Limits::default() });
+    world.create("f").await;
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (registry, count) = (world.registry.clone(), done.clone());
+    let writer = tokio::spawn(async move {
+        for n in 1..=200 {
+            let mut change = update("f");
+            change.settings.description = Some(n.to_string());
+            registry.update_configuration(change).await.unwrap();
+            count.store(n, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    while !writer.is_finished() {
+        let acknowledged = done.load(std::sync::atomic::Ordering::SeqCst);
+        let seen: u32 =
+            world.resolve("f", None).await.unwrap().configuration.description.parse().unwrap_or(0);
+        assert!(seen >= acknowledged, "{acknowledged} was acknowledged and {seen} was seen");
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn packages_are_given_back_as_they_came() {
+    let world = World::new();
+    world.create("f").await;
+    let Package::Zip(sent) = zip(&[("app.py", "one")]) else { unreachable!() };
+    assert_eq!(world.registry.package("f", None).await.unwrap(), sent);
 }

@@ -45,26 +45,32 @@ impl Documents {
 
 impl Store for MemoryStore {
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Document>, StoreError>> {
-        let found = self.state().by_key.get(key).cloned();
-        let document = found.map(|(value, revision)| Document { key: key.to_owned(), value, revision });
-        Box::pin(std::future::ready(Ok(document)))
+        let key = key.to_owned();
+        Box::pin(async move {
+            let found = self.state().by_key.get(&key).cloned();
+            Ok(found.map(|(value, revision)| Document { key, value, revision }))
+        })
     }
 
     fn put(&self, key: &str, value: Bytes, expect: Expect) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        let mut state = self.state();
-        let done = state.check(key, expect).map(|()| {
+        let key = key.to_owned();
+        Box::pin(async move {
+            let mut state = self.state();
+            state.check(&key, expect)?;
             state.last += 1;
             let revision = Revision(state.last);
-            state.by_key.insert(key.to_owned(), (value, revision));
-            revision
-        });
-        Box::pin(std::future::ready(done))
+            state.by_key.insert(key, (value, revision));
+            Ok(revision)
+        })
     }
 
     fn delete(&self, key: &str, expect: Expect) -> BoxFuture<'_, Result<bool, StoreError>> {
-        let mut state = self.state();
-        let done = state.check(key, expect).map(|()| state.by_key.remove(key).is_some());
-        Box::pin(std::future::ready(done))
+        let key = key.to_owned();
+        Box::pin(async move {
+            let mut state = self.state();
+            state.check(&key, expect)?;
+            Ok(state.by_key.remove(&key).is_some())
+        })
     }
 
     fn list(
@@ -73,21 +79,26 @@ impl Store for MemoryStore {
         after: Option<&str>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Document>, StoreError>> {
-        let state = self.state();
-        let from = after.filter(|after| *after > prefix).unwrap_or(prefix).to_owned();
-        let documents = state
-            .by_key
-            .range(from..)
-            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(limit)
-            .map(|(key, (value, revision))| Document {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        Box::pin(async move {
+            let after = after.as_deref();
+            let from = after.filter(|after| *after > prefix.as_str()).unwrap_or(&prefix).to_owned();
+            let document = |(key, (value, revision)): (&String, &(Bytes, Revision))| Document {
                 key: key.clone(),
                 value: value.clone(),
                 revision: *revision,
-            })
-            .collect();
-        Box::pin(std::future::ready(Ok(documents)))
+            };
+            let documents = self
+                .state()
+                .by_key
+                .range(from..)
+                .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
+                .take_while(|(key, _)| key.starts_with(&prefix))
+                .take(limit)
+                .map(document)
+                .collect();
+            Ok(documents)
+        })
     }
 }
 
@@ -110,26 +121,38 @@ impl MemoryBlobs {
 
 impl Blobs for MemoryBlobs {
     fn put(&self, sha256: &str, bytes: Bytes) -> BoxFuture<'_, Result<(), BlobError>> {
-        self.blobs().insert(sha256.to_owned(), bytes);
-        Box::pin(std::future::ready(Ok(())))
+        let sha256 = sha256.to_owned();
+        Box::pin(async move {
+            self.blobs().insert(sha256, bytes);
+            Ok(())
+        })
     }
 
     fn get(&self, sha256: &str) -> BoxFuture<'_, Result<Option<Bytes>, BlobError>> {
-        Box::pin(std::future::ready(Ok(self.blobs().get(sha256).cloned())))
+        let sha256 = sha256.to_owned();
+        Box::pin(async move { Ok(self.blobs().get(&sha256).cloned()) })
     }
 
     fn contains(&self, sha256: &str) -> BoxFuture<'_, Result<bool, BlobError>> {
-        Box::pin(std::future::ready(Ok(self.blobs().contains_key(sha256))))
+        let sha256 = sha256.to_owned();
+        Box::pin(async move { Ok(self.blobs().contains_key(&sha256)) })
     }
 
     fn delete(&self, sha256: &str) -> BoxFuture<'_, Result<(), BlobError>> {
-        self.blobs().remove(sha256);
-        Box::pin(std::future::ready(Ok(())))
+        let sha256 = sha256.to_owned();
+        Box::pin(async move {
+            self.blobs().remove(&sha256);
+            Ok(())
+        })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Blob>, BlobError>> {
-        let list =
-            |(sha256, bytes): (&String, &Bytes)| Blob { sha256: sha256.clone(), size: bytes.len() as u64 };
-        Box::pin(std::future::ready(Ok(self.blobs().iter().map(list).collect())))
+        Box::pin(async move {
+            let blob = |(sha256, bytes): (&String, &Bytes)| Blob {
+                sha256: sha256.clone(),
+                size: bytes.len() as u64,
+            };
+            Ok(self.blobs().iter().map(blob).collect())
+        })
     }
 }

@@ -68,7 +68,8 @@ pub enum StoreError {
     Failed(String),
 }
 
-/// Documents with revisions. A change is durable (survives `kill -9` and power loss) when its future resolves.
+/// Documents with revisions. A change is durable (survives `kill -9` and power loss) when its future resolves;
+/// dropped before that, it may or may not be made, and it is not if the future was never polled.
 pub trait Store: Send + Sync + 'static {
     /// The document, if there is one.
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Document>, StoreError>>;

@@ -27,8 +27,9 @@ impl Registry {
             self.set_alias(&mut draft.head, alias, &request)
         };
         let version = request.version.as_deref();
-        let changed = self.change(&request.function, decide).await;
-        let (_, alias) = changed.map_err(|error| self.qualified(error, &request.function, version))?;
+        let missing = |error| self.qualified(error, &request.function, version);
+        self.entry(&request.function).await.map_err(missing)?;
+        let (_, alias) = self.change(&request.function, decide).await?;
         Ok(NamedAlias { function: request.function, name: request.name, alias })
     }
 
@@ -125,18 +126,16 @@ impl Registry {
         Ok(Page { items, next_marker })
     }
 
-    /// Deletes an alias; nothing happens when it does not exist.
+    /// Deletes an alias with its URL; nothing happens when it does not exist.
     pub async fn delete_alias(&self, function: &str, name: &str) -> Result<(), ControlError> {
         validate::function(function)?;
-        let decide = |draft: &mut Draft| {
-            if draft.head.aliases.remove(name).is_some() && draft.head.urls.contains_key(name) {
-                return Err(ControlError::conflict(format!(
-                    "Alias {name} of function {function} has a function URL. Delete the URL first."
-                )));
-            }
-            Ok(())
+        let decide = |draft: &mut Draft| match draft.head.aliases.remove(name) {
+            Some(_) => Ok(draft.head.urls.remove(name)),
+            None => Ok(None),
         };
-        self.change(function, decide).await.map(|_| ())
+        let (_, url) = self.change(function, decide).await?;
+        self.forget_url(url).await;
+        Ok(())
     }
 
     fn no_alias(&self, function: &str, name: &str) -> ControlError {

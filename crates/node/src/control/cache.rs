@@ -58,7 +58,7 @@ impl Registry {
     /// The function, qualifier and settings behind a URL id; not found for one that does not exist.
     pub async fn resolve_url(&self, id: &str) -> Result<FunctionUrl, ControlError> {
         let unknown = || ControlError::not_found(format!("There is no function URL {id}."));
-        let name = match self.cache.url(id) {
+        let name = match self.ledger.cache.url(id) {
             Some(name) => name,
             None => {
                 let ours = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -67,7 +67,7 @@ impl Registry {
                     false => None,
                 };
                 let name: String = parse(&document.ok_or_else(unknown)?)?;
-                self.cache.keep_url(id, name.as_str().into())
+                self.ledger.cache.keep_url(id, name.as_str().into())
             }
         };
         let entry = match self.entry(&name).await {

@@ -1,5 +1,6 @@
 //! Reserved concurrency.
 
+use super::ledger::Turn;
 use super::registry::{Draft, RESERVED, Registry, document, reserved_key};
 use super::{ControlError, What, validate};
 use model::LATEST;
@@ -22,7 +23,7 @@ impl Registry {
     pub async fn put_concurrency(&self, name: &str, limit: i64) -> Result<u32, ControlError> {
         validate::function(name)?;
         let limit = validate::reserved_concurrency(limit)?;
-        let _turn = self.reserving.lock().await;
+        let reserving = self.reserving.clone().lock_owned().await;
         self.entry(name).await.map_err(|error| self.qualified(error, name, Some(LATEST)))?;
         let others = self.reservations().await?;
         let others: u64 = others.iter().filter(|r| &*r.name != name).map(|r| u64::from(r.limit)).sum();
@@ -40,9 +41,11 @@ impl Registry {
         }
         // The index before the head: at a crash in between it names a function whose head says otherwise, and
         // the head is what counts.
-        let _pin = self.pins.pin(&reserved_key(name)).await;
+        let mut turn = self.turn(name).await;
+        turn.hold(reserving);
+        turn.hold(self.ledger.pins.pin(&reserved_key(name)).await);
         self.store.put(&reserved_key(name), document(&limit), Expect::Any).await?;
-        self.set_reserved(name, Some(limit)).await?;
+        self.set_reserved(turn, name, Some(limit)).await?;
         Ok(limit)
     }
 
@@ -55,8 +58,10 @@ impl Registry {
     /// Gives a function's reservation back to the account.
     pub async fn delete_concurrency(&self, name: &str) -> Result<(), ControlError> {
         validate::function(name)?;
-        let _turn = self.reserving.lock().await;
-        self.set_reserved(name, None).await?;
+        let reserving = self.reserving.clone().lock_owned().await;
+        let mut turn = self.turn(name).await;
+        turn.hold(reserving);
+        self.set_reserved(turn, name, None).await?;
         self.store.delete(&reserved_key(name), Expect::Any).await?;
         Ok(())
     }
@@ -80,12 +85,12 @@ impl Registry {
         }
     }
 
-    async fn set_reserved(&self, name: &str, limit: Option<u32>) -> Result<(), ControlError> {
+    async fn set_reserved(&self, turn: Turn, name: &str, limit: Option<u32>) -> Result<(), ControlError> {
         let decide = |draft: &mut Draft| {
             draft.head.reserved_concurrency = limit;
             draft.announce.push(What::Reserved(limit));
             Ok(())
         };
-        self.change(name, decide).await.map(|_| ())
+        self.change_in_turn(turn, name, decide).await.map(|_| ())
     }
 }

@@ -42,8 +42,10 @@ impl Registry {
         let mut draft = Draft { head, published: None, announce: Vec::new() };
         let version = if publish { Version::Number(draft.publish(None)) } else { Version::Latest };
         let name = draft.head.name.clone();
-        let _turn = self.turn(&name).await;
-        let head = self.write_head(draft, Expect::Absent).await.map_err(|error| match error {
+        let mut turn = self.turn(&name).await;
+        turn.hold(staged.pin);
+        let (_, written) = self.ledger.write(turn, draft, Expect::Absent).await;
+        let head = written.map_err(|error| match error {
             StoreError::Conflict { .. } => already_exists(&name),
             other => other.into(),
         })?;
@@ -134,7 +136,9 @@ impl Registry {
             let configuration = configuration.unwrap_or_else(|| head.latest.clone());
             return Ok(Function { head, qualifier: version_qualifier(version), version, configuration });
         }
-        let (head, version) = self.change(&name, decide).await?;
+        let mut turn = self.turn(&name).await;
+        turn.hold(staged.pin);
+        let (head, version) = self.change_in_turn(turn, &name, decide).await?;
         self.left_behind.notify_one();
         self.described(head, version, version_qualifier(version)).await
     }
@@ -149,7 +153,7 @@ impl Registry {
             precondition(&draft.head.latest.revision_id, revision_id.as_deref())?;
             let mut latest = (*draft.head.latest).clone();
             apply(&mut latest, settings.clone(), &name);
-            validate::configuration(&latest)?;
+            validate::configuration(&latest, settings.handler.is_some())?;
             draft.set_latest(latest, now());
             Ok(())
         };
@@ -167,17 +171,16 @@ impl Registry {
     }
 
     async fn delete_whole(&self, name: &str) -> Result<(), ControlError> {
-        let _turn = self.turn(name).await;
-        let head = loop {
+        let mut turn = self.turn(name).await;
+        let (head, _turn) = loop {
             let (head, revision) = self.read_head(name).await?.ok_or_else(|| self.no_function(name, None))?;
-            match self.store.delete(&head_key(name), Expect::Revision(revision)).await {
-                Ok(_) => break head,
-                Err(StoreError::Conflict { .. }) => continue,
-                Err(error) => return Err(error.into()),
+            let head = Arc::new(head);
+            turn = match self.ledger.delete(turn, head.clone(), revision).await {
+                (turn, Ok(())) => break (head, turn),
+                (Some(turn), Err(StoreError::Conflict { .. })) => turn,
+                (_, Err(error)) => return Err(error.into()),
             }
         };
-        self.cache.remove(name);
-        self.announce(&head, [What::Deleted]);
         // The function is gone with its head; what is left of it here is invisible, and the sweep finds what a
         // crash leaves.
         let urls = head.urls.values().map(|url| url_key(&url.id));

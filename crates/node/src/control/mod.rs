@@ -10,6 +10,7 @@ mod cache; //       the read path: a name to what runs, in well under a microsec
 mod concurrency; // reserved concurrency
 mod error; //       why a change was refused
 mod functions; //   create, get, list, update, delete
+mod ledger; //      what happens to a change once it is decided
 mod package; //     packages: kept, unpacked, found again
 mod pins; //        what a change is about to refer to
 mod registry; //    the store behind it: reading, changing and announcing one function

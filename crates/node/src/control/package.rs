@@ -57,7 +57,7 @@ pub(super) struct Packages {
     /// What is unpacked and in use, by digest.
     in_use: Mutex<HashMap<String, Weak<UnpackedCode>>>,
     /// Packages of changes that are under way, by digest.
-    pub pins: Pins,
+    pub pins: Arc<Pins>,
     /// Bytes of all blobs; counted when first asked for.
     stored: OnceCell<AtomicU64>,
 }
@@ -68,9 +68,33 @@ const TEMPORARY: &str = ".tmp-";
 
 /// A package that is kept and unpacked, and that no sweep removes while this lives: hold it until the function
 /// that uses it is written.
-pub(super) struct Staged<'a> {
+pub(super) struct Staged {
     pub code: Code,
-    _pin: Pin<'a>,
+    /// To be held until a function that uses the package is written.
+    pub pin: Pin,
+}
+
+/// Bytes that are counted as stored, for as long as it is not clear whether they will be.
+struct Reserved<'a> {
+    stored: &'a AtomicU64,
+    size: u64,
+}
+
+impl Reserved<'_> {
+    fn keep(mut self) {
+        self.size = 0;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        subtract(self.stored, self.size);
+    }
+}
+
+/// A caller who is gone while a blob is written leaves it uncounted, so that its removal may take too much.
+fn subtract(stored: &AtomicU64, size: u64) {
+    stored.update(Ordering::Relaxed, Ordering::Relaxed, |bytes| bytes.saturating_sub(size));
 }
 
 impl Packages {
@@ -86,39 +110,46 @@ impl Packages {
             turns: (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect(),
             hasher: RandomState::new(),
             in_use: Mutex::default(),
-            pins: Pins::default(),
+            pins: Arc::default(),
             stored: OnceCell::new(),
         })
     }
 
     /// Checks a package, unpacks it and keeps it.
-    pub async fn stage(&self, package: Package) -> Result<Staged<'_>, ControlError> {
+    pub async fn stage(&self, package: Package) -> Result<Staged, ControlError> {
         let zip = self.admit(package)?;
         let sha256 = {
             let zip = zip.clone();
             &*blocking(move || hex(&sha2::Sha256::digest(&zip))).await?
         };
         let pin = self.pins.pin(sha256).await;
-        let code = Code { sha256: sha256.to_owned(), size: zip.len() as u64 };
-        let known = self.blobs.contains(sha256).await?;
-        if !known {
-            let stored = self.stored_bytes().await?;
-            if stored + code.size > self.limits.code_storage_bytes {
-                return Err(ControlError::CodeStorageExceeded {
-                    message: format!(
-                        "Code storage limit exceeded: {stored} of {} bytes are taken and this package has {}. \
-                         Delete functions or versions that are no longer needed.",
-                        self.limits.code_storage_bytes, code.size
-                    ),
-                });
-            }
-        }
-        self.unpacked_from(sha256, Some(zip.clone())).await?;
-        if !known {
+        let size = zip.len() as u64;
+        let _turn = self.turn(sha256).await;
+        if self.blobs.contains(sha256).await? {
+            self.unpacked_in_turn(sha256, Some(zip)).await?;
+        } else {
+            let storage = self.reserve(size).await?;
+            self.unpacked_in_turn(sha256, Some(zip.clone())).await?;
             self.blobs.put(sha256, zip).await?;
-            self.count().await?.fetch_add(code.size, Ordering::Relaxed);
+            storage.keep();
         }
-        Ok(Staged { code, _pin: pin })
+        Ok(Staged { code: Code { sha256: sha256.to_owned(), size }, pin })
+    }
+
+    async fn reserve(&self, size: u64) -> Result<Reserved<'_>, ControlError> {
+        let stored = self.count().await?;
+        let before = stored.fetch_add(size, Ordering::Relaxed);
+        let reserved = Reserved { stored, size };
+        match before + size <= self.limits.code_storage_bytes {
+            true => Ok(reserved),
+            false => Err(ControlError::CodeStorageExceeded {
+                message: format!(
+                    "Code storage limit exceeded: {before} of {} bytes are taken and this package has {size}. \
+                     Delete functions or versions that are no longer needed.",
+                    self.limits.code_storage_bytes
+                ),
+            }),
+        }
     }
 
     fn admit(&self, package: Package) -> Result<Bytes, ControlError> {
@@ -154,15 +185,15 @@ impl Packages {
 
     /// The folder with the package's content, unpacked again from the blob if it is missing.
     pub async fn unpacked(&self, sha256: &str) -> Result<Arc<UnpackedCode>, ControlError> {
-        self.unpacked_from(sha256, None).await
+        let _turn = self.turn(sha256).await;
+        self.unpacked_in_turn(sha256, None).await
     }
 
-    async fn unpacked_from(
+    async fn unpacked_in_turn(
         &self,
         sha256: &str,
         zip: Option<Bytes>,
     ) -> Result<Arc<UnpackedCode>, ControlError> {
-        let _turn = self.turn(sha256).await;
         if let Some(code) = self.in_use().get(sha256).and_then(Weak::upgrade) {
             return Ok(code);
         }
@@ -191,6 +222,7 @@ impl Packages {
         Ok(self.count().await?.load(Ordering::Relaxed))
     }
 
+    /// Must be asked before a blob is put or deleted: then the first who asks counts what all others change.
     async fn count(&self) -> Result<&AtomicU64, ControlError> {
         let count = || async {
             let blobs = self.blobs.list().await?;
@@ -219,10 +251,11 @@ impl Packages {
         used: &HashSet<String>,
     ) -> Result<(u64, u64), ControlError> {
         let (mut packages, mut folders) = (0, 0);
+        let stored = self.count().await?;
         for blob in on_disk.blobs.iter().filter(|blob| !used.contains(&blob.sha256)) {
             if let Some(done) = watch.remove(&blob.sha256, self.blobs.delete(&blob.sha256)).await {
                 done?;
-                self.count().await?.fetch_sub(blob.size, Ordering::Relaxed);
+                subtract(stored, blob.size);
                 packages += 1;
             }
         }
@@ -270,13 +303,18 @@ fn temporary_name(run: &str) -> String {
 
 fn unpack_into_place(zip: &[u8], temporary: &Path, path: &Path, limits: &Limits) -> Result<(), ControlError> {
     std::fs::create_dir(temporary).map_err(|error| unreadable(temporary, &error))?;
-    let done = archive::unpack(zip, temporary, limits)
-        .and_then(|()| std::fs::rename(temporary, path).map_err(|error| unreadable(path, &error)));
-    if done.is_err() {
-        // What stays behind is the sweep's.
+    let unpacked = archive::unpack(zip, temporary, limits);
+    let moved = unpacked.and_then(|()| match std::fs::rename(temporary, path) {
+        Ok(()) => Ok(true),
+        // Somebody whose caller is gone was still at it, and faster. The content is the same.
+        Err(_) if path.exists() => Ok(false),
+        Err(error) => Err(unreadable(path, &error)),
+    });
+    if !matches!(moved, Ok(true)) {
+        // What stays behind is the sweep's after the next start.
         let _ = std::fs::remove_dir_all(temporary);
     }
-    done
+    moved.map(drop)
 }
 
 fn forget_what_a_power_cut_may_have_torn(dir: &Path) -> std::io::Result<()> {

@@ -4,7 +4,7 @@
 //! pins the key first. A sweep removes only keys that were pinned at no time since it began to look.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::RwLock;
 
 /// Keys that are being used by changes under way; as many as there are such changes.
@@ -23,8 +23,8 @@ struct State {
 }
 
 /// Keeps one key from being removed.
-pub(super) struct Pin<'a> {
-    pins: &'a Pins,
+pub(super) struct Pin {
+    pins: Arc<Pins>,
     key: String,
 }
 
@@ -33,14 +33,14 @@ pub(super) struct Watch<'a>(&'a Pins);
 
 impl Pins {
     /// To be called before the key is written, and held until something visible refers to it.
-    pub async fn pin(&self, key: &str) -> Pin<'_> {
+    pub async fn pin(self: &Arc<Pins>, key: &str) -> Pin {
         let _order = self.removing.read().await;
         let mut state = self.state();
         *state.held.entry(key.to_owned()).or_default() += 1;
         if let Some(recent) = &mut state.recent {
             recent.insert(key.to_owned());
         }
-        Pin { pins: self, key: key.to_owned() }
+        Pin { pins: self.clone(), key: key.to_owned() }
     }
 
     /// To be called before looking for what nobody refers to; one watch at a time.
@@ -73,7 +73,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-impl Drop for Pin<'_> {
+impl Drop for Pin {
     fn drop(&mut self) {
         let mut state = self.pins.state();
         if let Some(count) = state.held.get_mut(&self.key) {

@@ -1,8 +1,8 @@
 //! The store behind the control plane: how one function is read, changed and announced.
 
-use super::cache::{Cache, Entry};
+use super::cache::Entry;
+use super::ledger::{Ledger, Turn};
 use super::package::Packages;
-use super::pins::Pins;
 use super::{Change, ControlError, What};
 use bytes::Bytes;
 use model::{Account, Configuration, FunctionHead, Timestamp};
@@ -10,8 +10,8 @@ use ports::store::{Document, Expect, Revision, StoreError};
 use ports::{Blobs, Store};
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use std::sync::Arc;
+use tokio::sync::{Mutex, Notify};
 
 /// What the control plane allows. The defaults are Lambda's.
 #[derive(Clone, Debug)]
@@ -66,22 +66,17 @@ pub struct Registry {
     pub(super) store: Arc<dyn Store>,
     pub(super) packages: Packages,
     pub(super) options: Options,
-    pub(super) cache: Cache,
+    pub(super) ledger: Arc<Ledger>,
     /// Changes of one function take turns, so that they are announced in their order and a version document is
     /// written by one publisher only. Striped by name: two functions seldom wait for each other.
-    turns: Vec<Mutex<()>>,
+    turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
     /// Reservations take turns: their sum is checked across functions.
-    pub(super) reserving: Mutex<()>,
-    /// Documents written before the head that refers to them.
-    pub(super) pins: Pins,
+    pub(super) reserving: Arc<Mutex<()>>,
     pub(super) sweeping: Mutex<()>,
     /// Told when a change has left something for the sweep.
     pub(super) left_behind: Notify,
-    listeners: RwLock<Vec<Listener>>,
 }
-
-type Listener = Box<dyn Fn(&Change) + Send + Sync>;
 
 /// Enough that functions changed at once rarely share one.
 const STRIPES: usize = 64;
@@ -105,14 +100,12 @@ impl Registry {
     pub fn open(store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, options: Options) -> std::io::Result<Registry> {
         Ok(Registry {
             packages: Packages::open(blobs, options.code_dir.clone(), options.limits.clone())?,
-            cache: Cache::new(options.limits.cached_functions),
-            turns: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            ledger: Arc::new(Ledger::new(store.clone(), options.limits.cached_functions)),
+            turns: (0..STRIPES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
-            reserving: Mutex::new(()),
-            pins: Pins::default(),
+            reserving: Arc::default(),
             sweeping: Mutex::new(()),
             left_behind: Notify::new(),
-            listeners: RwLock::default(),
             store,
             options,
         })
@@ -126,33 +119,24 @@ impl Registry {
     /// Calls `listener` with every change from now on. It must be quick and must not wait: the change is
     /// acknowledged after it returns.
     pub fn subscribe(&self, listener: impl Fn(&Change) + Send + Sync + 'static) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
-    }
-
-    pub(super) fn announce(&self, head: &FunctionHead, what: impl IntoIterator<Item = What>) {
-        let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
-        let (name, uid): (Arc<str>, Arc<str>) = (head.name.as_str().into(), head.uid.as_str().into());
-        for what in what {
-            let change = Change { name: name.clone(), uid: uid.clone(), what };
-            listeners.iter().for_each(|listener| listener(&change));
-        }
+        self.ledger.subscribe(Box::new(listener));
     }
 
     /// The turn of changing this function.
-    pub(super) async fn turn(&self, name: &str) -> MutexGuard<'_, ()> {
+    pub(super) async fn turn(&self, name: &str) -> Turn {
         let stripe = self.hasher.hash_one(name) as usize % STRIPES;
-        self.turns[stripe].lock().await
+        Turn::new(self.turns[stripe].clone().lock_owned().await)
     }
 
     /// The function as the read path knows it, from memory if it is there.
     pub(super) async fn entry(&self, name: &str) -> Result<Arc<Entry>, ControlError> {
-        if let Some(entry) = self.cache.get(name) {
+        if let Some(entry) = self.ledger.cache.get(name) {
             return Ok(entry);
         }
-        let generation = self.cache.generation(name);
+        let generation = self.ledger.cache.generation(name);
         let (head, _) = self.read_head(name).await?.ok_or_else(|| self.no_function(name, None))?;
         let entry = Arc::new(Entry::new(Arc::new(head)));
-        self.cache.fill(generation, entry.clone());
+        self.ledger.cache.fill(generation, entry.clone());
         Ok(entry)
     }
 
@@ -169,9 +153,18 @@ impl Registry {
     pub(super) async fn change<T>(
         &self,
         name: &str,
+        decide: impl FnMut(&mut Draft) -> Result<T, ControlError>,
+    ) -> Result<(Arc<FunctionHead>, T), ControlError> {
+        let turn = self.turn(name).await;
+        self.change_in_turn(turn, name, decide).await
+    }
+
+    pub(super) async fn change_in_turn<T>(
+        &self,
+        mut turn: Turn,
+        name: &str,
         mut decide: impl FnMut(&mut Draft) -> Result<T, ControlError>,
     ) -> Result<(Arc<FunctionHead>, T), ControlError> {
-        let _turn = self.turn(name).await;
         for _ in 0..MAX_TRIES {
             let (before, revision) =
                 self.read_head(name).await?.ok_or_else(|| self.no_function(name, None))?;
@@ -180,38 +173,15 @@ impl Registry {
             if draft.head == before {
                 return Ok((Arc::new(before), outcome));
             }
-            match self.write_head(draft, Expect::Revision(revision)).await {
-                Ok(head) => return Ok((head, outcome)),
-                Err(StoreError::Conflict { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            }
+            turn = match self.ledger.write(turn, draft, Expect::Revision(revision)).await {
+                (_, Ok(head)) => return Ok((head, outcome)),
+                (Some(turn), Err(StoreError::Conflict { .. })) => turn,
+                (_, Err(error)) => return Err(error.into()),
+            };
         }
         Err(ControlError::conflict(format!(
             "The operation cannot be performed at this time. Function {name} is being changed by others; try again."
         )))
-    }
-
-    /// Writes a decided draft. The version that it publishes is written before the head that makes it visible:
-    /// a crash in between leaves an orphan that nobody can see. The caller has the function's turn.
-    pub(super) async fn write_head(
-        &self,
-        draft: Draft,
-        expect: Expect,
-    ) -> Result<Arc<FunctionHead>, StoreError> {
-        let Draft { head, published, announce } = draft;
-        let mut pin = None;
-        if let Some((number, configuration)) = published {
-            let key = version_key(&head.uid, number);
-            pin = Some(self.pins.pin(&key).await);
-            // `Any`: a crash may have left this number to a version that never became visible.
-            self.store.put(&key, document(&*configuration), Expect::Any).await?;
-        }
-        self.store.put(&head_key(&head.name), document(&head), expect).await?;
-        drop(pin);
-        let head = Arc::new(head);
-        self.cache.replace(Arc::new(Entry::new(head.clone())));
-        self.announce(&head, announce);
-        Ok(head)
     }
 
     /// `Function not found: arn:…`, in Lambda's words.

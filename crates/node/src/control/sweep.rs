@@ -50,7 +50,7 @@ impl Registry {
         let _alone = self.sweeping.lock().await;
         // Candidates first, references second: what appears in between is not a candidate, and what is being
         // made is pinned.
-        let documents = self.pins.watch();
+        let documents = self.ledger.pins.watch();
         let packages = self.packages.pins.watch();
         let mut candidates = Vec::new();
         for prefix in [VERSIONS, URLS, RESERVED] {

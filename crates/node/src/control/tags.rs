@@ -14,6 +14,10 @@ impl Registry {
     /// Adds tags to a function, or changes their values.
     pub async fn tag(&self, name: &str, tags: BTreeMap<String, String>) -> Result<(), ControlError> {
         validate::function(name)?;
+        if tags.is_empty() {
+            let message = "An error occurred and the request cannot be processed. (There are no tags in it.)";
+            return Err(ControlError::invalid("Tags", message));
+        }
         let decide = |draft: &mut Draft| {
             draft.head.tags.extend(tags.clone());
             validate::tags(&draft.head.tags)

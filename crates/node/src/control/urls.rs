@@ -37,14 +37,15 @@ impl Registry {
         decide(&self.entry(&request.function).await.map_err(no_function)?.head)?;
         // The id leads to the function before the function knows the id: a crash in between leaves an id that
         // its function disowns.
-        let _pin = self.pins.pin(&url_key(&url.id)).await;
+        let mut turn = self.turn(&request.function).await;
+        turn.hold(self.ledger.pins.pin(&url_key(&url.id)).await);
         self.store.put(&url_key(&url.id), document(&request.function), Expect::Absent).await?;
         let insert = |draft: &mut Draft| {
             decide(&draft.head)?;
             draft.head.urls.insert(qualifier.to_owned(), url.clone());
             Ok(())
         };
-        self.change(&request.function, insert).await.map_err(no_function)?;
+        self.change_in_turn(turn, &request.function, insert).await.map_err(no_function)?;
         Ok(function_url(&request.function, qualifier, url))
     }
 
@@ -103,10 +104,16 @@ impl Registry {
         let qualifier = qualifier.unwrap_or(LATEST);
         let decide = |draft: &mut Draft| draft.head.urls.remove(qualifier).ok_or_else(no_url);
         let (_, url) = self.change(function, decide).await.map_err(no_function_is_no_url)?;
+        self.forget_url(Some(url)).await;
+        Ok(())
+    }
+
+    /// Removes the index of a URL that its function no longer has.
+    pub(super) async fn forget_url(&self, url: Option<Url>) {
+        let Some(url) = url else { return };
         if let Err(error) = self.store.delete(&url_key(&url.id), Expect::Any).await {
             tracing::warn!(id = url.id, %error, "a deleted URL's id is left to the sweep");
         }
-        Ok(())
     }
 
     fn url_owner(&self, head: &FunctionHead, qualifier: &str) -> Result<(), ControlError> {

@@ -86,6 +86,9 @@ pub(super) fn create(request: &CreateFunction) -> Result<(), ControlError> {
     let mut checks = Checks::default();
     checks.name(&request.name);
     checks.settings(&request.settings);
+    if let Some(handler) = &request.settings.handler {
+        checks.handler(request.settings.runtime.as_deref().unwrap_or_default(), handler);
+    }
     checks.architectures(request.architectures.as_deref());
     if request.settings.role.is_none() {
         checks.null("role");
@@ -109,7 +112,14 @@ pub(super) fn update_code(request: &UpdateCode) -> Result<(), ControlError> {
     let mut checks = Checks::default();
     checks.name(&request.name);
     checks.architectures(request.architectures.as_deref());
-    checks.done()
+    checks.done()?;
+    match request.package {
+        Package::Image(_) => Err(ControlError::invalid(
+            "ImageUri",
+            "Please don't provide ImageUri when updating a function with packageType Zip.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn update_configuration(request: &UpdateConfiguration) -> Result<(), ControlError> {
@@ -120,15 +130,15 @@ pub(super) fn update_configuration(request: &UpdateConfiguration) -> Result<(), 
     known_settings(&request.settings)
 }
 
-/// A configuration as a whole, after an update of parts.
-pub(super) fn configuration(configuration: &Configuration) -> Result<(), ControlError> {
-    if configuration.handler.is_empty() && configuration.runtime != "http" {
-        return Err(ControlError::invalid(
-            "Handler",
-            "A function needs a Handler unless its Runtime is http.",
-        ));
+/// A configuration as a whole, after an update of parts: what the runtime makes of the rest.
+pub(super) fn configuration(configuration: &Configuration, handler_is_new: bool) -> Result<(), ControlError> {
+    let (runtime, handler) = (&configuration.runtime, &configuration.handler);
+    if handler_is_new || handler.is_empty() {
+        let mut checks = Checks::default();
+        checks.handler(runtime, handler);
+        checks.done()?;
     }
-    contract(&configuration.runtime, i64::from(configuration.instance_concurrency))
+    contract(runtime, i64::from(configuration.instance_concurrency))
 }
 
 fn contract(runtime: &str, instance_concurrency: i64) -> Result<(), ControlError> {
@@ -447,14 +457,15 @@ impl Checks {
         }
     }
 
+    /// The handler of the `http` runtime is a command line, or empty for `bootstrap`.
+    fn handler(&mut self, runtime: &str, handler: &str) {
+        let http = runtime == "http";
+        self.length("handler", handler, 0, if http { 1_024 } else { 128 });
+        let plain = !handler.is_empty() && !handler.chars().any(char::is_whitespace);
+        self.pattern("handler", handler, "[^\\s]+", http || plain);
+    }
+
     fn settings(&mut self, settings: &Settings) {
-        let http = settings.runtime.as_deref() == Some("http");
-        if let Some(handler) = &settings.handler {
-            // The handler of the http runtime is a command line.
-            self.length("handler", handler, 0, if http { 1_024 } else { 128 });
-            let spaces = handler.chars().any(char::is_whitespace);
-            self.pattern("handler", handler, "[^\\s]+", http || !spaces);
-        }
         if let Some(role) = &settings.role {
             self.pattern("role", role, ROLE_PATTERN, role_arn(role));
         }

@@ -12,6 +12,7 @@ pub async fn blobs<B: Blobs>(make: impl Fn() -> B) {
     what_was_put_is_given_back(make()).await;
     the_same_bytes_twice_are_one_blob(make()).await;
     deleting_forgets_and_may_be_repeated(make()).await;
+    what_is_never_polled_never_happens(make()).await;
     concurrent_puts_of_one_blob_all_succeed(make()).await;
 }
 
@@ -50,6 +51,14 @@ async fn deleting_forgets_and_may_be_repeated(blobs: impl Blobs) {
     assert_eq!(blobs.list().await.unwrap(), [], "a deleted blob is listed");
     blobs.put(ONE, Bytes::from_static(b"one")).await.unwrap();
     assert!(blobs.get(ONE).await.unwrap().is_some(), "a blob put again after deletion is missing");
+}
+
+async fn what_is_never_polled_never_happens(blobs: impl Blobs) {
+    blobs.put(ONE, Bytes::from_static(b"one")).await.unwrap();
+    drop(blobs.delete(ONE));
+    drop(blobs.put(TWO, Bytes::from_static(b"two")));
+    assert!(blobs.contains(ONE).await.unwrap(), "a dropped deletion was made");
+    assert!(!blobs.contains(TWO).await.unwrap(), "a dropped change was made");
 }
 
 async fn concurrent_puts_of_one_blob_all_succeed(blobs: impl Blobs) {

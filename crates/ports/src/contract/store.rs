@@ -9,6 +9,7 @@ pub async fn store<S: Store>(make: impl Fn() -> S) {
     a_document_is_given_back_as_it_was_put(make()).await;
     a_change_happens_only_if_the_key_is_as_expected(make()).await;
     a_deletion_happens_only_if_the_key_is_as_expected(make()).await;
+    what_is_never_polled_never_happens(make()).await;
     a_revision_is_never_used_again(make()).await;
     a_list_is_the_prefix_in_byte_order(make()).await;
     pages_join_to_the_whole_list(make()).await;
@@ -51,6 +52,15 @@ async fn a_deletion_happens_only_if_the_key_is_as_expected(store: impl Store) {
     assert!(store.get("k").await.unwrap().is_some(), "a conflict deleted the document");
     assert!(store.delete("k", Expect::Revision(second)).await.unwrap(), "the deletion was not reported");
     assert_eq!(store.get("k").await.unwrap(), None, "a deleted document is given");
+}
+
+/// Callers make a change's future and then decide whether to run it.
+async fn what_is_never_polled_never_happens(store: impl Store) {
+    let first = put(&store, "k", "one", Expect::Any).await;
+    drop(store.put("k", "two".into(), Expect::Any));
+    drop(store.delete("k", Expect::Any));
+    put(&store, "other", "x", Expect::Any).await;
+    assert_eq!(store.get("k").await.unwrap(), Some(doc("k", "one", first)), "a dropped change was made");
 }
 
 async fn a_revision_is_never_used_again(store: impl Store) {

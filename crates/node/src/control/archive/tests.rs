@@ -335,7 +335,7 @@ const PLAIN: &[&str] = &["a", "b"];
 const TARGETS: &[&str] = &["a", "b", "..", "..", "."];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the names are: `check` asserts that nothing is written outside.
     #[test]
