@@ -75,3 +75,29 @@ def official_python(program, version):
 def official_node(program):
     client = CACHE + "/node-ric/node_modules/aws-lambda-ric/bin/index.mjs"
     return [program, client] if os.path.exists(client) else None
+
+
+def dotnets():
+    """Name → how the bootstrap is started, given its folder, on every runtime found that runs what Mono compiles."""
+    found = {}
+    if shutil.which("mcs") and shutil.which("mono"):
+        found["mono"] = lambda folder: ["mono", folder + "/Bootstrap.dll"]
+    pattern = CACHE + "/dotnetcore2/lib/python3*/site-packages/dotnetcore2/bin/dotnet"
+    for program in [shutil.which("dotnet")] + sorted(glob.glob(pattern)):
+        if program and shutil.which("mcs"):
+            config = "/Bootstrap.runtimeconfig.json"
+            found["dotnet"] = lambda folder: [program, "exec", "--runtimeconfig", folder + config, folder + "/Bootstrap.dll"]
+    return found
+
+
+def compile_dotnet(folder):
+    """Compiles the bootstrap as the server does; returns its folder."""
+    sources = sorted(glob.glob(BOOTSTRAPS + "/dotnet/*.cs"))
+    options = ["-nologo", "-warnaserror", "-unsafe", "-optimize+", "-langversion:7", "-target:exe"]
+    subprocess.run(["mcs", *options, "-out:%s/Bootstrap.dll" % folder, *sources], check=True)
+    shutil.copy(BOOTSTRAPS + "/dotnet/Bootstrap.runtimeconfig.json", folder)
+    return folder
+
+
+def mcs(*arguments):
+    subprocess.run(["mcs", "-nologo", "-target:library", *arguments], check=True)
