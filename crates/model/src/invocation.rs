@@ -45,6 +45,10 @@ pub struct MeterRecord {
     pub started: Timestamp,
     /// How it ended.
     pub status: Status,
+    /// What kind of error ended it, when the platform noticed one: `Runtime.ExitError`, or the type that a failed
+    /// initialisation reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
     /// From hand-over to the instance until the answer's last byte: microseconds.
     pub duration_us: u64,
     /// What is paid for: `duration` (and `init`, when this invocation waited for it) rounded up to 1 ms.

@@ -4,14 +4,16 @@ mod trouble; // what a caller is told when the function did not answer
 
 use crate::clock::Clock;
 use crate::control::{Change, Target, What};
-use crate::logs::Logs;
-use crate::pools::{Assigned, PoolShell, Pools, Running};
+use crate::logs::{EntryKind, Logs};
+use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
 use bytes::Bytes;
 use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
 use policy::budget::{Budget, BudgetConfig};
 use policy::concurrency::Concurrency;
 use policy::pool::{Event, PoolConfig, Reason, RequestKey};
-use ports::{Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StreamReply};
+use ports::{
+    Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -323,13 +325,13 @@ impl Node {
                 drop(permit);
                 let _ = answer.send(Err(Refusal::Throttled(Throttle::Memory)));
             }
-            Assigned::Failed(_, ports::StartFailure::Machine(message)) => {
+            Assigned::Failed(FailedStart { failure: StartFailure::Machine(message), .. }) => {
                 drop(permit);
                 tracing::warn!(function = %target.name, message, "an instance could not be made");
                 let _ = answer.send(Err(Refusal::Machine(message)));
             }
-            Assigned::Failed(stream, failure) => {
-                let invoked = invocation.failed_start(&stream, failure, &request);
+            Assigned::Failed(failed) => {
+                let invoked = invocation.failed_start(failed, &request);
                 drop(permit);
                 let _ = answer.send(Ok(invoked));
             }
@@ -374,7 +376,7 @@ impl Conversation<'_> {
             log.begin_tail(request_id);
         }
         let started = Clock::timestamp();
-        log.start(started, &running.stream, request_id, self.target.version);
+        log.add(started, &running.stream, Some(request_id), EntryKind::Start(self.target.version));
         let timeout = self.pool.spec().timeout;
         let invocation = Invocation {
             request_id,
@@ -406,14 +408,15 @@ impl Conversation<'_> {
         drop(permit);
         let fresh = running.fresh.swap(false, Ordering::Relaxed);
         let record = MeterRecord {
+            error_type: trouble::error_type(&result),
             init_us: fresh.then_some(running.init.as_micros() as u64),
             billed_ms: policy::meter::billed_ms(duration, fresh.then_some(running.init)),
             ..self.record(request_id, &running.stream, started, status(&result), duration, max_memory)
         };
         if let Some(line) = trouble::log_line(&result, request_id, timeout) {
-            log.line(Clock::timestamp(), &running.stream, Some(request_id), line);
+            log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Line(line));
         }
-        log.report(Clock::timestamp(), &running.stream, record);
+        log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Report(Box::new(record)));
         let tail = tail.then(|| log.end_tail(request_id)).flatten();
         let reply = match result {
             InvokeResult::Answer(payload) => Reply::Answer(payload),
@@ -439,23 +442,29 @@ impl Conversation<'_> {
     }
 
     /// The function could not be initialised: the caller gets its error, and there is a record of it.
-    fn failed_start(
-        &self,
-        stream: &Arc<str>,
-        failure: ports::StartFailure,
-        request: &InvokeRequest,
-    ) -> Invoked {
-        let log = self.pool.log();
-        let id = request.request_id;
+    fn failed_start(&self, failed: FailedStart, request: &InvokeRequest) -> Invoked {
+        let FailedStart { stream, failure, took } = failed;
+        let (log, id, now) = (self.pool.log(), request.request_id, Clock::timestamp());
         if request.tail {
             log.begin_tail(id);
         }
-        let now = Clock::timestamp();
-        log.start(now, stream, id, self.target.version);
+        let timed_out = matches!(failure, StartFailure::TimedOut);
+        let error_type = (!timed_out).then(|| trouble::init_error_type(&failure));
+        let duration_us = took.as_micros() as u64;
+        log.add(now, &stream, None, EntryKind::InitReport { duration_us, error_type: error_type.clone() });
+        log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
         let init_timeout = self.pool.spec().init_timeout;
-        log.line(now, stream, Some(id), trouble::init_log_line(&failure, id, init_timeout));
-        let record = self.record(id, stream, now, Status::InitError, Duration::ZERO, None);
-        log.report(now, stream, record);
+        if let Some(line) = trouble::init_log_line(&failure, id, init_timeout) {
+            log.add(now, &stream, Some(id), EntryKind::Line(line));
+        }
+        let status = if timed_out { Status::Timeout } else { Status::InitError };
+        let record = MeterRecord {
+            error_type,
+            init_us: Some(duration_us),
+            billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
+            ..self.record(id, &stream, now, status, Duration::ZERO, None)
+        };
+        log.add(now, &stream, Some(id), EntryKind::Report(Box::new(record)));
         Invoked {
             reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
             executed_version: self.target.version,
@@ -481,6 +490,7 @@ impl Conversation<'_> {
             status,
             duration_us: duration.as_micros() as u64,
             billed_ms: policy::meter::billed_ms(duration, None),
+            error_type: None,
             init_us: None,
             memory: self.target.configuration.memory,
             max_memory: max_memory.unwrap_or_default(),

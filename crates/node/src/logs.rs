@@ -4,6 +4,9 @@
 //! that floods its log costs others nothing; each function keeps a bounded number of segments. The platform's
 //! own lines (START, END, REPORT) are kept as data and put into words when they are read.
 
+mod platform; // the platform's own entries in Lambda's words
+
+use crate::clock::{Clock, date};
 use model::{MeterRecord, RequestId, Timestamp, Version};
 use ports::{LogEvent, LogSink};
 use serde::{Deserialize, Serialize};
@@ -41,6 +44,9 @@ pub struct Entry {
     /// The invocation it belongs to.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
+    /// Whether the platform's words are JSON here; a line of the function is as the function wrote it.
+    #[serde(rename = "j", default, skip_serializing_if = "std::ops::Not::not")]
+    pub json: bool,
     /// What it says.
     #[serde(flatten)]
     pub kind: EntryKind,
@@ -55,73 +61,37 @@ pub enum EntryKind {
     /// An invocation began on this version.
     #[serde(rename = "start")]
     Start(Version),
+    /// An initialisation failed.
+    #[serde(rename = "init")]
+    InitReport {
+        /// How long it took: microseconds.
+        #[serde(rename = "us")]
+        duration_us: u64,
+        /// The error's type; `None` when it took too long.
+        #[serde(rename = "e")]
+        error_type: Option<String>,
+    },
     /// An invocation ended.
     #[serde(rename = "report")]
     Report(Box<MeterRecord>),
 }
 
 impl Entry {
-    /// The entry in Lambda's words; REPORT entries are two lines.
+    /// The entry in Lambda's words: text, or JSON for a function that logs JSON. END and REPORT of the text
+    /// format are two lines of one entry.
     pub fn text(&self) -> String {
-        let id = self.request_id.map(|id| id.to_string()).unwrap_or_default();
         match &self.kind {
             EntryKind::Line(text) => text.clone(),
-            EntryKind::Start(version) => format!("START RequestId: {id} Version: {version}"),
-            EntryKind::Report(record) => format!("END RequestId: {id}\n{}", report(record)),
+            kind if self.json => platform::json(self.at, self.request_id, kind),
+            kind => platform::text(self.request_id, kind),
         }
     }
 }
 
-/// Lambda's REPORT line.
-pub fn report(record: &MeterRecord) -> String {
-    let millis = |us: u64| format!("{}.{:02}", us / 1000, us % 1000 / 10);
-    let mut line = format!(
-        "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
-        record.request_id,
-        millis(record.duration_us),
-        record.billed_ms,
-        record.memory.0,
-        record.max_memory.0,
-    );
-    if let Some(init) = record.init_us {
-        line.push_str(&format!("Init Duration: {} ms\t", millis(init)));
-    }
-    match record.status {
-        model::Status::Timeout => line.push_str("Status: timeout"),
-        model::Status::Crash => line.push_str("Status: error\tError Type: Runtime.ExitError"),
-        model::Status::InitError => line.push_str("Status: error\tError Type: Runtime.Unknown"),
-        model::Status::Success | model::Status::Error => {}
-    }
-    line
-}
-
 /// `2026/11/22/[$LATEST]` and 32 hexadecimal digits.
 pub fn stream_name(version: &Version) -> String {
-    let days = Clocked::days(crate::clock::Clock::timestamp());
-    let (year, month, day) = Clocked::date(days);
+    let (year, month, day) = date(Clock::timestamp());
     format!("{year:04}/{month:02}/{day:02}/[{version}]{}", uuid::Uuid::new_v4().simple())
-}
-
-/// Days and dates without a library: this crate needs no more of the calendar.
-struct Clocked;
-
-impl Clocked {
-    fn days(at: Timestamp) -> i64 {
-        (at.as_millis() / 86_400_000) as i64
-    }
-
-    /// Year, month and day of a day since 1970 (Howard Hinnant's `civil_from_days`).
-    fn date(days: i64) -> (i64, u32, u32) {
-        let z = days + 719_468;
-        let era = z.div_euclid(146_097);
-        let day_of_era = z.rem_euclid(146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_index = (5 * day_of_year + 2) / 153;
-        let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-        let month = if month_index < 10 { month_index + 3 } else { month_index - 9 } as u32;
-        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-    }
 }
 
 /// The logs of all functions, and the meter ledger.
@@ -194,8 +164,10 @@ impl Logs {
     }
 
     /// The log of one function.
-    pub fn function(&self, name: &str) -> Arc<FunctionLog> {
-        Arc::new(FunctionLog { name: name.into(), shared: self.shared.clone() })
+    ///
+    /// `json`: whether the platform's own lines are JSON there.
+    pub fn function(&self, name: &str, json: bool) -> Arc<FunctionLog> {
+        Arc::new(FunctionLog { name: name.into(), json, shared: self.shared.clone() })
     }
 
     /// Entries of a function in the order they came. Reads files: call it off the async workers.
@@ -246,6 +218,7 @@ impl Logs {
 /// The log of one function.
 pub struct FunctionLog {
     name: Arc<str>,
+    json: bool,
     shared: Arc<Shared>,
 }
 
@@ -263,30 +236,9 @@ impl FunctionLog {
         Some(bytes::Bytes::from(text).slice_ref_last(TAIL_BYTES))
     }
 
-    /// An invocation begins.
-    pub fn start(&self, at: Timestamp, stream: &Arc<str>, id: RequestId, version: Version) {
-        self.append(Entry {
-            at,
-            stream: stream.clone(),
-            request_id: Some(id),
-            kind: EntryKind::Start(version),
-        });
-    }
-
-    /// A line of the platform's own.
-    pub fn line(&self, at: Timestamp, stream: &Arc<str>, id: Option<RequestId>, text: String) {
-        self.append(Entry { at, stream: stream.clone(), request_id: id, kind: EntryKind::Line(text) });
-    }
-
-    /// An invocation has ended: its last two lines and its meter record.
-    pub fn report(&self, at: Timestamp, stream: &Arc<str>, record: MeterRecord) {
-        let request_id = Some(record.request_id);
-        self.append(Entry {
-            at,
-            stream: stream.clone(),
-            request_id,
-            kind: EntryKind::Report(Box::new(record)),
-        });
+    /// Adds an entry of the platform's own.
+    pub fn add(&self, at: Timestamp, stream: &Arc<str>, request_id: Option<RequestId>, kind: EntryKind) {
+        self.append(Entry { at, stream: stream.clone(), request_id, json: self.json, kind });
     }
 
     fn append(&self, entry: Entry) {
@@ -313,6 +265,7 @@ impl LogSink for FunctionLog {
             at: event.at,
             stream: event.stream,
             request_id: event.request_id,
+            json: false,
             kind: EntryKind::Line(text),
         });
     }
@@ -352,7 +305,7 @@ impl Shared {
 struct Writer {
     shared: Arc<Shared>,
     segments: HashMap<Arc<str>, Segment>,
-    ledger: Option<(i64, File)>,
+    ledger: Option<((i64, u32, u32), File)>,
 }
 
 struct Segment {
@@ -424,9 +377,9 @@ impl Writer {
 
     /// One file a day.
     fn ledger(&mut self) -> std::io::Result<&mut File> {
-        let today = Clocked::days(crate::clock::Clock::timestamp());
+        let today = date(Clock::timestamp());
         if self.ledger.as_ref().is_none_or(|(day, _)| *day != today) {
-            let (year, month, day) = Clocked::date(today);
+            let (year, month, day) = today;
             let path = self.shared.ledger.join(format!("{year:04}-{month:02}-{day:02}.ndjson"));
             self.ledger = Some((today, OpenOptions::new().create(true).append(true).open(path)?));
         }

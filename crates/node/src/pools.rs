@@ -79,7 +79,18 @@ pub enum Assigned {
     /// It will not run.
     Refused(Reason),
     /// The instance that was started for it failed.
-    Failed(Arc<str>, StartFailure),
+    Failed(FailedStart),
+}
+
+/// A start that failed.
+#[derive(Clone)]
+pub struct FailedStart {
+    /// The log stream it wrote to.
+    pub stream: Arc<str>,
+    /// Why.
+    pub failure: StartFailure,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl Pools {
@@ -115,7 +126,7 @@ impl Pools {
             armed: None,
             commands: Vec::new(),
         };
-        let log = self.logs.function(&spec.function);
+        let log = self.logs.function(&spec.function, spec.log_format == "JSON");
         let shell = PoolShell {
             key,
             spec,
@@ -261,7 +272,7 @@ impl PoolShell {
         &self.log
     }
 
-    fn tell_with(self: &Arc<PoolShell>, event: Event, failure: Option<(Arc<str>, StartFailure)>) {
+    fn tell_with(self: &Arc<PoolShell>, event: Event, failure: Option<FailedStart>) {
         let mut state = self.lock();
         let mut commands = std::mem::take(&mut state.commands);
         state.pool.step(self.pools.clock.now(), event, &mut commands);
@@ -272,7 +283,7 @@ impl PoolShell {
         self: &Arc<PoolShell>,
         mut state: MutexGuard<'_, State>,
         mut commands: Vec<Command>,
-        failure: Option<(Arc<str>, StartFailure)>,
+        failure: Option<FailedStart>,
     ) {
         // What concerns this pool alone, under the lock; the rest after it.
         commands.retain(|command| !state.answer(command, &failure));
@@ -371,7 +382,7 @@ impl PoolShell {
 
 impl State {
     /// Answers the request that a command is about; false when the command is about something else.
-    fn answer(&mut self, command: &Command, failure: &Option<(Arc<str>, StartFailure)>) -> bool {
+    fn answer(&mut self, command: &Command, failure: &Option<FailedStart>) -> bool {
         let (request, assigned) = match command {
             Command::Dispatch { request, instance } => match self.instances.get(instance) {
                 Some(running) => (*request, Assigned::To(*request, running.clone())),
@@ -379,10 +390,8 @@ impl State {
             },
             Command::Refuse { request, reason } => (*request, Assigned::Refused(*reason)),
             Command::Fail { request, .. } => {
-                let (stream, failure) = failure.clone().unwrap_or_else(|| {
-                    (Arc::from(""), StartFailure::Machine("an instance failed to start".into()))
-                });
-                (*request, Assigned::Failed(stream, failure))
+                let failed = failure.clone().expect("only a failed start fails requests");
+                (*request, Assigned::Failed(failed))
             }
             _ => return false,
         };
@@ -403,6 +412,7 @@ impl Drop for PoolShell {
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
     let logs = shell.log.clone();
+    let began = std::time::Instant::now();
     match shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs).await {
         Ok(started) => shell.started(Running {
             key: instance,
@@ -413,7 +423,8 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
         }),
         Err(failure) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
-            shell.tell_with(Event::StartFailed { instance }, Some((stream, failure)));
+            let failed = FailedStart { stream, failure, took: began.elapsed() };
+            shell.tell_with(Event::StartFailed { instance }, Some(failed));
         }
     }
 }

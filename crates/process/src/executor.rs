@@ -9,7 +9,7 @@ use crate::interpreter::{Found, Wanted, find, wanted};
 use crate::output::Output;
 use crate::runtime_api::Endpoint;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Stragglers, end_all_that_see};
 use crate::spawner::{Program, Spawner};
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::collections::HashMap;
@@ -49,6 +49,7 @@ pub struct ProcessExecutor {
     settings: Settings,
     spawner: Spawner,
     sessions: Sessions,
+    stragglers: Stragglers,
     isolation: OnceLock<Isolation>,
     found: Mutex<HashMap<String, Result<Option<Found>, String>>>,
 }
@@ -77,6 +78,7 @@ impl ProcessExecutor {
         std::fs::write(etc.join("group"), GROUP)?;
         open_to_all(&settings.run_dir)?;
         let (sessions, left) = Sessions::open(settings.run_dir.join("sessions"))?;
+        let left = left + end_all_that_see(&settings.run_dir.join("runtime"));
         if left > 0 {
             tracing::info!(processes = left, "ended what an earlier server had left running");
         }
@@ -85,6 +87,7 @@ impl ProcessExecutor {
             settings,
             spawner,
             sessions,
+            stragglers: Stragglers::new(),
             isolation: OnceLock::new(),
             found: Mutex::default(),
         })
@@ -274,8 +277,15 @@ impl ProcessExecutor {
         };
         let what = program.argv[0].to_string_lossy().into_owned();
         let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, &error))?;
-        let mark = self.sessions.mark(pid).ok();
-        Ok(Process::new(Child::adopt(pid).map_err(machine)?, output, mark))
+        let (mark, straggling) = (self.sessions.mark(pid).ok(), self.stragglers.of(pid));
+        Ok(Process::new(Child::adopt(pid).map_err(machine)?, output, mark, straggling))
+    }
+}
+
+impl Drop for ProcessExecutor {
+    /// With the server goes everything that its functions started.
+    fn drop(&mut self) {
+        end_all_that_see(&self.settings.run_dir.join("runtime"));
     }
 }
 

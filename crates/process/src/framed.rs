@@ -1,7 +1,7 @@
 //! The transport of our own bootstraps: length-prefixed frames over a Unix socket that the function holds as
 //! descriptor 3.
 //!
-//! A frame is a head of 12 bytes (kind, three zero bytes, length of the meta text, length of the body, both
+//! A frame is a head of 12 bytes (kind, whether it is the process's last, two zero bytes, length of the meta text, length of the body, both
 //! little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
 //! and one here, because the task that holds the request does the writing and the reading itself.
 
@@ -41,6 +41,8 @@ enum Kind {
 
 struct Frame {
     kind: Kind,
+    /// The process ends after it.
+    last: bool,
     meta: Bytes,
     body: Bytes,
 }
@@ -139,7 +141,12 @@ impl Conversation {
                 Ok(InvokeResult::ResponseTooLarge(frame.body.len() as u64))
             }
             Kind::Answer => Ok(InvokeResult::Answer(frame.body)),
-            Kind::Error => Ok(InvokeResult::Error(frame.body)),
+            Kind::Error => {
+                if frame.last {
+                    process.ending();
+                }
+                Ok(InvokeResult::Error(frame.body))
+            }
             Kind::StreamStart => self.relay(process, frame.meta, sink).await,
             kind => Err(out_of_turn(kind)),
         }
@@ -208,7 +215,7 @@ impl Conversation {
             self.buffer.reserve(4096);
             return Ok(None);
         };
-        let kind = kind(head[0])?;
+        let (kind, last) = (kind(head[0])?, head[1] != 0);
         let length =
             |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (meta, body) = (length(4), length(8));
@@ -223,7 +230,7 @@ impl Conversation {
         self.buffer.advance(HEAD);
         let meta = self.buffer.split_to(meta).freeze();
         let body = self.buffer.split_to(body).freeze();
-        Ok(Some(Frame { kind, meta, body }))
+        Ok(Some(Frame { kind, last, meta, body }))
     }
 }
 

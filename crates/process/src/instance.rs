@@ -2,9 +2,10 @@
 
 use crate::child::Child;
 use crate::output::Output;
-use crate::sessions::Mark;
+use crate::sessions::{Mark, Straggling};
 use model::MiB;
 use ports::{Completion, Exit, InvokeResult};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,23 +26,45 @@ pub struct Process {
     pub output: Arc<Output>,
     follower: tokio::task::AbortHandle,
     _mark: Option<Mark>,
+    /// After `child`, which must be gone first.
+    _straggling: Option<Straggling>,
+    ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
 }
 
 impl Process {
     /// Begins to follow the process's output.
-    pub fn new(child: Child, output: Arc<Output>, mark: Option<Mark>) -> Process {
+    pub fn new(
+        child: Child,
+        output: Arc<Output>,
+        mark: Option<Mark>,
+        straggling: Option<Straggling>,
+    ) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        Process { child, output, follower, _mark: mark, sampled: Mutex::new(None) }
+        Process {
+            child,
+            output,
+            follower,
+            _mark: mark,
+            _straggling: straggling,
+            ending: AtomicBool::new(false),
+            sampled: Mutex::new(None),
+        }
     }
 
     /// Concludes an invocation that was handed over at `started`.
     pub fn complete(&self, result: InvokeResult, started: Instant) -> Completion {
         let duration = started.elapsed();
-        let reusable = !matches!(result, InvokeResult::TimedOut | InvokeResult::Exited(_));
+        let over = matches!(result, InvokeResult::TimedOut | InvokeResult::Exited(_));
+        let reusable = !over && !self.ending.load(Ordering::Relaxed);
         self.output.finish();
         self.output.begin(None);
         Completion { result, duration, reusable, max_memory: Some(self.peak()) }
+    }
+
+    /// The process has said that it is about to end: no further invocation.
+    pub fn ending(&self) {
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     fn peak(&self) -> MiB {

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The folder of session marks.
@@ -50,6 +51,82 @@ impl Drop for Mark {
     }
 }
 
+/// Kills every process that sees `runtime` (a folder of this server's own) at `/var/runtime`; their number.
+pub fn end_all_that_see(runtime: &Path) -> usize {
+    let Ok(ours) = runtime.metadata() else { return 0 };
+    let sees = |pid: u32| {
+        let there = std::fs::metadata(format!("/proc/{pid}/root/var/runtime"));
+        there.is_ok_and(|seen| (seen.dev(), seen.ino()) == (ours.dev(), ours.ino()))
+    };
+    processes().filter(|&pid| sees(pid) && kill(pid)).count()
+}
+
+/// Ends processes that left their instance's session, once the instance is gone. They are found by the mount
+/// namespace they share with nobody else; all that ended meanwhile are looked for in one walk over `/proc`.
+pub struct Stragglers {
+    gone: std::sync::mpsc::Sender<File>,
+}
+
+impl Stragglers {
+    /// Starts the thread that looks for them.
+    pub fn new() -> Stragglers {
+        let (gone, queue) = std::sync::mpsc::channel::<File>();
+        let walk = move || {
+            while let Ok(first) = queue.recv() {
+                // Open until the walk is over, so that no new instance can get the number of one that is gone.
+                let held: Vec<File> = std::iter::once(first).chain(queue.try_iter()).collect();
+                let spaces: Vec<u64> =
+                    held.iter().filter_map(|file| Some(file.metadata().ok()?.ino())).collect();
+                let left = |pid: u32| mount_namespace(pid).is_some_and(|space| spaces.contains(&space));
+                for pid in processes().filter(|&pid| left(pid)) {
+                    kill(pid);
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("stragglers".into())
+            .spawn(walk)
+            .expect("the machine can start a thread");
+        Stragglers { gone }
+    }
+
+    /// What is to be ended once `pid`, which has just been started, is gone; `None` when it has no mount
+    /// namespace of its own to be known by.
+    pub fn of(&self, pid: u32) -> Option<Straggling> {
+        let space = File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
+        let own = space.metadata().ok()?.ino() != mount_namespace(std::process::id())?;
+        own.then(|| Straggling { space: Some(space), gone: self.gone.clone() })
+    }
+}
+
+/// An instance's mount namespace; when dropped, whoever is left in it is ended.
+pub struct Straggling {
+    space: Option<File>,
+    gone: std::sync::mpsc::Sender<File>,
+}
+
+impl Drop for Straggling {
+    fn drop(&mut self) {
+        if let Some(space) = self.space.take() {
+            let _ = self.gone.send(space);
+        }
+    }
+}
+
+fn mount_namespace(pid: u32) -> Option<u64> {
+    Some(std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok()?.ino())
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn kill(pid: u32) -> bool {
+    // SAFETY: kill touches no memory; the caller has just seen that the process is one of ours.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) == 0 }
+}
+
 /// What `/proc/<pid>/stat` says that matters here.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
@@ -83,17 +160,7 @@ fn end(left: &[(u32, u64)]) -> usize {
             pid == session && stat(pid).is_none_or(|leader| leader.start == start || start == 0)
         })
     };
-    let mut ended = 0;
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        if stat(pid).is_some_and(|stat| ours(stat.session)) {
-            // SAFETY: kill touches no memory; the process was just seen in a session of ours.
-            ended += usize::from(unsafe { libc::kill(pid as i32, libc::SIGKILL) } == 0);
-        }
-    }
-    ended
+    processes().filter(|&pid| stat(pid).is_some_and(|stat| ours(stat.session)) && kill(pid)).count()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use crate::rig::{Rig, zip};
 use model::{RequestId, Timestamp, Version};
+use node::logs::EntryKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -32,16 +33,26 @@ async fn a_package_is_downloaded_with_the_link_that_get_function_gives() {
 }
 
 fn write(rig: &Rig, at: u64, text: &str) {
-    let log = rig.logs.function("f");
-    log.line(Timestamp(at), &"stream-1".into(), Some(RequestId(uuid::Uuid::nil())), text.to_owned());
+    let log = rig.logs.function("f", false);
+    log.add(
+        Timestamp(at),
+        &"stream-1".into(),
+        Some(RequestId(uuid::Uuid::nil())),
+        EntryKind::Line(text.to_owned()),
+    );
 }
 
 #[tokio::test]
 async fn a_log_is_one_json_object_a_line() {
     let rig = Rig::echo().await;
     rig.create("f").await;
-    let log = rig.logs.function("f");
-    log.start(Timestamp(1), &"stream-1".into(), RequestId(uuid::Uuid::nil()), Version::Latest);
+    let log = rig.logs.function("f", false);
+    log.add(
+        Timestamp(1),
+        &"stream-1".into(),
+        Some(RequestId(uuid::Uuid::nil())),
+        EntryKind::Start(Version::Latest),
+    );
     write(&rig, 2, "hello");
     write(&rig, 3, "bye");
     let answer = rig.send("GET /_brooklet/v1/functions/f/logs?since_ms=2").await;
@@ -75,7 +86,12 @@ async fn a_follower_sees_what_was_and_what_comes_each_once() {
     };
     wait_for("before").await;
     write(&rig, now + 1, "after");
-    rig.logs.function("g").line(Timestamp(now), &"s".into(), None, "another function".to_owned());
+    rig.logs.function("g", false).add(
+        Timestamp(now),
+        &"s".into(),
+        None,
+        EntryKind::Line("another function".to_owned()),
+    );
     write(&rig, now + 2, "last");
     assert_eq!(wait_for("last").await, 1);
     let text = String::from_utf8_lossy(&received);

@@ -1,5 +1,6 @@
 //! What a caller is told, and what the log says, when the function did not answer. Lambda's words.
 
+use crate::clock::iso;
 use bytes::Bytes;
 use model::RequestId;
 use ports::{Exit, InvokeResult, StartFailure};
@@ -24,14 +25,33 @@ pub fn payload(result: InvokeResult, id: RequestId, timeout: Duration) -> Bytes 
 /// The line that the log gets between the function's own lines and END.
 pub fn log_line(result: &InvokeResult, id: RequestId, timeout: Duration) -> Option<String> {
     match result {
-        InvokeResult::TimedOut => {
-            Some(format!("{id} Task timed out after {:.2} seconds", timeout.as_secs_f64()))
-        }
+        InvokeResult::TimedOut => Some(timeout_line(id, timeout)),
         InvokeResult::Exited(exit) => {
             Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
         }
         _ => None,
     }
+}
+
+/// What kind of error the platform noticed. An error that the function reported is the function's business.
+pub fn error_type(result: &InvokeResult) -> Option<String> {
+    match result {
+        InvokeResult::Exited(_) => Some("Runtime.ExitError".into()),
+        InvokeResult::ResponseTooLarge(_) => Some("Function.ResponseSizeTooLarge".into()),
+        _ => None,
+    }
+}
+
+/// The type of the error that kept an instance from being initialised.
+pub fn init_error_type(failure: &StartFailure) -> String {
+    let reported = match failure {
+        StartFailure::Init(json) => serde_json::from_slice::<serde_json::Value>(json).ok(),
+        StartFailure::Exited(_) => return "Runtime.ExitError".into(),
+        StartFailure::TimedOut => return "Sandbox.Timedout".into(),
+        StartFailure::Machine(_) => None,
+    };
+    let kind = reported.as_ref().and_then(|json| json.get("errorType")?.as_str());
+    kind.unwrap_or("Runtime.Unknown").to_owned()
 }
 
 /// The payload of an invocation whose instance could not be initialised.
@@ -44,16 +64,22 @@ pub fn init_payload(failure: StartFailure, id: RequestId, timeout: Duration) -> 
     }
 }
 
-/// The line that the log gets when an instance could not be initialised.
-pub fn init_log_line(failure: &StartFailure, id: RequestId, timeout: Duration) -> String {
+/// The line that the log gets when an instance could not be initialised; an error that the runtime reported is
+/// there already, in the runtime's own words.
+pub fn init_log_line(failure: &StartFailure, id: RequestId, timeout: Duration) -> Option<String> {
     match failure {
-        StartFailure::Init(json) => String::from_utf8_lossy(json).into_owned(),
-        StartFailure::TimedOut => {
-            format!("{id} Task timed out after {:.2} seconds (during initialisation)", timeout.as_secs_f64())
+        StartFailure::Init(_) => None,
+        StartFailure::TimedOut => Some(timeout_line(id, timeout)),
+        StartFailure::Exited(exit) => {
+            Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
         }
-        StartFailure::Exited(exit) => format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)),
-        StartFailure::Machine(message) => message.clone(),
+        StartFailure::Machine(message) => Some(message.clone()),
     }
+}
+
+fn timeout_line(id: RequestId, timeout: Duration) -> String {
+    let at = iso(crate::clock::Clock::timestamp());
+    format!("{at} {id} Task timed out after {:.2} seconds", timeout.as_secs_f64())
 }
 
 fn timed_out(id: RequestId, timeout: Duration) -> Bytes {

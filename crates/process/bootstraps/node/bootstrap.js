@@ -185,6 +185,7 @@ function stringify (result) {
 
 /** Ends the process because of an error that nobody caught; the event it broke, if one is open, fails with it. */
 function crash (title, error, status) {
+  frames.announceExit()
   console_.logError(title, error)
   report(error)
   frames.exit(status)

@@ -21,6 +21,7 @@ let socket
 let receive
 let partial = null // a frame that did not come in one piece
 let filled = 0
+let last = 0 // 1 in frames after which the process ends
 let listening = false // whether the server reads: between events it may not, and waits until we have read
 
 /** Starts to listen; `onEvent(fields, body)` is called for each event. */
@@ -83,6 +84,11 @@ exports.log = (text) => {
   }
 }
 
+/** What is sent from here on says that the process is about to end. */
+exports.announceExit = () => {
+  last = 1
+}
+
 /** Ends the process once everything is sent. */
 exports.exit = (status) => {
   if (socket.writableLength === 0) process.exit(status)
@@ -92,7 +98,8 @@ exports.exit = (status) => {
 
 function head (frame, kind, meta, body) {
   frame[0] = kind.charCodeAt(0)
-  frame[1] = frame[2] = frame[3] = 0
+  frame[1] = last
+  frame[2] = frame[3] = 0
   frame.writeUInt32LE(meta, 4)
   frame.writeUInt32LE(body, 8)
 }

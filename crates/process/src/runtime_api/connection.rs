@@ -114,6 +114,7 @@ impl Connection {
         }
         let mut length = 0;
         let result = loop {
+            self.wire.hurry();
             match self.wire.piece().await? {
                 Piece::Data(data) => {
                     length += data.len() as u64;

@@ -1,0 +1,108 @@
+//! The platform's own entries in Lambda's words.
+//!
+//! Source: AWS Lambda developer guide, "Log formats" and the Telemetry API's event schema (`platform.start`,
+//! `platform.initReport`, `platform.report`).
+
+use super::EntryKind;
+use crate::clock::iso;
+use model::{MeterRecord, RequestId, Status, Timestamp};
+use serde_json::{Map, Value, json};
+
+/// Plain text.
+pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
+    let id = id.map(|id| id.to_string()).unwrap_or_default();
+    match kind {
+        EntryKind::Line(text) => text.clone(),
+        EntryKind::Start(version) => format!("START RequestId: {id} Version: {version}"),
+        EntryKind::InitReport { duration_us, error_type } => {
+            let status = match error_type {
+                Some(kind) => format!("Status: error\tError Type: {kind}"),
+                None => "Status: timeout".into(),
+            };
+            format!("INIT_REPORT Init Duration: {} ms\tPhase: init\t{status}", millis(*duration_us))
+        }
+        EntryKind::Report(record) => format!("END RequestId: {id}\n{}", report(record)),
+    }
+}
+
+/// One JSON document.
+pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
+    let mut record = Map::new();
+    if let Some(id) = id {
+        record.insert("requestId".into(), json!(id));
+    }
+    let kind = match kind {
+        EntryKind::Line(text) => return text.clone(),
+        EntryKind::Start(version) => {
+            record.insert("version".into(), json!(version));
+            "platform.start"
+        }
+        EntryKind::InitReport { duration_us, error_type } => {
+            record.insert("initializationType".into(), json!("on-demand"));
+            record.insert("phase".into(), json!("init"));
+            record.insert("status".into(), json!(if error_type.is_some() { "error" } else { "timeout" }));
+            error_type.as_ref().map(|kind| record.insert("errorType".into(), json!(kind)));
+            record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
+            "platform.initReport"
+        }
+        EntryKind::Report(report) => {
+            record.insert("metrics".into(), metrics(report));
+            record.insert("status".into(), json!(status(report.status)));
+            report.error_type.as_ref().map(|kind| record.insert("errorType".into(), json!(kind)));
+            "platform.report"
+        }
+    };
+    json!({ "time": iso(at), "type": kind, "record": record }).to_string()
+}
+
+fn metrics(record: &MeterRecord) -> Value {
+    let mut metrics = json!({
+        "durationMs": number(record.duration_us),
+        "billedDurationMs": record.billed_ms,
+        "memorySizeMB": record.memory.0,
+        "maxMemoryUsedMB": record.max_memory.0,
+    });
+    if let Some(init) = record.init_us {
+        metrics["initDurationMs"] = number(init);
+    }
+    metrics
+}
+
+fn report(record: &MeterRecord) -> String {
+    let mut line = format!(
+        "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
+        record.request_id,
+        millis(record.duration_us),
+        record.billed_ms,
+        record.memory.0,
+        record.max_memory.0,
+    );
+    if let Some(init) = record.init_us {
+        line.push_str(&format!("Init Duration: {} ms\t", millis(init)));
+    }
+    match (status(record.status), &record.error_type) {
+        ("success", _) => {}
+        ("timeout", _) => line.push_str("Status: timeout"),
+        (status, Some(kind)) => line.push_str(&format!("Status: {status}\tError Type: {kind}")),
+        // A function that answered with an error of its own has succeeded as far as the platform goes.
+        (_, None) => {}
+    }
+    line
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Success => "success",
+        Status::Timeout => "timeout",
+        Status::Error | Status::Crash | Status::InitError => "error",
+    }
+}
+
+/// Milliseconds with two digits, as Lambda prints them.
+fn millis(us: u64) -> String {
+    format!("{}.{:02}", us / 1000, us % 1000 / 10)
+}
+
+fn number(us: u64) -> Value {
+    json!(us as f64 / 1000.0)
+}
