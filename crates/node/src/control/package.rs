@@ -325,14 +325,12 @@ fn forget_what_a_power_cut_may_have_torn(dir: &Path) -> std::io::Result<()> {
     if std::fs::read_to_string(&marker).is_ok_and(|known| known == boot) {
         return Ok(());
     }
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !name.to_string_lossy().starts_with('.') {
-            // Renamed only: removing takes long and is the sweep's.
-            std::fs::rename(entry.path(), dir.join(temporary_name("torn")))?;
-        }
-    }
+    // Renamed as a whole, so that the start takes no longer with ten thousand packages; the sweep removes them.
+    let aside = temporary_name("torn");
+    let beside = dir.with_file_name(&aside);
+    std::fs::rename(dir, &beside)?;
+    std::fs::create_dir(dir)?;
+    std::fs::rename(beside, dir.join(aside))?;
     std::fs::write(marker, boot)
 }
 

@@ -25,8 +25,8 @@ pub struct Swept {
 /// sweeps.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// Documents read at once.
-const BATCH: usize = 500;
+/// Documents read and parsed before others get their turn: about a millisecond.
+const BATCH: usize = 64;
 
 impl Registry {
     /// Sweeps now, and again when updates and deletions have left something behind, at most every ten minutes.
@@ -103,7 +103,6 @@ impl Registry {
             let Some(last) = page.last() else { return Ok(()) };
             page.iter().try_for_each(&mut each)?;
             after = Some(last.key.clone());
-            // Thousands of documents are parsed here: others get their turn.
             tokio::task::yield_now().await;
         }
     }
