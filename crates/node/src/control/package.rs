@@ -325,6 +325,9 @@ fn forget_what_a_power_cut_may_have_torn(dir: &Path) -> std::io::Result<()> {
     if std::fs::read_to_string(&marker).is_ok_and(|known| known == boot) {
         return Ok(());
     }
+    if std::fs::read_dir(dir)?.next().is_none() {
+        return std::fs::write(marker, boot);
+    }
     // Renamed as a whole, so that the start takes no longer with ten thousand packages; the sweep removes them.
     let aside = temporary_name("torn");
     let beside = dir.with_file_name(&aside);
