@@ -176,3 +176,21 @@ pub fn page(outcome: Result<Page<Function>, ControlError>) -> String {
         outcome.unwrap().items.iter().map(|function| function.version.to_string()).collect();
     versions.join(" ")
 }
+
+/// The text of a refusal, with its kind.
+#[track_caller]
+pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ControlError>) -> String {
+    let error = outcome.expect_err("this is refused");
+    let kind = match &error {
+        ControlError::NotFound { .. } => "not found",
+        ControlError::Conflict { .. } => "conflict",
+        ControlError::PreconditionFailed => "precondition",
+        ControlError::Violations(_) => "violations",
+        ControlError::Invalid { parameter, .. } => parameter,
+        ControlError::TooLarge { .. } => "too large",
+        ControlError::CodeStorageExceeded { .. } => "code storage",
+        ControlError::Unsupported { .. } => "unsupported",
+        ControlError::Failed { .. } => "failed",
+    };
+    format!("{kind}: {error}")
+}
