@@ -60,11 +60,8 @@ exports.prepare = (begin, end) => (handler, fields, body) => {
 /** Lets the metadata of an HTTP response (status, headers, cookies) go before the stream's first byte. */
 exports.withPrelude = (stream, prelude) => {
   stream.setContentType(PRELUDE_TYPE)
-  const text = JSON.stringify(prelude)
-  stream._onBeforeFirstWrite = (write) => {
-    write(text)
-    write(PRELUDE_END)
-  }
+  const bytes = Buffer.concat([Buffer.from(JSON.stringify(prelude)), PRELUDE_END])
+  stream._onBeforeFirstWrite = (write) => write(bytes)
   return stream
 }
 

@@ -6,11 +6,7 @@ takes `_exact`. The C functions are called directly: importing `json` costs a co
 """
 
 import sys
-
-try:
-    from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
-except ImportError:  # an interpreter without the C accelerator
-    make_scanner = None
+from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
 # Lambda escapes non-ASCII characters up to python3.11.
 _ASCII = sys.version_info < (3, 12)
@@ -25,34 +21,34 @@ def _special(value):
     raise _Special
 
 
-if make_scanner:
+class _Rules:
+    """What `make_scanner` asks its decoder for."""
 
-    class _Rules:
-        strict = True
-        object_hook = None
-        object_pairs_hook = None
-        parse_float = float
-        parse_int = int
-        parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
-        memo = {}
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    array_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
 
-    _quote = encode_basestring_ascii if _ASCII else encode_basestring
-    _scan = make_scanner(_Rules)
-    _open = {}  # containers being encoded, to notice cycles
-    _encode = make_encoder(_open, _special, _quote, None, ": ", ", ", False, False, True)
+
+_quote = encode_basestring_ascii if _ASCII else encode_basestring
+_scan = make_scanner(_Rules)
+_open = {}  # containers being encoded, to notice cycles
+_encode = make_encoder(_open, _special, _quote, None, ": ", ", ", False, False, True)
 
 
 def loads(data):
     """The value of a JSON text in UTF-8. Raises ValueError."""
     text = str(data, "utf-8")
-    if make_scanner:
-        try:
-            value, end = _scan(text, 0)
-            if end == len(text):
-                return value
-        except StopIteration:
-            pass
-    import json
+    try:
+        value, end = _scan(text, 0)
+        if end == len(text):
+            return value
+    except StopIteration:
+        pass
+    import json  # white space around the value, or a mistake that it words
 
     return json.loads(text)
 
@@ -60,8 +56,6 @@ def loads(data):
 def dumps(value):
     """The JSON text of a value, as bytes. Raises TypeError, ValueError or RecursionError."""
     kind = type(value)
-    if make_scanner is None:
-        return "".join(_exact(value, set())).encode()
     if kind is str:
         return _quote(value).encode()
     try:

@@ -11,13 +11,13 @@ FD = 3
 MAX_RECORD = 256 * 1024  # bytes of one log event, CloudWatch's limit; longer ones are split
 _WINDOW = 64 * 1024  # bytes read at once; most events fit, head included
 _HEAD = 12
-_JOIN_BELOW = 32 * 1024  # bytes; below this one copy is cheaper than a second iovec
+_SMALL = 32 * 1024  # bytes; a socket's buffer takes a frame below this whole or not at all
 
 _window = bytearray(_WINDOW)
 _view = memoryview(_window)
 _lock = RLock()
-_sending = False
-_waiting = []
+_large = False  # whether a frame that is not small is being written
+_waiting = []  # frames of signal handlers that run in the middle of that
 _connected = True
 
 
@@ -60,10 +60,17 @@ def send(kind, body):
     if not _connected:
         os._exit(0)
     head = kind + b"\0\0\0\0\0\0\0" + len(body).to_bytes(4, "little")
-    if len(body) < _JOIN_BELOW:
-        _write(head + body)
-    else:
-        _write(head, body)
+    try:
+        with _lock:
+            if _large:
+                # This signal handler's thread holds the (re-entrant) lock: it stopped halfway through its own frame.
+                _waiting.append(head + body)
+            elif len(body) < _SMALL:
+                _write(head + body)
+            else:
+                _write_large(head, body)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the server is gone
 
 
 def log(text, fd=1):
@@ -134,35 +141,24 @@ def _log(data, fd):
     send(b"L", data)
 
 
-def _write(*parts):
-    """Writes one frame whole. A signal handler that logs in the middle of a frame waits its turn: its frame is
-    queued, because the thread that it interrupted holds the (re-entrant) lock and is halfway through its own."""
-    global _sending
-    with _lock:
-        if _sending:
-            _waiting.append(parts)
-            return
-        _sending = True
-        try:
-            _write_all(parts)
-            while _waiting:
-                _write_all(_waiting.pop(0))
-        except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the server is gone
-        finally:
-            _sending = False
+def _write(data):
+    sent = os.write(FD, data)
+    while sent < len(data):
+        sent += os.write(FD, memoryview(data)[sent:])
 
 
-def _write_all(parts):
-    sent = os.writev(FD, parts)
-    for part in parts:
-        size = len(part)
-        if sent < size:
-            rest = memoryview(part)[sent:]
-            while rest:
-                rest = rest[os.write(FD, rest) :]
-            sent = size
-        sent -= size
+def _write_large(head, body):
+    global _large
+    _large = True
+    try:
+        sent = os.writev(FD, (head, body))
+        if sent < len(head):
+            sent += os.write(FD, head[sent:])
+        _write(memoryview(body)[sent - len(head) :])
+    finally:
+        _large = False
+    while _waiting:
+        _write(_waiting.pop(0))
 
 
 def _read_into(buffer):
@@ -174,9 +170,9 @@ def _read_into(buffer):
 
 def _disconnect():
     """In a forked child: the transport is its parent's, so that two processes never answer one event."""
-    global _lock, _sending, _connected
+    global _lock, _large, _connected
     _lock = RLock()
-    _sending = False
+    _large = False
     _waiting.clear()
     if _connected:
         _connected = False
