@@ -9,9 +9,8 @@ use node::invoke::{InvokeRequest, Invoked, Refusal};
 use node::logs::Logs;
 use ports::BoxFuture;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Runs functions: [`Node`], or a fake in tests.
 pub trait Invoker: Send + Sync + 'static {
@@ -57,7 +56,7 @@ pub struct App {
     pub(crate) started: Instant,
     /// Deployment packages that may be received at once: each may take 200 MiB on its way.
     pub(crate) uploads: Semaphore,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
 }
 
 /// Uploads at once.
@@ -78,7 +77,7 @@ impl App {
             version,
             started: Instant::now(),
             uploads: Semaphore::new(UPLOADS),
-            ready: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
         })
     }
 
@@ -89,10 +88,16 @@ impl App {
 
     /// Whether requests are welcome: from the first accepted connection until shutdown begins.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        *self.ready.borrow()
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+        self.ready.send_replace(ready);
+    }
+
+    /// Resolves when shutdown begins: for answers that would never end by themselves.
+    pub(crate) async fn closing(&self) {
+        // Not an error: the sender is in `self`.
+        let _ = self.ready.subscribe().wait_for(|ready| !ready).await;
     }
 }

@@ -156,6 +156,7 @@ impl From<ControlError> for ApiError {
             }
             ControlError::TooLarge { .. } => Kind::RequestEntityTooLargeException,
             ControlError::CodeStorageExceeded { .. } => Kind::CodeStorageExceededException,
+            ControlError::PolicyTooLong { .. } => Kind::PolicyLengthExceededException,
             ControlError::Failed { message } => {
                 tracing::error!(message, "the control plane failed");
                 Kind::ServiceException

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 
 /// The longest body that any of these takes.
@@ -103,7 +103,7 @@ async fn logs(app: &Arc<App>, name: &str, query: &str) -> Result<Response<Body>>
     };
     app.registry.function(&name, None).await?;
     let (sender, lines) = mpsc::channel(LINES_AHEAD);
-    tokio::spawn(write_logs(app.logs.clone(), name, filter, follow, sender));
+    tokio::spawn(write_logs(app.clone(), name, filter, follow, sender));
     Ok(with_type(Body::stream(Lines(lines)), "application/x-ndjson"))
 }
 
@@ -120,14 +120,14 @@ fn filter(query: &str) -> Result<Filter> {
     Ok(Filter { stream, request_id: request_id.transpose()?, since: since.transpose()? })
 }
 
-/// Writes what is there, then, if asked, what comes. Ends when the reader has left.
-async fn write_logs(logs: Arc<Logs>, name: String, filter: Filter, follow: bool, lines: mpsc::Sender<Bytes>) {
+/// Writes what is there, then, if asked, what comes. Ends when the reader has left, or with the server.
+async fn write_logs(app: Arc<App>, name: String, filter: Filter, follow: bool, lines: mpsc::Sender<Bytes>) {
     // Subscribed before the files are read, so that nothing falls between; what is then seen twice is dropped.
-    let live = follow.then(|| logs.follow());
+    let live = follow.then(|| app.logs.follow());
     let recent = time::now().as_millis().saturating_sub(10_000);
-    let mut seen: HashMap<u64, u32> = HashMap::new();
+    let mut seen = Seen::new();
     let reading = {
-        let (name, filter, lines) = (name.clone(), filter.clone(), lines.clone());
+        let (logs, name, filter, lines) = (app.logs.clone(), name.clone(), filter.clone(), lines.clone());
         tokio::task::spawn_blocking(move || {
             logs.read(&name, &filter, |entry| {
                 if follow && entry.at.as_millis() >= recent {
@@ -138,7 +138,23 @@ async fn write_logs(logs: Arc<Logs>, name: String, filter: Filter, follow: bool,
             seen
         })
     };
-    let (Ok(mut seen), Some(mut live)) = (reading.await, live) else { return };
+    let (Ok(seen), Some(live)) = (reading.await, live) else { return };
+    tokio::select! {
+        () = app.closing() => {}
+        () = write_live(live, &name, &filter, seen, lines) => {}
+    }
+}
+
+/// Entries of the files' end, which may come live too: how often each was seen.
+type Seen = HashMap<u64, u32>;
+
+async fn write_live(
+    mut live: broadcast::Receiver<Arc<(Arc<str>, Entry)>>,
+    name: &str,
+    filter: &Filter,
+    mut seen: Seen,
+    lines: mpsc::Sender<Bytes>,
+) {
     loop {
         let line = match tokio::time::timeout(HEARTBEAT, live.recv()).await {
             Err(_) => Bytes::from_static(b"\n"),
@@ -146,7 +162,7 @@ async fn write_logs(logs: Arc<Logs>, name: String, filter: Filter, follow: bool,
             Ok(Err(RecvError::Lagged(missed))) => missed_line(missed),
             Ok(Ok(event)) => {
                 let (function, entry) = &*event;
-                if **function != *name || !Logs::matches(&filter, entry) || was_seen(&mut seen, entry) {
+                if **function != *name || !Logs::matches(filter, entry) || was_seen(&mut seen, entry) {
                     continue;
                 }
                 json_lines(entry)
@@ -164,7 +180,7 @@ fn fingerprint(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn was_seen(seen: &mut HashMap<u64, u32>, entry: &Entry) -> bool {
+fn was_seen(seen: &mut Seen, entry: &Entry) -> bool {
     if seen.is_empty() {
         return false;
     }

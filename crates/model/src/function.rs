@@ -222,6 +222,48 @@ pub struct Url {
     pub modified: Timestamp,
 }
 
+/// What others may do with `$LATEST`, a version or an alias (Lambda's resource-based policy).
+///
+/// Kept and given back, not enforced: Brooklet has no IAM. Who may call is decided by the server's access keys and
+/// by the `AuthType` of a function URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// A new UUID with every change; also the revision of what the policy belongs to.
+    pub revision_id: String,
+    /// In the order in which they were added; their ids differ. About 20 KiB in all.
+    pub statements: Vec<Statement>,
+}
+
+/// One permission of a [`Policy`], as it was asked for (Lambda's `AddPermission`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Statement {
+    /// `Sid`: 1 to 100 letters, digits, `-` and `_`.
+    pub id: String,
+    /// For example `lambda:InvokeFunction`.
+    pub action: String,
+    /// A service (`s3.amazonaws.com`), an account's twelve digits, an ARN, or `*`.
+    pub principal: String,
+    /// Only requests on behalf of this resource: an ARN, maybe with `*`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_arn: Option<String>,
+    /// Only requests on behalf of resources of this account: twelve digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_account: Option<String>,
+    /// Only requests with this token (Alexa skills): at most 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_source_token: Option<String>,
+    /// Only principals of this organisation: `o-` and 10 to 32 letters and digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal_org_id: Option<String>,
+    /// Only through function URLs of this kind: `NONE` or `AWS_IAM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function_url_auth_type: Option<String>,
+    /// Whether only requests through a function URL are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invoked_via_function_url: Option<bool>,
+}
+
 /// The last published version and what it was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
@@ -261,4 +303,7 @@ pub struct FunctionHead {
     /// Tags, at most 50.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// Policies by what they belong to: `$LATEST`, a version's number or an alias name. None is empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, Policy>,
 }

@@ -10,12 +10,6 @@ pub async fn empty_list(member: &'static str) -> Answer {
     Ok(json!({ member: [] }))
 }
 
-/// `GetPolicy`: there is no IAM, so no function has a policy.
-pub async fn policy(request: &Request<'_>) -> Answer {
-    function(request).await?;
-    Err(ApiError::not_found("The resource you requested does not exist."))
-}
-
 /// `GetFunctionCodeSigningConfig`: none is attached.
 pub async fn code_signing(request: &Request<'_>) -> Answer {
     let function = function(request).await?;

@@ -8,6 +8,7 @@ mod invoke; //      `Invoke` and `InvokeWithResponseStream`
 mod limits; //      reserved concurrency, account settings
 pub(crate) mod name; // the ways to name a function
 mod operations; //  the table
+mod policies; //    resource policies
 mod shapes; //      members of answers
 mod tags;
 mod urls;

@@ -2,7 +2,7 @@
 //! of botocore; a test compares them).
 
 use super::{Answer, Request, SMALL};
-use super::{absent, aliases, functions, limits, tags, urls, versions};
+use super::{absent, aliases, functions, limits, policies, tags, urls, versions};
 use http::Method;
 use percent_encoding::percent_decode_str;
 use ports::BoxFuture;
@@ -99,9 +99,9 @@ operations! {
     TagResource POST "/2017-03-31/tags/{Resource}" 204 (tags::tag);
     UntagResource DELETE "/2017-03-31/tags/{Resource}" 204 (tags::untag);
 
-    AddPermission POST "/2015-03-31/functions/{FunctionName}/policy" 201 NotYet;
-    GetPolicy GET "/2015-03-31/functions/{FunctionName}/policy" 200 (absent::policy);
-    RemovePermission DELETE "/2015-03-31/functions/{FunctionName}/policy/{StatementId}" 204 NotYet;
+    AddPermission POST "/2015-03-31/functions/{FunctionName}/policy" 201 (policies::add);
+    GetPolicy GET "/2015-03-31/functions/{FunctionName}/policy" 200 (policies::get);
+    RemovePermission DELETE "/2015-03-31/functions/{FunctionName}/policy/{StatementId}" 204 (policies::remove);
 
     GetFunctionCodeSigningConfig GET "/2020-06-30/functions/{FunctionName}/code-signing-config" 200 (absent::code_signing);
     PutFunctionCodeSigningConfig PUT "/2020-06-30/functions/{FunctionName}/code-signing-config" 200 NotYet;

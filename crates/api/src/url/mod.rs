@@ -11,6 +11,7 @@ pub mod prelude; // the head of a streamed answer
 pub mod reply; //   answer → response
 
 use crate::auth::Signed;
+use crate::auth::sigv4::Signature;
 use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
 use crate::lambda::MAX_PAYLOAD;
@@ -99,7 +100,7 @@ async fn decorated(call: Call<'_>, site: Site, cors: &Cors) -> Result<Response<B
 
 async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
     let open = site.url.as_ref().is_some_and(|url| url.auth_type == "NONE");
-    let signed = if open { None } else { knock(&call)? };
+    let signed = if open { None } else { knock(&call, site.url.is_some())? };
     let trace_id = trace::id(&call.head.headers, call.request_id);
     let registry = &call.app.registry;
     let target = registry.resolve(&site.function, site.qualifier.as_deref(), fastrand::f64()).await?;
@@ -112,11 +113,19 @@ async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
 }
 
 /// As [`Call::knock`], with the one word that Lambda has for a stranger at a function URL.
-fn knock<'a>(call: &Call<'a>) -> Result<Option<Signed<'a>>> {
-    call.knock().map_err(|error| match error.kind {
-        Kind::MissingAuthenticationTokenException => ApiError::new(Kind::AccessDeniedException, "Forbidden"),
+///
+/// A URL (`AWS_IAM`) demands a signature also of a server without access keys, which has nothing to check it
+/// against, so that who forgets to sign learns it here and not on AWS.
+fn knock<'a>(call: &Call<'a>, at_url: bool) -> Result<Option<Signed<'a>>> {
+    let forbidden = || ApiError::new(Kind::AccessDeniedException, "Forbidden");
+    let signed = call.knock().map_err(|error| match error.kind {
+        Kind::MissingAuthenticationTokenException => forbidden(),
         _ => error,
-    })
+    })?;
+    match signed {
+        None if at_url && !matches!(Signature::of(&call.head), Ok(Some(_))) => Err(forbidden()),
+        signed => Ok(signed),
+    }
 }
 
 /// The request as an event, the answer as a response.

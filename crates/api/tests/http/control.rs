@@ -212,7 +212,11 @@ async fn tags_concurrency_and_account_answer_as_the_model_says() {
 
     let account = rig.send("GET /2016-08-19/account-settings/").await.json();
     assert_eq!(account["AccountLimit"]["ConcurrentExecutions"], 1000);
-    assert_eq!(account["AccountUsage"]["FunctionCount"], 1);
+    assert_eq!(account["AccountUsage"], json!({ "FunctionCount": 1, "TotalCodeSize": zip().len() }));
+    rig.json("POST /2015-03-31/functions/f/versions", json!({})).await;
+    rig.create("g").await;
+    let account = rig.send("GET /2016-08-19/account-settings/").await.json();
+    assert_eq!(account["AccountUsage"], json!({ "FunctionCount": 2, "TotalCodeSize": 3 * zip().len() }));
 }
 
 #[tokio::test]
@@ -227,8 +231,4 @@ async fn what_does_not_exist_here_is_said_to_be_absent() {
     let recursion = get("/2024-08-31/functions/f/recursion-config").await.json();
     assert_eq!(recursion, json!({ "RecursiveLoop": "Allow" }));
     assert_eq!(get("/2019-09-30/functions/f/provisioned-concurrency?Qualifier=1").await.status, 404);
-    assert_eq!(
-        get("/2015-03-31/functions/f/policy").await.error(),
-        r#"404 ResourceNotFoundException {"Type":"User","Message":"The resource you requested does not exist."}"#
-    );
 }

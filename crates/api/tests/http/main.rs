@@ -5,6 +5,7 @@ mod bad_input; // a table of what was sent and the exact error
 mod control; //   Lambda's control API
 mod invoke; //    `Invoke` and `InvokeWithResponseStream`
 mod own; //       health, logs, downloads
+mod policies; //  resource policies
 mod rig;
 mod server; //    slow, silent and departed clients; shutdown
 mod urls; //      function URLs

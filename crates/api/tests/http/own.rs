@@ -1,6 +1,7 @@
-use crate::rig::{Rig, zip};
+use crate::rig::{Rig, parse, zip};
 use model::{RequestId, Timestamp, Version};
 use node::logs::EntryKind;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -67,6 +68,24 @@ async fn a_log_is_one_json_object_a_line() {
     );
     let none = rig.send("GET /_brooklet/v1/functions/f/logs?stream=other").await;
     assert_eq!((none.status, none.text()), (200, String::new()));
+}
+
+#[tokio::test]
+async fn a_follower_is_told_the_end_when_the_server_stops() {
+    let mut rig = Rig::echo().await;
+    rig.create("f").await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    write(&rig, now, "before");
+    let mut stream = rig.connect().await;
+    stream.write_all(&rig.wire("GET /_brooklet/v1/functions/f/logs?follow=true")).await.unwrap();
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).contains("before") {
+        assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+    }
+    // Much less than the time that requests in flight are given.
+    tokio::time::timeout(Duration::from_secs(10), rig.stop()).await.expect("the follower does not hold it");
+    stream.read_to_end(&mut received).await.unwrap();
+    assert!(!parse(&received).text().contains("<broken off>"));
 }
 
 #[tokio::test]

@@ -181,6 +181,20 @@ async fn every_answer_names_the_trace_that_the_function_saw() {
 }
 
 #[tokio::test]
+async fn a_url_for_signed_requests_demands_a_signature_even_when_there_are_no_keys() {
+    let rig = Rig::echo().await;
+    let unsigned = call(&rig, json!({ "AuthType": "AWS_IAM" }), "GET /").await;
+    let forbidden = r#"403 AccessDeniedException {"Message":"Forbidden"}"#;
+    assert_eq!(unsigned.error(), forbidden);
+    assert_eq!(rig.send("GET /fn/f").await.error(), forbidden);
+    assert_eq!(rig.send("GET /fn/f\nAuthorization: Bearer x").await.error(), forbidden);
+    let signed = "GET /fn/f\nX-Amz-Date: 20261122T170000Z\nAuthorization: AWS4-HMAC-SHA256 \
+                  Credential=AKIDEXAMPLE/20261122/us-east-1/lambda/aws4_request, \
+                  SignedHeaders=host;x-amz-date, Signature=00";
+    assert_eq!(rig.send(signed).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_preflight_is_answered_without_the_function() {
     let rig = Setup::new(|_, _| async { panic!("a preflight must not run anything") }).start().await;
     let cors = json!({

@@ -126,11 +126,14 @@ impl Registry {
         Ok(Page { items, next_marker })
     }
 
-    /// Deletes an alias with its URL; nothing happens when it does not exist.
+    /// Deletes an alias with its URL and policy; nothing happens when it does not exist.
     pub async fn delete_alias(&self, function: &str, name: &str) -> Result<(), ControlError> {
         validate::function(function)?;
         let decide = |draft: &mut Draft| match draft.head.aliases.remove(name) {
-            Some(_) => Ok(draft.head.urls.remove(name)),
+            Some(_) => {
+                draft.head.policies.remove(name);
+                Ok(draft.head.urls.remove(name))
+            }
             None => Ok(None),
         };
         let (_, url) = self.change(function, decide).await?;
@@ -138,7 +141,7 @@ impl Registry {
         Ok(())
     }
 
-    fn no_alias(&self, function: &str, name: &str) -> ControlError {
+    pub(super) fn no_alias(&self, function: &str, name: &str) -> ControlError {
         let arn = self.account().function_arn(function, Some(name));
         ControlError::not_found(format!("Cannot find alias arn: {arn}"))
     }

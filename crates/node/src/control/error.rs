@@ -48,6 +48,12 @@ pub enum ControlError {
         /// The limit and what to do.
         message: String,
     },
+    /// The policy would be longer than is allowed (`PolicyLengthExceededException`).
+    #[error("{message}")]
+    PolicyTooLong {
+        /// How long it would be and the limit.
+        message: String,
+    },
     /// Something of Lambda's that Brooklet does not have: what to use instead
     /// (`InvalidParameterValueException`).
     #[error("{message}")]

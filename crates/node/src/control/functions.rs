@@ -1,14 +1,16 @@
 //! Create, get, list, update, delete.
 
 use super::registry::version_key;
-use super::registry::{Draft, FUNCTIONS, Registry, head_key, new_id, now, parse, reserved_key, url_key};
+use super::registry::{
+    Draft, FUNCTIONS, Registry, VERSIONS, head_key, new_id, now, parse, reserved_key, url_key,
+};
 use super::{
     AccountUsage, ControlError, CreateFunction, Function, ListFunctions, Page, Settings, UpdateCode,
     UpdateConfiguration, What, validate,
 };
 use bytes::Bytes;
 use model::{Code, Configuration, FunctionHead, LATEST, Logging, MiB, Timestamp, Version};
-use ports::store::{Expect, StoreError};
+use ports::store::{Document, Expect, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ impl Registry {
             urls: BTreeMap::new(),
             reserved_concurrency: None,
             tags,
+            policies: BTreeMap::new(),
             name,
         };
         let mut draft = Draft { head, published: None, announce: Vec::new() };
@@ -196,23 +199,38 @@ impl Registry {
 
     /// What the account has and uses.
     pub async fn account_usage(&self) -> Result<AccountUsage, ControlError> {
-        let mut functions = 0;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(FUNCTIONS, after.as_deref(), 1_000).await?;
-            let Some(last) = page.last() else { break };
-            functions += page.len() as u64;
-            after = Some(last.key.clone());
-        }
+        let latest = |document: &_| parse(document).map(|head: FunctionHead| head.latest.code.size);
+        let version = |document: &_| parse(document).map(|version: Configuration| version.code.size);
+        let (functions, latest_bytes) = self.count(FUNCTIONS, latest).await?;
+        let (_, version_bytes) = self.count(VERSIONS, version).await?;
         let limits = &self.options.limits;
         let reserved: u32 = self.reservations().await?.iter().map(|reservation| reservation.limit).sum();
         Ok(AccountUsage {
             functions,
-            code_bytes: self.packages.stored_bytes().await?,
+            code_bytes: latest_bytes + version_bytes,
             code_bytes_limit: limits.code_storage_bytes,
             concurrency: limits.account_concurrency,
             unreserved_concurrency: limits.account_concurrency.saturating_sub(reserved),
         })
+    }
+
+    /// How many documents there are and the sum of what each has.
+    async fn count(
+        &self,
+        prefix: &str,
+        size: impl Fn(&Document) -> Result<u64, ControlError>,
+    ) -> Result<(u64, u64), ControlError> {
+        let (mut documents, mut sum) = (0, 0);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(prefix, after.as_deref(), 1_000).await?;
+            let Some(last) = page.last() else { return Ok((documents, sum)) };
+            documents += page.len() as u64;
+            for document in &page {
+                sum += size(document)?;
+            }
+            after = Some(last.key.clone());
+        }
     }
 
     fn check_runtime(&self, runtime: Option<&str>) -> Result<(), ControlError> {
@@ -257,10 +275,24 @@ impl Registry {
         qualifier: Option<&str>,
     ) -> Result<Arc<Configuration>, ControlError> {
         let Version::Number(number) = version else { return Ok(head.latest.clone()) };
+        let mut configuration = self.published(head, number, qualifier).await?;
+        // A published version never changes, its policy does: that is a new revision all the same.
+        if let Some(policy) = head.policies.get(&number.to_string()) {
+            configuration.revision_id.clone_from(&policy.revision_id);
+        }
+        Ok(Arc::new(configuration))
+    }
+
+    /// A version as it was published.
+    pub(super) async fn published(
+        &self,
+        head: &FunctionHead,
+        number: u64,
+        qualifier: Option<&str>,
+    ) -> Result<Configuration, ControlError> {
         let document = self.store.get(&version_key(&head.uid, number)).await?;
         // Gone between reading the head and this: deleted by someone else.
-        let document = document.ok_or_else(|| self.no_function(&head.name, qualifier))?;
-        Ok(Arc::new(parse(&document)?))
+        parse(&document.ok_or_else(|| self.no_function(&head.name, qualifier))?)
     }
 }
 

@@ -13,6 +13,7 @@ mod functions; //   create, get, list, update, delete
 mod ledger; //      what happens to a change once it is decided
 mod package; //     packages: kept, unpacked, found again
 mod pins; //        what a change is about to refer to
+mod policies; //    resource policies: kept, not enforced
 mod registry; //    the store behind it: reading, changing and announcing one function
 mod request; //     what callers ask and get, as types
 mod sweep;

@@ -217,11 +217,6 @@ impl Packages {
         Ok(code)
     }
 
-    /// Bytes of all packages at rest.
-    pub async fn stored_bytes(&self) -> Result<u64, ControlError> {
-        Ok(self.count().await?.load(Ordering::Relaxed))
-    }
-
     /// Must be asked before a blob is put or deleted: then the first who asks counts what all others change.
     async fn count(&self) -> Result<&AtomicU64, ControlError> {
         let count = || async {

@@ -2,7 +2,7 @@
 
 use super::UnpackedCode;
 use bytes::Bytes;
-use model::{Alias, Configuration, Cors, FunctionHead, InvokeMode, Url, Version};
+use model::{Alias, Configuration, Cors, FunctionHead, InvokeMode, Statement, Url, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -159,6 +159,19 @@ pub struct PutUrl {
     pub invoke_mode: Option<InvokeMode>,
 }
 
+/// `AddPermission`.
+#[derive(Clone, Debug, Default)]
+pub struct AddPermission {
+    /// The function.
+    pub function: String,
+    /// A version or an alias; the function itself when absent.
+    pub qualifier: Option<String>,
+    /// What is added.
+    pub statement: Statement,
+    /// Add only if what the policy belongs to is at this revision.
+    pub revision_id: Option<String>,
+}
+
 /// `ListFunctions`.
 #[derive(Clone, Debug, Default)]
 pub struct ListFunctions {
@@ -219,9 +232,9 @@ pub struct FunctionUrl {
 pub struct AccountUsage {
     /// Number of functions.
     pub functions: u64,
-    /// Bytes of all packages at rest; a package that several versions share counts once.
+    /// Bytes of the packages of all functions and versions; one that several share counts for each of them.
     pub code_bytes: u64,
-    /// Limit of `code_bytes`.
+    /// How much may be stored, where equal packages count once.
     pub code_bytes_limit: u64,
     /// Account concurrency.
     pub concurrency: u32,

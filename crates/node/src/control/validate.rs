@@ -6,7 +6,7 @@ use super::{
     ControlError, CreateFunction, Package, PublishVersion, PutAlias, PutUrl, Settings, UpdateCode,
     UpdateConfiguration,
 };
-use model::{Alias, Configuration, LATEST, Version};
+use model::{Alias, Configuration, LATEST, Statement, Version};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -23,6 +23,9 @@ const VERSION_PATTERN: &str = "(\\$LATEST(\\.PUBLISHED)?|[0-9]+)";
 const ROLE_PATTERN: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
 const LAYER_PATTERN: &str = "arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+";
 const LOG_GROUP_PATTERN: &str = "[\\.\\-_/#A-Za-z0-9]+";
+const ACTION_PATTERN: &str = "(lambda:[*]|lambda:[a-zA-Z]+|[*])";
+const SOURCE_PATTERN: &str =
+    "arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\\-])+:([a-z]{2}(-gov)?-[a-z]+-\\d{1})?:(\\d{12})?:(.*)";
 const VARIABLE_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
 
 /// Runtimes that Lambda has or had and that run here where the machine has their interpreter.
@@ -237,6 +240,46 @@ pub(super) fn url(request: &PutUrl, create: bool) -> Result<(), ControlError> {
         checks.strings("cors.exposeHeaders", &cors.expose_headers, 100, 0, 1_024);
     }
     checks.done()
+}
+
+pub(super) fn permission(function: &str, statement: &Statement) -> Result<(), ControlError> {
+    let mut checks = Checks::default();
+    checks.name(function);
+    checks.length("statementId", &statement.id, 1, 100);
+    checks.pattern("statementId", &statement.id, "([a-zA-Z0-9-_]+)", word(&statement.id));
+    checks.pattern("action", &statement.action, ACTION_PATTERN, action(&statement.action));
+    let principal = &statement.principal;
+    let plain = !principal.is_empty() && !principal.contains(char::is_whitespace);
+    checks.pattern("principal", principal, "[^\\s]+", plain);
+    if let Some(arn) = &statement.source_arn {
+        checks.pattern("sourceArn", arn, SOURCE_PATTERN, source_arn(arn));
+    }
+    if let Some(account) = &statement.source_account {
+        checks.pattern("sourceAccount", account, "\\d{12}", digits(account, 12));
+    }
+    if let Some(token) = &statement.event_source_token {
+        checks.length("eventSourceToken", token, 0, 256);
+        let fits =
+            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        checks.pattern("eventSourceToken", token, "[a-zA-Z0-9._\\-]+", fits);
+    }
+    if let Some(organisation) = &statement.principal_org_id {
+        let id = organisation.strip_prefix("o-").unwrap_or_default();
+        let letters = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let fits = (10..=32).contains(&id.len()) && letters;
+        checks.pattern("principalOrgID", organisation, "o-[a-z0-9]{10,32}", fits);
+    }
+    if let Some(auth_type) = &statement.function_url_auth_type {
+        checks.one_of("functionUrlAuthType", auth_type, &["NONE", "AWS_IAM"]);
+    }
+    checks.done()?;
+    match is_principal(principal) {
+        true => Ok(()),
+        false => Err(ControlError::invalid(
+            "Principal",
+            "The provided principal was invalid. Please check the principal and try again.",
+        )),
+    }
 }
 
 pub(super) fn reserved_concurrency(limit: i64) -> Result<u32, ControlError> {
@@ -558,6 +601,42 @@ fn layer_arn(text: &str) -> bool {
         && word(name)
         && !version.is_empty()
         && version.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `ALIAS_PATTERN`
+pub(super) fn alias_name(text: &str) -> bool {
+    word(text) && !text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `ACTION_PATTERN`
+fn action(text: &str) -> bool {
+    match text.strip_prefix("lambda:") {
+        Some(verb) => verb == "*" || !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_alphabetic()),
+        None => text == "*",
+    }
+}
+
+/// `SOURCE_PATTERN`, where a region is any lower-case word.
+fn source_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, _] = parts[..] else { return false };
+    let dashed = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    arn == "arn"
+        && partition.starts_with("aws")
+        && dashed(partition)
+        && !service.is_empty()
+        && dashed(service)
+        && dashed(region)
+        && (account.is_empty() || digits(account, 12))
+}
+
+/// A service, an account, an ARN or everyone.
+fn is_principal(text: &str) -> bool {
+    let service = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+    text == "*"
+        || digits(text, 12)
+        || text.starts_with("arn:")
+        || service.iter().any(|end| text.ends_with(end))
 }
 
 fn digits(text: &str, count: usize) -> bool {

@@ -130,6 +130,7 @@ impl Registry {
                 )));
             }
             head.versions.remove(place);
+            head.policies.remove(&number.to_string());
             draft.announce.push(What::VersionDeleted(number));
             Ok(())
         };

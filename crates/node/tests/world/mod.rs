@@ -190,6 +190,7 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ControlError>) -> String {
         ControlError::TooLarge { .. } => "too large",
         ControlError::CodeStorageExceeded { .. } => "code storage",
         ControlError::Unsupported { .. } => "unsupported",
+        ControlError::PolicyTooLong { .. } => "policy too long",
         ControlError::Failed { .. } => "failed",
     };
     format!("{kind}: {error}")
