@@ -16,7 +16,7 @@ use ports::{
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -122,7 +122,7 @@ impl Node {
     /// A data plane with nothing running. Must be called within a tokio runtime.
     pub fn new(config: NodeConfig, executor: Arc<dyn Executor>, logs: Arc<Logs>) -> Arc<Node> {
         let budget = Budget::new(BudgetConfig::new(config.memory));
-        Arc::new(Node {
+        let node = Arc::new(Node {
             pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
             concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
             versions: RwLock::default(),
@@ -131,7 +131,9 @@ impl Node {
             drained: Notify::new(),
             logs,
             config,
-        })
+        });
+        tokio::spawn(forget_empty_pools(Arc::downgrade(&node)));
+        node
     }
 
     /// Runs a function once. The invocation goes on when the caller stops waiting.
@@ -336,6 +338,21 @@ impl Node {
                 let _ = answer.send(Ok(invoked));
             }
         }
+    }
+}
+
+/// How often pools that have scaled to zero are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Lets pools go that have neither instances nor requests: a function that is not called costs no memory here,
+/// and one that was replaced while a request was on its way to it does not stay.
+async fn forget_empty_pools(node: Weak<Node>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        let Some(node) = node.upgrade() else { return };
+        let mut versions = node.versions.write().expect("no panic while held");
+        // Whoever holds it as well is about to use it.
+        versions.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());
     }
 }
 

@@ -31,6 +31,8 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/_brooklet/records.py"
     "node/bootstrap.js" "node/console.js" "node/errors.js" "node/frames.js" "node/loader.js"
     "node/packages.js" "node/streaming.js"
+    "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
+    "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
 };
 
 /// How a [`ProcessExecutor`] is set up.
@@ -66,11 +68,7 @@ struct Launch {
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
-        for (path, text) in BOOTSTRAPS {
-            let path = settings.run_dir.join("runtime").join(path);
-            std::fs::create_dir_all(path.parent().expect("it has a folder"))?;
-            std::fs::write(path, text)?;
-        }
+        lay_out_bootstraps(&settings.run_dir.join("runtime"))?;
         std::fs::create_dir_all(settings.run_dir.join("root"))?;
         let etc = settings.run_dir.join("etc");
         std::fs::create_dir_all(&etc)?;
@@ -152,8 +150,10 @@ impl ProcessExecutor {
             Some(Ok(found)) => Ok(found.clone()),
             _ => find(&wanted),
         };
-        if let (None, Wanted::Python(_), Ok(Some(python))) = (cache.get(runtime), &wanted, &found) {
-            self.compile(python);
+        match (&wanted, &found) {
+            (Wanted::Python(_), Ok(Some(python))) if !cache.contains_key(runtime) => self.compile(python),
+            (Wanted::Dotnet, Ok(Some(_))) => self.build_dotnet_bootstrap()?,
+            _ => {}
         }
         cache.insert(runtime.to_owned(), found.clone());
         Ok((wanted, found?))
@@ -166,6 +166,31 @@ impl ProcessExecutor {
         let done = std::process::Command::new(&python.program).args(options).arg(&folder).output();
         if let Err(error) = done.and_then(|_| open_to_all(&folder)) {
             tracing::warn!(%error, "the Python bootstrap could not be compiled");
+        }
+    }
+
+    /// Builds our .NET bootstrap, once: it runs on Mono and on every .NET from Core 3.1 on.
+    fn build_dotnet_bootstrap(&self) -> Result<(), String> {
+        let folder = self.settings.run_dir.join("runtime/dotnet");
+        if folder.join("Bootstrap.dll").exists() {
+            return Ok(());
+        }
+        let sources = BOOTSTRAPS.iter().filter_map(|(path, _)| path.strip_prefix("dotnet/"));
+        let output = std::process::Command::new("mcs")
+            .args(["-unsafe", "-optimize+", "-langversion:7", "-out:Bootstrap.dll"])
+            .args(sources.filter(|path| path.ends_with(".cs")))
+            .current_dir(&folder)
+            .output();
+        match output {
+            Ok(output) if output.status.success() => open_to_all(&folder).map_err(|error| error.to_string()),
+            Ok(output) => Err(format!(
+                "The .NET bootstrap could not be built: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )),
+            Err(error) => Err(format!(
+                "The .NET bootstrap is built by Mono's compiler, which could not be run ({error}). Install `mcs` \
+                 (Debian: `apt-get install mono-mcs`); it is needed for the first deploy only."
+            )),
         }
     }
 
@@ -188,14 +213,13 @@ impl ProcessExecutor {
             let source = self.settings.run_dir.join("etc").join(file);
             binds.push(Bind { source, target: Path::new("/etc").join(file) });
         }
-        let sdk = self.sdk(&wanted).filter(|path| path.is_dir());
-        if let Some(sdk) = &sdk {
-            binds.push(Bind { source: sdk.clone(), target: "/var/sdk".into() });
-        }
-        let sdk = sdk.map(|path| match isolation {
-            Isolation::None => path.to_string_lossy().into_owned(),
-            _ => "/var/sdk".to_owned(),
+        let sdk = self.sdk(&wanted).filter(|path| path.is_dir()).map(|path| {
+            // Under its own name: Node.js finds what a package needs only in a folder called node_modules.
+            let target = Path::new("/var/sdk").join(path.file_name().unwrap_or_default());
+            binds.push(Bind { source: path.clone(), target: target.clone() });
+            if isolation == Isolation::None { path } else { target }
         });
+        let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         let argv = argv(spec, &wanted, found.as_ref(), &places, sdk.as_deref())?;
         let view = View {
             isolation,
@@ -230,7 +254,7 @@ impl ProcessExecutor {
         let launch = self.launch(&spec).await?;
         let (output, writer) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.wanted {
-            Wanted::Python(_) | Wanted::Node(_) => {
+            _ if speaks_frames(&launch.wanted, &spec.handler) => {
                 let (ours, theirs) = tokio::net::UnixStream::pair().map_err(machine)?;
                 let theirs = theirs.into_std().map_err(machine)?;
                 theirs.set_nonblocking(false).map_err(machine)?;
@@ -248,7 +272,7 @@ impl ProcessExecutor {
                 let process = self.process(launch, environment, None, output, writer).await?;
                 Ok(Arc::new(HttpProgram::init(process, port, spec.timeout).await?))
             }
-            Wanted::Provided | Wanted::Java(_) | Wanted::Dotnet => {
+            _ => {
                 let version = spec.version.to_string();
                 let endpoint =
                     Endpoint::open(&spec.function, &version, &spec.handler).await.map_err(machine)?;
@@ -330,13 +354,51 @@ fn argv(
             let heap = format!("--max-old-space-size={}", (spec.memory.0 * 9 / 10).max(64));
             vec![program, heap.into(), bootstrap("node/bootstrap.js")]
         }
+        (Wanted::Dotnet, Some(program)) => dotnet_argv(spec, program, found, places),
         (Wanted::Java(_), Some(program)) => java_argv(spec, program, places, sdk),
         (Wanted::Http, _) if !spec.handler.is_empty() => {
             vec!["/bin/sh".into(), "-c".into(), format!("exec {}", spec.handler).into()]
         }
         (Wanted::Provided | Wanted::Http, _) => vec![own_bootstrap(spec, places)?],
-        _ => return Err(StartFailure::Machine(format!("{} cannot be started here yet", spec.runtime))),
+        (_, None) => return Err(StartFailure::Machine(format!("no program was found for {}", spec.runtime))),
     })
+}
+
+/// Whether a .NET handler is a method (`Assembly::Type::Method`), and not a program of its own.
+fn is_method(handler: &str) -> bool {
+    handler.contains("::")
+}
+
+/// Whether one of our bootstraps runs it.
+fn speaks_frames(wanted: &Wanted, handler: &str) -> bool {
+    match wanted {
+        Wanted::Python(_) | Wanted::Node(_) => true,
+        Wanted::Dotnet => is_method(handler),
+        Wanted::Java(_) | Wanted::Provided | Wanted::Http => false,
+    }
+}
+
+fn dotnet_argv(
+    spec: &InstanceSpec,
+    program: OsString,
+    found: Option<&Found>,
+    places: &Places,
+) -> Vec<OsString> {
+    let own = format!("{}/dotnet/Bootstrap.dll", places.runtime);
+    if !is_method(&spec.handler) {
+        return vec![program, format!("{}/{}.dll", places.task, spec.handler).into()];
+    }
+    if found.is_some_and(|found| found.language == "mono") {
+        return vec![program, own.into()];
+    }
+    // The package's own names the shared frameworks that the function wants.
+    let assembly = spec.handler.split("::").next().unwrap_or_default();
+    let config = format!("{assembly}.runtimeconfig.json");
+    let config = match spec.code_dir.join(&config).is_file() {
+        true => format!("{}/{config}", places.task),
+        false => format!("{}/dotnet/Bootstrap.runtimeconfig.json", places.runtime),
+    };
+    vec![program, "exec".into(), "--runtimeconfig".into(), config.into(), own.into()]
 }
 
 /// `bootstrap` in the package, or in a layer.
@@ -404,6 +466,25 @@ fn machine(error: io::Error) -> StartFailure {
     StartFailure::Machine(format!("an instance could not be made: {error}"))
 }
 
+/// Writes the bootstraps unless this version's are there already. What is compiled of them goes with them.
+fn lay_out_bootstraps(folder: &Path) -> io::Result<()> {
+    let there =
+        |(path, text): &(&str, &str)| std::fs::read(folder.join(path)).is_ok_and(|f| f == text.as_bytes());
+    if BOOTSTRAPS.iter().all(there) {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for (path, text) in BOOTSTRAPS {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("it has a folder"))?;
+        std::fs::write(path, text)?;
+    }
+    Ok(())
+}
+
 /// The function's user must be able to read the bootstraps, whatever the server's umask.
 fn open_to_all(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -431,7 +512,7 @@ mod tests {
     fn every_bootstrap_file_is_embedded() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstraps");
         let mut unlisted = Vec::new();
-        let mut folders = vec![folder.join("python"), folder.join("node")];
+        let mut folders = vec![folder.join("python"), folder.join("node"), folder.join("dotnet")];
         while let Some(dir) = folders.pop() {
             for path in std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("readable").path())
             {
