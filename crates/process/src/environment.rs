@@ -46,8 +46,6 @@ pub fn environment(
                 places.runtime, places.task
             ),
         ),
-        // .NET ends a program that finds no ICU unless it is told to do without.
-        Wanted::Dotnet if !has_icu() => set("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1"),
         _ => {}
     }
     if let Some(tmp) = &places.tmp {
@@ -87,10 +85,4 @@ pub fn environment(
 fn library_path(places: &Places) -> String {
     let Places { task, runtime, .. } = places;
     format!("/lib64:/usr/lib64:{runtime}:{runtime}/lib:{task}:{task}/lib:/opt/lib")
-}
-
-fn has_icu() -> bool {
-    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
-    let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("libicuuc.so"))
 }

@@ -63,6 +63,7 @@ struct Launch {
     sandbox: Sandbox,
     argv: Vec<OsString>,
     sdk: Option<String>,
+    variables: &'static [(&'static str, &'static str)],
 }
 
 impl ProcessExecutor {
@@ -230,7 +231,8 @@ impl ProcessExecutor {
             tmp_mib: spec.ephemeral_storage.0,
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
-        Ok(Launch { wanted, places, sandbox, argv, sdk })
+        let variables = found.as_ref().map(Found::variables).unwrap_or_default();
+        Ok(Launch { wanted, places, sandbox, argv, sdk, variables })
     }
 
     /// Where `brooklet runtimes install` puts what a managed runtime carries.
@@ -287,11 +289,14 @@ impl ProcessExecutor {
     async fn process(
         &self,
         launch: Launch,
-        environment: Vec<(String, String)>,
+        mut environment: Vec<(String, String)>,
         transport: Option<OwnedFd>,
         output: Arc<Output>,
         writer: OwnedFd,
     ) -> Result<Process, StartFailure> {
+        let own = launch.variables.iter().filter(|(key, _)| !environment.iter().any(|(k, _)| k == key));
+        let own: Vec<_> = own.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        environment.extend(own);
         let program = Program {
             sandbox: Arc::new(launch.sandbox),
             argv: launch.argv,

@@ -36,6 +36,17 @@ impl Found {
         }
     }
 
+    /// Variables that it needs on this machine.
+    pub fn variables(&self) -> &'static [(&'static str, &'static str)] {
+        // .NET ends a program when it finds no ICU that it knows, unless it is told to do without. Core 2 and 3
+        // know none newer than of their own time.
+        let old = self.version.starts_with(['2', '3']);
+        match self.language {
+            "dotnet" if old || !has_icu() => &[("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1")],
+            _ => &[],
+        }
+    }
+
     /// The program with every link resolved: its path inside the sandbox.
     pub fn path(&self) -> PathBuf {
         self.program.canonicalize().unwrap_or_else(|_| self.program.clone())
@@ -228,6 +239,12 @@ fn managed(folder: &str, prefix: &str) -> Vec<PathBuf> {
     let Some(home) = std::env::var_os("HOME").map(PathBuf::from) else { return Vec::new() };
     let starts = |dir: &PathBuf| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix));
     entries(&home.join(folder)).into_iter().filter(starts).collect()
+}
+
+fn has_icu() -> bool {
+    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libicuuc.so"))
 }
 
 /// Newest-looking first.
