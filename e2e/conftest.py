@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from harness import aws, processes, web
 from harness import server as servers
 

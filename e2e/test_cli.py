@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import pytest
+
 from harness import packages, processes, rigs
 from harness.server import binary, environment, run, started
 

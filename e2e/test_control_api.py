@@ -11,6 +11,7 @@ import re
 
 import pytest
 import requests
+
 from harness import aws, packages
 from harness.aws import ACCOUNT, REGION, ROLE, refusal
 
@@ -407,6 +408,16 @@ def test_aliases_are_listed_in_pages_and_by_version(lambda_client, name):
     assert got == ("ResourceNotFoundException", 404, f"Cannot find alias arn: {arn(name, 'b')}")
 
 
+def test_an_alias_leads_to_two_versions_at_most(lambda_client, name):
+    create(lambda_client, name, code(1), Publish=True)
+    for number in (2, 3):
+        lambda_client.update_function_code(FunctionName=name, ZipFile=code(number), Publish=True)
+    routing = {"AdditionalVersionWeights": {"2": 0.1, "3": 0.1}}
+    got = refusal(lambda_client.create_alias, FunctionName=name, Name="a", FunctionVersion="1", RoutingConfig=routing)
+    assert got[:2] == ("InvalidParameterValueException", 400)
+    assert got[2] == "Number of items in AdditionalVersionWeights cannot be greater than 1"
+
+
 def test_an_alias_that_is_there_can_not_be_made_again(lambda_client, name):
     create(lambda_client, name, Publish=True)
     lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
@@ -612,7 +623,7 @@ COMMANDS = [
     ("get-function-configuration --function-name {name}", {"Handler": "app.handler"}),
     ("list-functions --max-items 50", {}),
     (
-        'invoke --function-name {name} --cli-binary-format raw-in-base64-out --payload {{"a":1}} --log-type Tail {out}',
+        'invoke --function-name {name} --payload {{"a":1}} --log-type Tail {out}',
         {"StatusCode": 200, "ExecutedVersion": "$LATEST"},
     ),
     ("invoke --function-name {name} --invocation-type DryRun {out}", {"StatusCode": 204}),
@@ -670,7 +681,7 @@ def test_the_aws_command_line_does_every_operation(server, name, tmp_path):
         if expected is not None:
             filled = json.loads(json.dumps(expected).replace("{name}", name).replace("{arn}", arn(name)))
             assert contains(answer, filled), f"aws lambda {' '.join(arguments)} answered {answer}"
-        if "raw-in-base64-out" in typed:
+        if "--payload" in typed:
             assert json.loads(out.read_text()) == {"a": 1}
     missing = aws.cli(server, "get-function", "--function-name", name, check=False)
     assert missing.returncode == 254 and f"Function not found: {arn(name)}" in missing.stderr

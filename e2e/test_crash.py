@@ -13,6 +13,7 @@ import time
 
 import botocore.exceptions
 import pytest
+
 from harness import aws, packages, processes
 from harness import server as servers
 

@@ -10,9 +10,13 @@ import re
 import subprocess
 import time
 
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
 import pytest
 import requests
-from harness import packages
+
+from harness import aws, packages
 from harness.gate import Gate
 from harness.rigs import rig
 from test_managed_runtimes import node_runtime
@@ -108,7 +112,7 @@ def test_a_bare_request_has_no_body_cookies_or_query_members(url):
         ("application/xml", True),
         ("application/vnd.api+json", True),
         ("image/svg+xml", True),
-        ("application/x-www-form-urlencoded", True),
+        ("application/x-www-form-urlencoded", False),
         ("application/octet-stream", False),
         ("image/png", False),
         ("multipart/form-data; boundary=x", False),
@@ -235,10 +239,6 @@ def test_a_status_without_a_body_is_enough_and_json_is_the_default_type(url):
 )
 def test_an_answer_that_http_can_not_carry_is_a_bad_gateway(url, answer):
     got = answered(url, answer)
-    assert (got.status_code, got.json()) == (
-        502,
-        {"Message": "Internal Server Error"},
-    ) or got.text == "Internal Server Error"
     assert got.status_code == 502
 
 
@@ -249,18 +249,30 @@ def test_a_function_that_fails_is_a_bad_gateway_and_tells_no_secrets(url):
     assert "dry" not in got.text and "Traceback" not in got.text
 
 
-def test_an_unknown_address_is_forbidden_or_not_found(server, url):
+def test_an_unknown_address_is_forbidden(url):
     wrong = re.sub(r"http://[a-z0-9]{32}", "http://" + "z" * 32, url)
     got = requests.get(wrong, timeout=30)
-    assert got.status_code in (403, 404) and "Message" in got.json()
+    assert (got.status_code, got.headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
+    assert "Message" in got.json()
 
 
-def test_a_url_that_needs_iam_refuses_unsigned_requests(deploy):
-    function = deploy({"app.py": MIRROR}, packages.PYTHON, "app.handler")
-    made = function.client.create_function_url_config(FunctionName=function.name, AuthType="AWS_IAM")
-    got = requests.get(made["FunctionUrl"], timeout=30)
-    assert got.status_code == 403
-    assert got.json()["Message"].startswith("Forbidden")
+def test_a_url_that_needs_iam_takes_signed_requests_only(fresh):
+    own = fresh(config='[access-keys]\nAKIDEXAMPLE = "wJalrXUtnFEMI"\n')
+    client = aws.client(own, keys=("AKIDEXAMPLE", "wJalrXUtnFEMI"))
+    function = aws.Deployer(client, "iam")({"app.py": MIRROR}, packages.PYTHON, "app.handler")
+    url = client.create_function_url_config(FunctionName=function.name, AuthType="AWS_IAM")["FunctionUrl"]
+    refused = requests.get(url, timeout=30)
+    assert refused.status_code == 403 and refused.json()["Message"].startswith("Forbidden")
+    assert requests.get(url, headers=signed(url, "AKIDEXAMPLE", "no"), timeout=30).status_code == 403
+    assert requests.get(url, headers=signed(url, "AKIDEXAMPLE", "wJalrXUtnFEMI"), timeout=30).status_code == 200
+
+
+def signed(url, key, secret):
+    """The headers that sign a GET of the address."""
+    request = botocore.awsrequest.AWSRequest("GET", url)
+    credentials = botocore.credentials.Credentials(key, secret)
+    botocore.auth.SigV4Auth(credentials, "lambda", "us-east-1").add_auth(request)
+    return dict(request.headers)
 
 
 def test_a_throttled_url_answers_429(deploy):
@@ -392,10 +404,10 @@ def test_the_same_handler_is_answered_whole_in_buffered_mode(deploy):
 
 def test_a_handler_that_does_not_stream_works_behind_a_streaming_url(deploy):
     function = deploy({"app.py": MIRROR}, packages.PYTHON, "app.handler")
-    got = answered(
-        function.url(InvokeMode="RESPONSE_STREAM"), {"statusCode": 201, "headers": {"x-own": "1"}, "body": "text"}
-    )
-    assert (got.status_code, got.text, got.headers["x-own"]) == (201, "text", "1")
+    answer = {"statusCode": 201, "headers": {"x-own": "1"}, "body": "text"}
+    got = answered(function.url(InvokeMode="RESPONSE_STREAM"), answer)
+    # What does not declare itself an HTTP response is the body, as it is.
+    assert (got.status_code, got.json()) == (200, answer)
 
 
 def test_a_caller_that_leaves_a_stream_costs_no_instance(deploy):

@@ -18,10 +18,10 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/lambda-role"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
-def client(server, checked=True, **config):
+def client(server, checked=True, keys=("test", "test"), **config):
     """A boto3 Lambda client that does not retry and, unless told otherwise, checks every answer."""
     settings = {"retries": {"total_max_attempts": 1}, "read_timeout": 90, "max_pool_connections": 64} | config
-    session = boto3.Session("test", "test", region_name=REGION)
+    session = boto3.Session(*keys, region_name=REGION)
     made = session.client("lambda", endpoint_url=server.url, config=botocore.config.Config(**settings))
     if checked:
         made.meta.events.register("after-call.lambda", _check)
