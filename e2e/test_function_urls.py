@@ -446,7 +446,10 @@ def adapters():
     yield (
         "serverless-http with Express",
         lambda deploy: deploy(
-            packages.zip_of({"web.cjs": rig("node") / "built/web.cjs"}), node_runtime(), "web.handler", MemorySize=256
+            packages.zip_of({"web.cjs": rig("bundled") / "built/web.cjs"}),
+            node_runtime(),
+            "web.handler",
+            MemorySize=256,
         ),
     )
     yield "aws-lambda-go-api-proxy", lambda deploy: deploy(packages.go("adapter"))
@@ -509,7 +512,7 @@ def powertools(deploy, language):
         )
         return deploy(package, packages.PYTHON, "app.handler", MemorySize=256)
     return deploy(
-        packages.zip_of({"app.mjs": rig("node") / "built/powertools.mjs"}),
+        packages.zip_of({"app.mjs": rig("bundled") / "built/powertools.mjs"}),
         node_runtime(),
         "app.handler",
         MemorySize=256,

@@ -17,7 +17,7 @@ def flask():
 
 
 def express():
-    return packages.zip_of({"app.cjs": rig("node") / "built/express.cjs"}), "node app.cjs"
+    return packages.zip_of({"app.cjs": rig("bundled") / "built/express.cjs"}), "node app.cjs"
 
 
 APPLICATIONS = {"flask": flask, "express": express}

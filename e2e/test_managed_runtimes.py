@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from harness import aws, packages, rigs
+from harness import aws, packages, rigs, server
 from harness.gate import Gate
 
 
@@ -593,6 +593,25 @@ def test_node_pipelines_and_large_streams_arrive_whole(node, lambda_client):
     assert all(body[n * 65536] == n % 251 for n in range(320))
 
 
+# ---- every version that the machine has --------------------------------------------------------------------
+
+
+def test_every_python_and_node_that_the_machine_has_runs_functions(deploy):
+    listed = json.loads(server.run("runtimes", "list", "--output", "json").stdout)
+    runtimes = [found["runtime"] for found in listed if found["program"]]
+    assert packages.PYTHON in runtimes and node_runtime() in runtimes
+    for runtime in runtimes:
+        if runtime.startswith("python"):
+            function = deploy(packages.python_probe(), runtime, "probe.handler")
+        elif runtime.startswith("nodejs"):
+            function = deploy(packages.node_probe(), runtime, "probe.handler")
+        else:
+            continue
+        assert function({"do": "echo", "value": [runtime, None]}) == [runtime, None]
+        assert function.error({"do": "fail", "message": "dry"})["errorMessage"] == "dry"
+        assert function({"do": "env", "names": ["AWS_EXECUTION_ENV"]}) == {"AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}"}
+
+
 # ---- the AWS SDK ---------------------------------------------------------------------------------------------
 
 
@@ -607,8 +626,6 @@ def test_without_the_sdk_the_error_says_how_to_get_it(python, node):
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_with_the_sdk_installed_functions_import_it(fresh, tmp_path):
-    from harness import server
-
     done = server.run("runtimes", "install", "python", "node", "--data-dir", tmp_path / "data", timeout=400)
     assert done.returncode == 0, done.stderr
     own = fresh(data_dir=tmp_path / "data")

@@ -146,11 +146,9 @@ def test_five_mebibytes_go_both_ways(probe):
 
 def test_requests_at_once_run_in_instances_of_their_own(probe):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        # Long enough that all four overlap on a busy machine; each is answered by its own instance.
-        asked = [pool.submit(probe.invoke, {"do": "sleep", "ms": 1500}) for _ in range(4)]
-        assert [json.loads(a.result()["Payload"]) for a in asked] == [{"slept": 1500}] * 4
-        asked = [pool.submit(probe, {"do": "instance"}) for _ in range(4)]
-        assert len({a.result()["id"] for a in asked}) >= 1
+        # Long enough that all four overlap on a busy machine.
+        asked = [pool.submit(probe, {"do": "sleep", "ms": 1500}) for _ in range(4)]
+        assert len({a.result()["id"] for a in asked}) == 4
 
 
 def test_what_is_printed_is_in_the_log(probe):

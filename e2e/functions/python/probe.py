@@ -7,7 +7,7 @@ Every language has the same probe, so that one table of tests holds for all of t
 {"do": "fail", "message": str} -> raises (ValueError, Error, ...)
 {"do": "make", "bytes": n}     -> a string of n characters
 {"do": "measure", "value": s}  -> {"length": n}
-{"do": "sleep", "ms": n}       -> {"slept": n}
+{"do": "sleep", "ms": n}       -> {"slept": n, "id": str}
 {"do": "exit", "code": n}      -> the process ends
 {"do": "log", "lines": [...]}  -> written to standard output, null
 {"do": "instance"}             -> {"id": str, "count": how often this instance was called}
@@ -74,7 +74,7 @@ def do_measure(event, context):
 
 def do_sleep(event, context):
     time.sleep(event["ms"] / 1000)
-    return {"slept": event["ms"]}
+    return {"slept": event["ms"], "id": INSTANCE}
 
 
 def do_exit(event, context):

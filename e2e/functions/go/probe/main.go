@@ -79,7 +79,7 @@ func handle(ctx context.Context, e event) (any, error) {
 		return map[string]int{"length": len(text)}, nil
 	case "sleep":
 		time.Sleep(time.Duration(e.Ms) * time.Millisecond)
-		return map[string]int{"slept": e.Ms}, nil
+		return map[string]any{"slept": e.Ms, "id": instance}, nil
 	case "exit":
 		os.Exit(e.Code)
 	case "log":

@@ -29,7 +29,7 @@ public class Probe implements RequestHandler<Map<String, Object>, Object> {
             case "fail": throw new IllegalArgumentException((String) event.get("message"));
             case "make": return "x".repeat((Integer) event.get("bytes"));
             case "measure": return Map.of("length", ((String) event.get("value")).length());
-            case "sleep": pause((Integer) event.get("ms")); return Map.of("slept", event.get("ms"));
+            case "sleep": pause((Integer) event.get("ms")); return Map.of("slept", event.get("ms"), "id", INSTANCE);
             case "exit": Runtime.getRuntime().halt((Integer) event.get("code")); return null;
             case "log": ((List<?>) event.get("lines")).forEach(System.out::println); return null;
             case "instance": return Map.of("id", INSTANCE, "count", count);

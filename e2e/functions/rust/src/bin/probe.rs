@@ -46,7 +46,7 @@ async fn answer(request: LambdaEvent<Value>, instance: &str) -> Result<Value, Er
         "sleep" => {
             let ms = event["ms"].as_u64().unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(ms)).await;
-            json!({"slept": ms})
+            json!({"slept": ms, "id": instance})
         }
         "exit" => std::process::exit(event["code"].as_i64().unwrap_or(0) as i32),
         "log" => {
