@@ -404,7 +404,7 @@ REQUESTS = [
         400,
         "Client context must be a valid Base64-encoded JSON object.…",
     ),
-    ("a body that is no JSON", "POST", FUNCTIONS, JSON, b"{", "InvalidRequestContentException", 400, "…"),
+    ("a body that is no JSON", "POST", FUNCTIONS, JSON, b"{", "SerializationException", 400, "…"),
     ("a body that is a list", "POST", FUNCTIONS, JSON, b"[]", "SerializationException", 400, "…"),
     ("a body that is empty", "POST", FUNCTIONS, JSON, b"", "ValidationException", 400, "…"),
     (
@@ -545,7 +545,7 @@ REQUESTS = [
     ),
     ("an operation that does not exist", "GET", "/2015-03-31/nonsense", {}, b"", "UnknownOperationException", 404, "…"),
     ("a method that does not exist there", "PATCH", FUNCTIONS, {}, b"{}", "UnknownOperationException", 404, "…"),
-    ("a path that is no UTF-8", "GET", FUNCTIONS + "/%FF%FE", {}, b"", "UnknownOperationException", 404, "…"),
+    ("a path that is no UTF-8", "GET", FUNCTIONS + "/%FF%FE", {}, b"", "ValidationException", 400, "…"),
 ]
 
 

@@ -185,7 +185,7 @@ def test_every_template_deploys_and_answers(cli, template, tmp_path):
         rigs.rig(needs[template])
     name = f"cli-new-{template}"
     # Always the same place, made anew: what the language's own tools build there is cached by it.
-    folder = rigs.home() / "cli" / name
+    folder = rigs.cache() / "cli" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(exist_ok=True)
     cli("new", template, folder)

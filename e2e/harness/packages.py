@@ -91,7 +91,7 @@ def go(program):
 
 @functools.cache
 def rust(program):
-    return zip_of({"bootstrap": rig("rust") / "target/debug" / program})
+    return zip_of({"bootstrap": rig("rust") / program})
 
 
 @functools.cache
