@@ -19,6 +19,7 @@ use std::time::Duration;
 use store::{DataDir, EmbeddedStore, FileBlobs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Initialisation is cut off after this long, or after the function's timeout when that is longer.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,15 +63,24 @@ pub async fn run(config: Config) -> Result<()> {
     let sweeper = tokio::spawn(async move { registry.sweep_forever().await });
     announce(address);
 
-    let stop = async move {
+    let mut told = async || {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what runs"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what runs"),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     };
+    let (stop, stopped) = oneshot::channel::<()>();
     let limits = api::Limits { drain: config.drain_timeout, ..api::Limits::default() };
-    api::serve(listener, app, limits, stop).await;
-    node.shut_down(config.drain_timeout).await;
+    let serving = tokio::spawn(async move {
+        api::serve(listener, app, limits, async move { drop(stopped.await) }).await;
+        node.shut_down(config.drain_timeout).await;
+    });
+    tracing::info!("{}: finishing what runs; once more ends it at once", told().await);
+    drop(stop);
+    tokio::select! {
+        _ = serving => {}
+        signal = told() => tracing::warn!("{signal} again: what still ran was cut off"),
+    }
     sweeper.abort();
     Ok(())
 }

@@ -468,7 +468,12 @@ impl Conversation<'_> {
         let timed_out = matches!(failure, StartFailure::TimedOut);
         let error_type = (!timed_out).then(|| trouble::init_error_type(&failure));
         let duration_us = took.as_micros() as u64;
-        log.add(now, &stream, None, EntryKind::InitReport { duration_us, error_type: error_type.clone() });
+        log.add(
+            now,
+            &stream,
+            Some(id),
+            EntryKind::InitReport { duration_us, error_type: error_type.clone() },
+        );
         log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
         let init_timeout = self.pool.spec().init_timeout;
         if let Some(line) = trouble::init_log_line(&failure, id, init_timeout) {
