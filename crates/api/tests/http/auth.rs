@@ -5,7 +5,7 @@ use ports::Payload;
 use serde_json::json;
 use std::process::Command;
 
-async fn guarded() -> Rig {
+pub async fn guarded() -> Rig {
     Setup::new(|_, request| async move {
         Ok(Reply::Answer(match request.payload {
             Payload::Event(event) => event,
@@ -44,7 +44,7 @@ async fn a_strangers_body_is_not_read() {
 }
 
 /// Runs boto3 against the server with these credentials; its last line.
-async fn boto3(rig: &Rig, secret: &str, script: &str) -> Option<String> {
+pub async fn boto3(rig: &Rig, secret: &str, script: &str) -> Option<String> {
     let script = format!(
         "import boto3, botocore, json\n\
          c = boto3.client('lambda', region_name='us-east-1', endpoint_url='http://{}',\n\
@@ -62,7 +62,7 @@ async fn boto3(rig: &Rig, secret: &str, script: &str) -> Option<String> {
     Some(stdout.trim().to_owned())
 }
 
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boto3_with_the_right_key_does_everything() {

@@ -1,3 +1,4 @@
+use crate::auth::{SECRET, boto3, guarded};
 use crate::rig::{Answer, Rig};
 use serde_json::{Value, json};
 
@@ -213,4 +214,28 @@ async fn a_policy_has_a_greatest_length() {
     let last = last.expect("300 statements are more than 20 KiB");
     assert!(last.starts_with("400 PolicyLengthExceededException"), "{last}");
     assert!(last.contains("is bigger than the limit (20480)."), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_manages_permissions() {
+    let rig = guarded().await;
+    let script = format!(
+        "import base64\n\
+         c.create_function(FunctionName='f', Runtime='python3.12', Handler='a.b', Code={{'ZipFile': base64.b64decode('{}')}}, Role='arn:aws:iam::123456789012:role/r')\n\
+         s = c.add_permission(FunctionName='f', StatementId='s', Action='lambda:InvokeFunction', Principal='events.amazonaws.com', SourceArn='arn:aws:events:us-east-1:123456789012:rule/*')\n\
+         p = c.get_policy(FunctionName='f')\n\
+         same = json.loads(s['Statement']) == json.loads(p['Policy'])['Statement'][0]\n\
+         try:\n\
+         \x20   c.add_permission(FunctionName='f', StatementId='s', Action='*', Principal='*')\n\
+         except c.exceptions.ResourceConflictException as e:\n\
+         \x20   twice = e.response['ResponseMetadata']['HTTPStatusCode']\n\
+         c.remove_permission(FunctionName='f', StatementId='s', RevisionId=p['RevisionId'])\n\
+         try:\n\
+         \x20   c.get_policy(FunctionName='f')\n\
+         except c.exceptions.ResourceNotFoundException as e:\n\
+         \x20   print(same, s['ResponseMetadata']['HTTPStatusCode'], twice, e.response['ResponseMetadata']['HTTPStatusCode'])",
+        crate::rig::zip_base64()
+    );
+    let Some(said) = boto3(&rig, SECRET, &script).await else { return };
+    assert_eq!(said, "True 201 409 404");
 }
