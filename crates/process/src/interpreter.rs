@@ -128,11 +128,11 @@ fn of(language: &str) -> String {
     }
 }
 
-/// Every language runtime on this machine, for `doctor` and for error messages. Starts programs, so it takes
+/// Every language runtime on this machine that a runtime identifier asks for, for `doctor` and error messages. Starts programs, so it takes
 /// some 100 ms.
 pub fn survey() -> Vec<Found> {
-    let mut found: Vec<Found> = (7..=15).filter_map(|minor| python(&format!("3.{minor}"))).collect();
-    found.extend((16..=26).filter_map(|major| node(&major.to_string())));
+    let mut found: Vec<Found> = (8..=14).filter_map(|minor| python(&format!("3.{minor}"))).collect();
+    found.extend([16, 18, 20, 22, 24].iter().filter_map(|major: &u32| node(&major.to_string())));
     found.extend([8, 11, 17, 21, 25].into_iter().filter_map(java));
     found.extend(dotnet());
     found.dedup();
