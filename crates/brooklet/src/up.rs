@@ -35,6 +35,9 @@ pub async fn run(config: Config) -> Result<()> {
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root()).doing(|| "open the logs".into())?;
     let executor = Arc::new(executor(&config, &data)?);
+    if config.isolation == Isolation::Strict {
+        refuse_without_isolation(&executor).await?;
+    }
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
     let node = Node::new(
         NodeConfig {
@@ -113,6 +116,18 @@ fn refuse_to_be_open(config: &Config) -> Result<()> {
         .fix(
             "configure [access-keys] (or BROOKLET_ACCESS_KEYS=ID:SECRET), listen on 127.0.0.1, or say --insecure",
         ))
+}
+
+async fn refuse_without_isolation(executor: &ProcessExecutor) -> Result<()> {
+    if executor.isolation().await != process::Isolation::None {
+        return Ok(());
+    }
+    Err(Error::new(
+        Exit::Failure,
+        "refusing to start: this machine cannot give functions a view of their own",
+    )
+    .because("isolation is strict, and neither root nor user namespaces are to be had")
+    .fix("run as root, allow user namespaces (`brooklet doctor` says how), or say --isolation best-effort"))
 }
 
 fn executor(config: &Config, data: &DataDir) -> Result<ProcessExecutor> {
