@@ -49,9 +49,11 @@ struct Site {
 pub(crate) async fn by_host(call: Call<'_>, id: &str) -> Result<Response<Body>> {
     let id = id.to_ascii_lowercase();
     let found = call.app.registry.resolve_url(&id).await.map_err(|error| match error {
-        ControlError::NotFound { .. } => ApiError::not_found(format!(
-            "There is no function URL with the id {id}. `brooklet list` shows the functions and their URLs."
-        )),
+        // Lambda's status: it does not tell strangers which URLs there are.
+        ControlError::NotFound { .. } => ApiError::new(
+            Kind::AccessDeniedException,
+            format!("There is no function URL with the id {id}. `brooklet list` shows the functions and their URLs."),
+        ),
         other => other.into(),
     })?;
     let qualifier = Some(found.qualifier).filter(|qualifier| **qualifier != *LATEST);
@@ -186,7 +188,11 @@ async fn invoke(
     let invoked = call.app.invoker.invoke(target, request).await?;
     let response = match (invoked.reply, mode) {
         (Reply::FunctionError(_), _) => return Ok(bad_gateway()),
-        (Reply::Answer(answer), _) => reply::response(answer).map(|answer| answer.map(Body::from)),
+        // As on Lambda: what does not say that it is an HTTP answer is the body, as it is.
+        (Reply::Answer(answer), InvokeMode::ResponseStream) => Ok(json_body(answer)),
+        (Reply::Answer(answer), InvokeMode::Buffered) => {
+            reply::response(answer).map(|answer| answer.map(Body::from))
+        }
         (Reply::Stream(StreamReply::Http(response)), _) => Ok(response.map(Body::stream)),
         (Reply::Stream(StreamReply::Chunks { content_type, chunks }), InvokeMode::ResponseStream) => {
             streamed(&content_type, chunks).await
@@ -199,6 +205,12 @@ async fn invoke(
         tracing::warn!(%function, request_id = %call.request_id, "502 at the function's URL: {why}");
         bad_gateway()
     }))
+}
+
+fn json_body(answer: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(answer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 type Receiver = tokio::sync::mpsc::Receiver<std::result::Result<Bytes, Bytes>>;

@@ -80,7 +80,7 @@ class Instance:
         """The next frame as (kind, meta, body)."""
         head = self._exactly(12)
         kind, meta, body = struct.unpack("<BxxxII", head)
-        assert head[1:4] == b"\0\0\0", head
+        assert head[1] in (0, 1) and head[2:4] == b"\0\0", head
         frame = (chr(kind), self._exactly(meta).decode(), self._exactly(body))
         self.frames.append(frame)
         return frame
