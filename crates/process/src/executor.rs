@@ -1,5 +1,7 @@
 //! Create → init: finds the interpreter, plans the sandbox, starts the process and waits until it is ready.
 
+use crate::argv::{argv, is_method};
+use crate::bootstraps;
 use crate::child::Child;
 use crate::environment::{Places, environment};
 use crate::framed::Framed;
@@ -19,21 +21,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
-
-macro_rules! embedded {
-    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../bootstraps/", $path)))),*] };
-}
-
-/// Our bootstraps, as they are materialised for the sandboxes' `/var/runtime`.
-const BOOTSTRAPS: &[(&str, &str)] = embedded! {
-    "python/bootstrap.py" "python/_brooklet/__init__.py" "python/_brooklet/codec.py"
-    "python/_brooklet/context.py" "python/_brooklet/faults.py" "python/_brooklet/frames.py"
-    "python/_brooklet/records.py"
-    "node/bootstrap.js" "node/console.js" "node/errors.js" "node/frames.js" "node/loader.js"
-    "node/packages.js" "node/streaming.js"
-    "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
-    "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
-};
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -69,13 +56,7 @@ struct Launch {
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
-        lay_out_bootstraps(&settings.run_dir.join("runtime"))?;
-        std::fs::create_dir_all(settings.run_dir.join("root"))?;
-        let etc = settings.run_dir.join("etc");
-        std::fs::create_dir_all(&etc)?;
-        std::fs::write(etc.join("passwd"), PASSWD)?;
-        std::fs::write(etc.join("group"), GROUP)?;
-        open_to_all(&settings.run_dir)?;
+        bootstraps::lay_out(&settings.run_dir)?;
         let (sessions, left) = Sessions::open(settings.run_dir.join("sessions"))?;
         let left = left + end_all_that_see(&settings.run_dir.join("runtime"));
         if left > 0 {
@@ -151,48 +132,16 @@ impl ProcessExecutor {
             Some(Ok(found)) => Ok(found.clone()),
             _ => find(&wanted),
         };
+        let runtime_dir = self.settings.run_dir.join("runtime");
         match (&wanted, &found) {
-            (Wanted::Python(_), Ok(Some(python))) if !cache.contains_key(runtime) => self.compile(python),
-            (Wanted::Dotnet, Ok(Some(_))) => self.build_dotnet_bootstrap()?,
+            (Wanted::Python(_), Ok(Some(python))) if !cache.contains_key(runtime) => {
+                bootstraps::compile_python(&runtime_dir, python);
+            }
+            (Wanted::Dotnet, Ok(Some(_))) => bootstraps::build_dotnet(&runtime_dir)?,
             _ => {}
         }
         cache.insert(runtime.to_owned(), found.clone());
         Ok((wanted, found?))
-    }
-
-    /// Compiles our bootstrap once per interpreter: otherwise every cold start would. Without it they still work.
-    fn compile(&self, python: &Found) {
-        let folder = self.settings.run_dir.join("runtime/python");
-        let options = ["-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"];
-        let done = std::process::Command::new(&python.program).args(options).arg(&folder).output();
-        if let Err(error) = done.and_then(|_| open_to_all(&folder)) {
-            tracing::warn!(%error, "the Python bootstrap could not be compiled");
-        }
-    }
-
-    /// Builds our .NET bootstrap, once: it runs on Mono and on every .NET from Core 3.1 on.
-    fn build_dotnet_bootstrap(&self) -> Result<(), String> {
-        let folder = self.settings.run_dir.join("runtime/dotnet");
-        if folder.join("Bootstrap.dll").exists() {
-            return Ok(());
-        }
-        let sources = BOOTSTRAPS.iter().filter_map(|(path, _)| path.strip_prefix("dotnet/"));
-        let output = std::process::Command::new("mcs")
-            .args(["-unsafe", "-optimize+", "-langversion:7", "-out:Bootstrap.dll"])
-            .args(sources.filter(|path| path.ends_with(".cs")))
-            .current_dir(&folder)
-            .output();
-        match output {
-            Ok(output) if output.status.success() => open_to_all(&folder).map_err(|error| error.to_string()),
-            Ok(output) => Err(format!(
-                "The .NET bootstrap could not be built: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            )),
-            Err(error) => Err(format!(
-                "The .NET bootstrap is built by Mono's compiler, which could not be run ({error}). Install `mcs` \
-                 (Debian: `apt-get install mono-mcs`); it is needed for the first deploy only."
-            )),
-        }
     }
 
     async fn launch(&self, spec: &InstanceSpec) -> Result<Launch, StartFailure> {
@@ -340,40 +289,6 @@ impl Executor for ProcessExecutor {
     }
 }
 
-/// Program and arguments, as seen inside.
-fn argv(
-    spec: &InstanceSpec,
-    wanted: &Wanted,
-    found: Option<&Found>,
-    places: &Places,
-    sdk: Option<&str>,
-) -> Result<Vec<OsString>, StartFailure> {
-    let program = found.map(|found| found.path().into_os_string());
-    let bootstrap = |file: &str| OsString::from(format!("{}/{file}", places.runtime));
-    Ok(match (wanted, program) {
-        (Wanted::Python(_), Some(program)) => {
-            vec![program, "-s".into(), "-B".into(), bootstrap("python/bootstrap.py")]
-        }
-        (Wanted::Node(_), Some(program)) => {
-            // Lambda leaves about a tenth of the memory to everything but V8's old generation.
-            let heap = format!("--max-old-space-size={}", (spec.memory.0 * 9 / 10).max(64));
-            vec![program, heap.into(), bootstrap("node/bootstrap.js")]
-        }
-        (Wanted::Dotnet, Some(program)) => dotnet_argv(spec, program, found, places),
-        (Wanted::Java(_), Some(program)) => java_argv(spec, program, places, sdk),
-        (Wanted::Http, _) if !spec.handler.is_empty() => {
-            vec!["/bin/sh".into(), "-c".into(), format!("exec {}", spec.handler).into()]
-        }
-        (Wanted::Provided | Wanted::Http, _) => vec![own_bootstrap(spec, places)?],
-        (_, None) => return Err(StartFailure::Machine(format!("no program was found for {}", spec.runtime))),
-    })
-}
-
-/// Whether a .NET handler is a method (`Assembly::Type::Method`), and not a program of its own.
-fn is_method(handler: &str) -> bool {
-    handler.contains("::")
-}
-
 /// Whether one of our bootstraps runs it.
 fn speaks_frames(wanted: &Wanted, handler: &str) -> bool {
     match wanted {
@@ -381,72 +296,6 @@ fn speaks_frames(wanted: &Wanted, handler: &str) -> bool {
         Wanted::Dotnet => is_method(handler),
         Wanted::Java(_) | Wanted::Provided | Wanted::Http => false,
     }
-}
-
-fn dotnet_argv(
-    spec: &InstanceSpec,
-    program: OsString,
-    found: Option<&Found>,
-    places: &Places,
-) -> Vec<OsString> {
-    let own = format!("{}/dotnet/Bootstrap.dll", places.runtime);
-    if !is_method(&spec.handler) {
-        return vec![program, format!("{}/{}.dll", places.task, spec.handler).into()];
-    }
-    if found.is_some_and(|found| found.language == "mono") {
-        return vec![program, own.into()];
-    }
-    // The package's own names the shared frameworks that the function wants.
-    let assembly = spec.handler.split("::").next().unwrap_or_default();
-    let config = format!("{assembly}.runtimeconfig.json");
-    let config = match spec.code_dir.join(&config).is_file() {
-        true => format!("{}/{config}", places.task),
-        false => format!("{}/dotnet/Bootstrap.runtimeconfig.json", places.runtime),
-    };
-    vec![program, "exec".into(), "--runtimeconfig".into(), config.into(), own.into()]
-}
-
-/// `bootstrap` in the package, or in a layer.
-fn own_bootstrap(spec: &InstanceSpec, places: &Places) -> Result<OsString, StartFailure> {
-    if spec.code_dir.join("bootstrap").is_file() {
-        return Ok(format!("{}/bootstrap", places.task).into());
-    }
-    if spec.layer_dirs.iter().any(|layer| layer.join("bootstrap").is_file()) {
-        return Ok("/opt/bootstrap".into());
-    }
-    // Lambda's own words, so that people find them.
-    let json = serde_json::json!({
-        "errorType": "Runtime.InvalidEntrypoint",
-        "errorMessage": format!(
-            "Couldn't find valid bootstrap(s): [{0}/bootstrap /opt/bootstrap]", places.task
-        ),
-    });
-    Err(StartFailure::Init(json.to_string().into()))
-}
-
-/// The official runtime interface client, from the package or from `brooklet runtimes install java`.
-fn java_argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option<&str>) -> Vec<OsString> {
-    let task = &places.task;
-    let mut class_path = format!("{task}:{task}/lib/*");
-    for entry in std::fs::read_dir(&spec.code_dir).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|e| e == "jar") {
-            class_path.push_str(&format!(":{task}/{}", entry.file_name().to_string_lossy()));
-        }
-    }
-    class_path.push_str(":/opt/java/lib/*");
-    if let Some(sdk) = sdk {
-        class_path.push_str(&format!(":{sdk}/*"));
-    }
-    let heap = format!("-Xmx{}m", (spec.memory.0 * 85 / 100).max(64));
-    let fixed = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"];
-    let mut argv = vec![program, heap.into()];
-    argv.extend(fixed.map(OsString::from));
-    argv.extend([
-        class_path.into(),
-        "com.amazonaws.services.lambda.runtime.api.client.AWSLambda".into(),
-        spec.handler.clone().into(),
-    ]);
-    argv
 }
 
 /// A program that could not be executed is the function's mistake when it is the package's own.
@@ -469,67 +318,4 @@ fn not_started(program: &str, error: &io::Error) -> StartFailure {
 
 fn machine(error: io::Error) -> StartFailure {
     StartFailure::Machine(format!("an instance could not be made: {error}"))
-}
-
-/// Writes the bootstraps unless this version's are there already. What is compiled of them goes with them.
-fn lay_out_bootstraps(folder: &Path) -> io::Result<()> {
-    let there =
-        |(path, text): &(&str, &str)| std::fs::read(folder.join(path)).is_ok_and(|f| f == text.as_bytes());
-    if BOOTSTRAPS.iter().all(there) {
-        return Ok(());
-    }
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    for (path, text) in BOOTSTRAPS {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().expect("it has a folder"))?;
-        std::fs::write(path, text)?;
-    }
-    Ok(())
-}
-
-/// The function's user must be able to read the bootstraps, whatever the server's umask.
-fn open_to_all(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let meta = dir.metadata()?;
-    let mode = if meta.is_dir() { 0o755 } else { 0o644 };
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))?;
-    if meta.is_dir() {
-        for entry in std::fs::read_dir(dir)? {
-            open_to_all(&entry?.path())?;
-        }
-    }
-    Ok(())
-}
-
-const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\n\
-                      sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n\
-                      nobody:x:65534:65534:nobody:/:/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\nsbx_user1051:x:990:\nnogroup:x:65534:\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_bootstrap_file_is_embedded() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstraps");
-        let mut unlisted = Vec::new();
-        let mut folders = vec![folder.join("python"), folder.join("node"), folder.join("dotnet")];
-        while let Some(dir) = folders.pop() {
-            for path in std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("readable").path())
-            {
-                let name = path.strip_prefix(&folder).expect("inside").to_string_lossy().into_owned();
-                match path.is_dir() {
-                    true if name.ends_with("__pycache__") => {}
-                    true => folders.push(path),
-                    false if BOOTSTRAPS.iter().any(|(listed, _)| *listed == name) => {}
-                    false => unlisted.push(name),
-                }
-            }
-        }
-        assert_eq!(unlisted, Vec::<String>::new(), "add them to BOOTSTRAPS");
-    }
 }

@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
 
+mod argv; //         the command line of each runtime
+mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod child; //        a running process: exit, kill, memory
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together

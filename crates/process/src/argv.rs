@@ -1,0 +1,109 @@
+//! Program and arguments of an instance, as they are seen inside it.
+
+use crate::environment::Places;
+use crate::interpreter::{Found, Wanted};
+use ports::{InstanceSpec, StartFailure};
+use std::ffi::OsString;
+
+/// The command line that runs `spec` on `found`. `sdk` is the folder of what `brooklet runtimes install` put.
+///
+/// # Errors
+/// What the package lacks, in Lambda's words.
+pub fn argv(
+    spec: &InstanceSpec,
+    wanted: &Wanted,
+    found: Option<&Found>,
+    places: &Places,
+    sdk: Option<&str>,
+) -> Result<Vec<OsString>, StartFailure> {
+    let program = found.map(|found| found.path().into_os_string());
+    let bootstrap = |file: &str| OsString::from(format!("{}/{file}", places.runtime));
+    Ok(match (wanted, program) {
+        (Wanted::Python(_), Some(program)) => {
+            vec![program, "-s".into(), "-B".into(), bootstrap("python/bootstrap.py")]
+        }
+        (Wanted::Node(_), Some(program)) => {
+            // Lambda leaves about a tenth of the memory to everything but V8's old generation.
+            let heap = format!("--max-old-space-size={}", (spec.memory.0 * 9 / 10).max(64));
+            vec![program, heap.into(), bootstrap("node/bootstrap.js")]
+        }
+        (Wanted::Dotnet, Some(program)) => dotnet_argv(spec, program, found, places),
+        (Wanted::Java(_), Some(program)) => java_argv(spec, program, places, sdk),
+        (Wanted::Http, _) if !spec.handler.is_empty() => {
+            vec!["/bin/sh".into(), "-c".into(), format!("exec {}", spec.handler).into()]
+        }
+        (Wanted::Provided | Wanted::Http, _) => vec![own_bootstrap(spec, places)?],
+        (_, None) => return Err(StartFailure::Machine(format!("no program was found for {}", spec.runtime))),
+    })
+}
+
+/// Whether a .NET handler is a method (`Assembly::Type::Method`), and not a program of its own.
+pub fn is_method(handler: &str) -> bool {
+    handler.contains("::")
+}
+
+fn dotnet_argv(
+    spec: &InstanceSpec,
+    program: OsString,
+    found: Option<&Found>,
+    places: &Places,
+) -> Vec<OsString> {
+    let own = format!("{}/dotnet/Bootstrap.dll", places.runtime);
+    if !is_method(&spec.handler) {
+        return vec![program, format!("{}/{}.dll", places.task, spec.handler).into()];
+    }
+    if found.is_some_and(|found| found.language == "mono") {
+        return vec![program, own.into()];
+    }
+    // The package's own names the shared frameworks that the function wants.
+    let assembly = spec.handler.split("::").next().unwrap_or_default();
+    let config = format!("{assembly}.runtimeconfig.json");
+    let config = match spec.code_dir.join(&config).is_file() {
+        true => format!("{}/{config}", places.task),
+        false => format!("{}/dotnet/Bootstrap.runtimeconfig.json", places.runtime),
+    };
+    vec![program, "exec".into(), "--runtimeconfig".into(), config.into(), own.into()]
+}
+
+/// `bootstrap` in the package, or in a layer.
+fn own_bootstrap(spec: &InstanceSpec, places: &Places) -> Result<OsString, StartFailure> {
+    if spec.code_dir.join("bootstrap").is_file() {
+        return Ok(format!("{}/bootstrap", places.task).into());
+    }
+    if spec.layer_dirs.iter().any(|layer| layer.join("bootstrap").is_file()) {
+        return Ok("/opt/bootstrap".into());
+    }
+    // Lambda's own words, so that people find them.
+    let json = serde_json::json!({
+        "errorType": "Runtime.InvalidEntrypoint",
+        "errorMessage": format!(
+            "Couldn't find valid bootstrap(s): [{0}/bootstrap /opt/bootstrap]", places.task
+        ),
+    });
+    Err(StartFailure::Init(json.to_string().into()))
+}
+
+/// The official runtime interface client, from the package or from `brooklet runtimes install java`.
+fn java_argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option<&str>) -> Vec<OsString> {
+    let task = &places.task;
+    let mut class_path = format!("{task}:{task}/lib/*");
+    for entry in std::fs::read_dir(&spec.code_dir).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "jar") {
+            class_path.push_str(&format!(":{task}/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    class_path.push_str(":/opt/java/lib/*");
+    if let Some(sdk) = sdk {
+        class_path.push_str(&format!(":{sdk}/*"));
+    }
+    let heap = format!("-Xmx{}m", (spec.memory.0 * 85 / 100).max(64));
+    let fixed = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"];
+    let mut argv = vec![program, heap.into()];
+    argv.extend(fixed.map(OsString::from));
+    argv.extend([
+        class_path.into(),
+        "com.amazonaws.services.lambda.runtime.api.client.AWSLambda".into(),
+        spec.handler.clone().into(),
+    ]);
+    argv
+}
