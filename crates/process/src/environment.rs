@@ -17,16 +17,13 @@ pub struct Places {
     pub tmp: Option<String>,
 }
 
-/// All variables of one instance.
-///
-/// `runtime_api` is `host:port` of its Runtime API, when it has one; `stream` its log stream.
+/// The variables of one instance that logs to `stream`, but for the one by which it is spoken to.
 pub fn environment(
     spec: &InstanceSpec,
     wanted: &Wanted,
     places: &Places,
-    runtime_api: Option<&str>,
     stream: &str,
-) -> Vec<(String, String)> {
+) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |key: &str, value: &str| {
         all.insert(key.to_owned(), value.to_owned());
@@ -76,10 +73,7 @@ pub fn environment(
     if !matches!(wanted, Wanted::Provided | Wanted::Http) {
         set("AWS_EXECUTION_ENV", &format!("AWS_Lambda_{}", spec.runtime));
     }
-    if let Some(address) = runtime_api {
-        set("AWS_LAMBDA_RUNTIME_API", address);
-    }
-    all.into_iter().collect()
+    all
 }
 
 fn library_path(places: &Places) -> String {

@@ -1,26 +1,24 @@
 //! Create → init: finds the interpreter, plans the sandbox, starts the process and waits until it is ready.
 
-use crate::argv::{argv, is_method};
 use crate::bootstraps;
 use crate::child::Child;
-use crate::environment::{Places, environment};
 use crate::framed::Framed;
-use crate::http_program::{HttpProgram, free_port};
-use crate::instance::Process;
+use crate::http_program::HttpProgram;
+use crate::instance::{Process, Running, Transport};
 use crate::interpreter::{Found, Wanted, find, wanted};
+use crate::launch::{Launch, Protocol, machine};
 use crate::output::Output;
-use crate::runtime_api::Endpoint;
-use crate::sandbox::{Bind, Isolation, Sandbox, View};
+use crate::runtime_api::RuntimeApi;
+use crate::sandbox::{Isolation, Sandbox, View};
 use crate::sessions::{Sessions, Stragglers, end_all_that_see};
 use crate::spawner::{Program, Spawner};
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -41,16 +39,6 @@ pub struct ProcessExecutor {
     stragglers: Stragglers,
     isolation: OnceLock<Isolation>,
     found: Mutex<HashMap<String, Result<Option<Found>, String>>>,
-}
-
-/// What one function version needs, worked out for each start.
-struct Launch {
-    wanted: Wanted,
-    places: Places,
-    sandbox: Sandbox,
-    argv: Vec<OsString>,
-    sdk: Option<String>,
-    variables: &'static [(&'static str, &'static str)],
 }
 
 impl ProcessExecutor {
@@ -144,119 +132,51 @@ impl ProcessExecutor {
         Ok((wanted, found?))
     }
 
-    async fn launch(&self, spec: &InstanceSpec) -> Result<Launch, StartFailure> {
-        let isolation = self.isolation().await;
-        let (wanted, found) = self.interpreter(&spec.runtime).map_err(StartFailure::Machine)?;
-        let runtime_dir = self.settings.run_dir.join("runtime");
-        let places = match isolation {
-            Isolation::None => {
-                let tmp = self.settings.run_dir.join("tmp");
-                std::fs::create_dir_all(&tmp).map_err(machine)?;
-                let text = |path: &Path| path.to_string_lossy().into_owned();
-                Places { task: text(&spec.code_dir), runtime: text(&runtime_dir), tmp: Some(text(&tmp)) }
-            }
-            _ => Places { task: "/var/task".into(), runtime: "/var/runtime".into(), tmp: None },
-        };
-        let mut binds = found.as_ref().map(Found::binds).unwrap_or_default();
-        binds.push(Bind { source: runtime_dir, target: "/var/runtime".into() });
-        for file in ["passwd", "group"] {
-            let source = self.settings.run_dir.join("etc").join(file);
-            binds.push(Bind { source, target: Path::new("/etc").join(file) });
-        }
-        let sdk = self.sdk(&wanted).filter(|path| path.is_dir()).map(|path| {
-            // Under its own name: Node.js finds what a package needs only in a folder called node_modules.
-            let target = Path::new("/var/sdk").join(path.file_name().unwrap_or_default());
-            binds.push(Bind { source: path.clone(), target: target.clone() });
-            if isolation == Isolation::None { path } else { target }
-        });
-        let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
-        let argv = argv(spec, &wanted, found.as_ref(), &places, sdk.as_deref())?;
-        let view = View {
-            isolation,
-            root: &self.settings.run_dir.join("root"),
-            code: &spec.code_dir,
-            layers: &spec.layer_dirs,
-            binds: &binds,
-            tmp_mib: spec.ephemeral_storage.0,
-        };
-        let sandbox = Sandbox::plan(&view).map_err(machine)?;
-        let variables = found.as_ref().map(Found::variables).unwrap_or_default();
-        Ok(Launch { wanted, places, sandbox, argv, sdk, variables })
-    }
-
-    /// Where `brooklet runtimes install` puts what a managed runtime carries.
-    fn sdk(&self, wanted: &Wanted) -> Option<PathBuf> {
-        let dir = &self.settings.runtimes_dir;
-        match wanted {
-            Wanted::Python(_) => Some(dir.join("python/site-packages")),
-            Wanted::Node(_) => Some(dir.join("node/node_modules")),
-            Wanted::Java(_) => Some(dir.join("java/lib")),
-            Wanted::Dotnet => Some(dir.join("dotnet")),
-            Wanted::Provided | Wanted::Http => None,
-        }
-    }
-
     async fn begin(
         &self,
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
     ) -> Result<Arc<dyn Instance>, StartFailure> {
-        let launch = self.launch(&spec).await?;
-        let (output, writer) = Output::new(logs, stream.clone()).map_err(machine)?;
-        match launch.wanted {
-            _ if speaks_frames(&launch.wanted, &spec.handler) => {
-                let (ours, theirs) = tokio::net::UnixStream::pair().map_err(machine)?;
-                let theirs = theirs.into_std().map_err(machine)?;
-                theirs.set_nonblocking(false).map_err(machine)?;
-                let mut environment = environment(&spec, &launch.wanted, &launch.places, None, &stream);
-                if let Some(sdk) = &launch.sdk {
-                    environment.push(("BROOKLET_SDK_PATH".into(), sdk.clone()));
-                }
-                let process = self.process(launch, environment, Some(theirs.into()), output, writer).await?;
-                Ok(Arc::new(Framed::init(process, ours, spec.timeout).await?))
+        let isolation = self.isolation().await;
+        let (wanted, found) = self.interpreter(&spec.runtime).map_err(StartFailure::Machine)?;
+        let launch = Launch::plan(&self.settings, isolation, &spec, wanted, found)?;
+        let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
+        match launch.protocol {
+            Protocol::Frames => {
+                let (framed, socket) = Framed::pair().map_err(machine)?;
+                let program = launch.program(&spec, &stream, None, lines);
+                let program = Program { transport: Some(socket), ..program };
+                self.run(program, output, framed, spec.timeout).await
             }
-            Wanted::Http => {
-                let port = free_port().map_err(machine)?;
-                let mut environment = environment(&spec, &launch.wanted, &launch.places, None, &stream);
-                environment.push(("PORT".into(), port.to_string()));
-                let process = self.process(launch, environment, None, output, writer).await?;
-                Ok(Arc::new(HttpProgram::init(process, port, spec.timeout).await?))
+            Protocol::Http => {
+                let http = HttpProgram::on_a_free_port().map_err(machine)?;
+                let contact = ("PORT", http.port().to_string());
+                let program = launch.program(&spec, &stream, Some(contact), lines);
+                self.run(program, output, http, spec.timeout).await
             }
-            _ => {
-                let version = spec.version.to_string();
-                let endpoint =
-                    Endpoint::open(&spec.function, &version, &spec.handler).await.map_err(machine)?;
-                let address = endpoint.address();
-                let environment = environment(&spec, &launch.wanted, &launch.places, Some(&address), &stream);
-                let process = self.process(launch, environment, None, output, writer).await?;
-                Ok(Arc::new(endpoint.init(process, spec.timeout).await?))
+            Protocol::RuntimeApi => {
+                let api = RuntimeApi::open(&spec).await.map_err(machine)?;
+                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
+                let program = launch.program(&spec, &stream, Some(contact), lines);
+                self.run(program, output, api, spec.timeout).await
             }
         }
     }
 
-    async fn process(
+    /// Starts `program` and waits until it is ready.
+    async fn run<T: Transport>(
         &self,
-        launch: Launch,
-        mut environment: Vec<(String, String)>,
-        transport: Option<OwnedFd>,
+        program: Program,
         output: Arc<Output>,
-        writer: OwnedFd,
-    ) -> Result<Process, StartFailure> {
-        let own = launch.variables.iter().filter(|(key, _)| !environment.iter().any(|(k, _)| k == key));
-        let own: Vec<_> = own.map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        environment.extend(own);
-        let program = Program {
-            sandbox: Arc::new(launch.sandbox),
-            argv: launch.argv,
-            environment,
-            transport,
-            output: writer,
-        };
+        transport: T,
+        timeout: Duration,
+    ) -> Result<Arc<dyn Instance>, StartFailure> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, &error))?;
         let (mark, straggling) = (self.sessions.mark(pid).ok(), self.stragglers.of(pid));
-        Ok(Process::new(Child::adopt(pid).map_err(machine)?, output, mark, straggling))
+        let process = Process::new(Child::adopt(pid).map_err(machine)?, output, mark, straggling);
+        Ok(Arc::new(Running::init(process, transport, timeout).await?))
     }
 }
 
@@ -289,15 +209,6 @@ impl Executor for ProcessExecutor {
     }
 }
 
-/// Whether one of our bootstraps runs it.
-fn speaks_frames(wanted: &Wanted, handler: &str) -> bool {
-    match wanted {
-        Wanted::Python(_) | Wanted::Node(_) => true,
-        Wanted::Dotnet => is_method(handler),
-        Wanted::Java(_) | Wanted::Provided | Wanted::Http => false,
-    }
-}
-
 /// A program that could not be executed is the function's mistake when it is the package's own.
 fn not_started(program: &str, error: &io::Error) -> StartFailure {
     let own = program.contains("/bootstrap") && !program.contains("/var/runtime/");
@@ -314,8 +225,4 @@ fn not_started(program: &str, error: &io::Error) -> StartFailure {
         }
         _ => StartFailure::Machine(format!("{program} could not be started: {error}")),
     }
-}
-
-fn machine(error: io::Error) -> StartFailure {
-    StartFailure::Machine(format!("an instance could not be made: {error}"))
 }

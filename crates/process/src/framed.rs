@@ -5,16 +5,12 @@
 //! little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
 //! and one here, because the task that holds the request does the writing and the reading itself.
 
-use crate::instance::{MAX_ANSWER, Process};
+use crate::instance::{MAX_ANSWER, Process, Transport};
 use bytes::{Buf, Bytes, BytesMut};
-use model::MiB;
-use ports::{
-    BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
-    StreamSink,
-};
+use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -52,76 +48,56 @@ struct Conversation {
     buffer: BytesMut,
 }
 
-/// An instance that runs one of our bootstraps.
+/// Our end of the socket.
 pub struct Framed {
-    process: Process,
-    timeout: Duration,
     /// Taken for the length of an invocation.
     conversation: Mutex<Option<Conversation>>,
 }
 
 impl Framed {
-    /// Waits until the bootstrap has loaded the function.
-    pub async fn init(
-        process: Process,
-        stream: UnixStream,
-        timeout: Duration,
-    ) -> Result<Framed, StartFailure> {
-        let mut conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
-        match conversation.read(&process).await {
-            Ok(Frame { kind: Kind::Ready, .. }) => {}
-            Ok(Frame { kind: Kind::InitError, body, .. }) => {
-                process.output.finish();
-                return Err(StartFailure::Init(body));
-            }
-            Ok(_) => return Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
-            Err(_) => {
-                let exit = process.last_words().await;
-                process.output.finish();
-                return Err(StartFailure::Exited(exit));
-            }
-        }
-        Ok(Framed { process, timeout, conversation: Mutex::new(Some(conversation)) })
+    /// Our end, and the one that the process gets.
+    pub fn pair() -> io::Result<(Framed, OwnedFd)> {
+        let (stream, theirs) = UnixStream::pair()?;
+        let theirs = theirs.into_std()?;
+        theirs.set_nonblocking(false)?;
+        let conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
+        Ok((Framed { conversation: Mutex::new(Some(conversation)) }, theirs.into()))
     }
 
-    async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
-        let started = Instant::now();
-        self.process.output.begin(Some(invocation.request_id));
-        let taken = self.conversation.lock().expect("no panic while held").take();
-        let Some(mut conversation) = taken else {
-            // An earlier invocation was abandoned half-way; its answer could be taken for this one's.
-            self.process.child.kill();
-            return self.process.complete(InvokeResult::Exited(Exit::Unknown), started);
-        };
-        let exchange = conversation.exchange(&self.process, invocation, sink);
-        let result = match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => InvokeResult::Exited(self.process.last_words().await),
-            Err(_) => {
-                self.process.child.kill();
-                InvokeResult::TimedOut
-            }
-        };
+    fn take(&self) -> Option<Conversation> {
+        self.conversation.lock().expect("no panic while held").take()
+    }
+
+    fn put_back(&self, conversation: Conversation) {
         *self.conversation.lock().expect("no panic while held") = Some(conversation);
-        self.process.complete(result, started)
     }
 }
 
-impl Instance for Framed {
-    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion> {
-        Box::pin(self.run(invocation, stream))
+impl Transport for Framed {
+    /// Waits until the bootstrap has loaded the function.
+    async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
+            Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
+            Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
+            Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+            Err(_) => Err(StartFailure::Exited(process.last_words().await)),
+        }
     }
 
-    fn memory(&self) -> Option<MiB> {
-        self.process.child.memory()
-    }
-
-    fn gone(&self) -> BoxFuture<'_, Exit> {
-        Box::pin(self.process.child.exited())
-    }
-
-    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(self.process.stop(grace))
+    async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
+        let Some(mut conversation) = self.take() else {
+            // An earlier invocation was abandoned half-way; its answer could be taken for this one's.
+            process.child.kill();
+            return InvokeResult::Exited(Exit::Unknown);
+        };
+        match conversation.exchange(process, invocation, sink).await {
+            Ok(result) => {
+                self.put_back(conversation);
+                result
+            }
+            Err(_) => InvokeResult::Exited(process.last_words().await),
+        }
     }
 }
 

@@ -3,81 +3,43 @@
 //! An HTTP request is passed through, body and answer streamed. A Lambda event is POSTed to `/` as JSON and
 //! the answer's body is the result; a status of 500 and above is the function's error.
 
-use crate::instance::{MAX_ANSWER, Process};
+use crate::instance::{MAX_ANSWER, Process, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use model::MiB;
-use ports::{
-    BoxFuture, Completion, Exit, HttpBody, Instance, Invocation, InvokeResult, Payload, StartFailure,
-    StreamReply, StreamSink,
-};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use ports::{HttpBody, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Idle connections kept to one instance.
 const MAX_IDLE: usize = 128;
 
-/// A port that nobody listens on at this moment. In a network namespace of its own an instance will not have
-/// to share the machine's.
-pub fn free_port() -> std::io::Result<u16> {
-    Ok(StdListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// An instance that runs a web program.
+/// The way to a web program.
 pub struct HttpProgram {
-    process: Process,
     address: SocketAddr,
-    timeout: Duration,
     idle: Mutex<Vec<SendRequest<HttpBody>>>,
 }
 
 impl HttpProgram {
-    /// Waits until the program listens.
-    pub async fn init(process: Process, port: u16, timeout: Duration) -> Result<HttpProgram, StartFailure> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        // There is no event for "another process listens now"; the pause grows from 1 to 20 ms.
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if TcpStream::connect(address).await.is_ok() {
-                break;
-            }
-            tokio::select! {
-                exit = process.child.exited() => {
-                    process.output.finish();
-                    return Err(StartFailure::Exited(exit));
-                }
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),
-            }
-        }
-        process.output.finish();
-        Ok(HttpProgram { process, address, timeout, idle: Mutex::new(Vec::new()) })
+    /// To a port that nobody listens on at this moment. In a network namespace of its own an instance will not
+    /// have to share the machine's.
+    pub fn on_a_free_port() -> io::Result<HttpProgram> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(HttpProgram { address, idle: Mutex::new(Vec::new()) })
     }
 
-    async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
-        let started = Instant::now();
-        self.process.output.begin(Some(invocation.request_id));
-        let result = tokio::select! {
-            biased;
-            result = self.exchange(invocation, sink) => match result {
-                Ok(result) => result,
-                Err(error) => self.broken(error).await,
-            },
-            exit = self.process.child.exited() => InvokeResult::Exited(exit),
-            () = tokio::time::sleep(self.timeout) => {
-                self.process.child.kill();
-                InvokeResult::TimedOut
-            }
-        };
-        self.process.complete(result, started)
+    /// Where the program is to listen.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The connection failed: because the program is ending, or because it answered nonsense.
-    async fn broken(&self, error: hyper::Error) -> InvokeResult {
-        match tokio::time::timeout(Duration::from_millis(50), self.process.child.exited()).await {
+    async fn broken(&self, process: &Process, error: hyper::Error) -> InvokeResult {
+        match tokio::time::timeout(Duration::from_millis(50), process.child.exited()).await {
             Ok(exit) => InvokeResult::Exited(exit),
             Err(_) => {
                 let message = format!("the program did not answer the request in HTTP: {error}");
@@ -88,7 +50,7 @@ impl HttpProgram {
         }
     }
 
-    async fn exchange(&self, invocation: Invocation, sink: StreamSink) -> hyper::Result<InvokeResult> {
+    async fn request(&self, invocation: Invocation, sink: StreamSink) -> hyper::Result<InvokeResult> {
         let id = invocation.request_id.to_string();
         let headers = |request: &mut http::Request<HttpBody>| {
             for (name, value) in
@@ -170,7 +132,7 @@ impl HttpProgram {
             }
         }
         loop {
-            // A refused connection means that the program has ended or is about to; `run` sees the exit.
+            // A refused connection means that the program has ended or is about to; `exchange` sees the exit.
             let Ok(stream) = TcpStream::connect(self.address).await else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
@@ -190,21 +152,29 @@ impl HttpProgram {
     }
 }
 
-impl Instance for HttpProgram {
-    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion> {
-        Box::pin(self.run(invocation, stream))
+impl Transport for HttpProgram {
+    /// Waits until the program listens.
+    async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
+        // There is no event for "another process listens now"; the pause grows from 1 to 20 ms.
+        let mut pause = Duration::from_millis(1);
+        while TcpStream::connect(self.address).await.is_err() {
+            tokio::select! {
+                exit = process.child.exited() => return Err(StartFailure::Exited(exit)),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),
+            }
+        }
+        Ok(())
     }
 
-    fn memory(&self) -> Option<MiB> {
-        self.process.child.memory()
-    }
-
-    fn gone(&self) -> BoxFuture<'_, Exit> {
-        Box::pin(self.process.child.exited())
-    }
-
-    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(self.process.stop(grace))
+    async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
+        tokio::select! {
+            biased;
+            result = self.request(invocation, sink) => match result {
+                Ok(result) => result,
+                Err(error) => self.broken(process, error).await,
+            },
+            exit = process.child.exited() => InvokeResult::Exited(exit),
+        }
     }
 }
 

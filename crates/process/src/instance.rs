@@ -1,10 +1,11 @@
-//! What the three transports share: the process, its lines, and how an invocation on it is concluded.
+//! What instances of all transports share: the process, its lines, and how an invocation on it ends.
 
 use crate::child::Child;
 use crate::output::Output;
 use crate::sessions::{Mark, Straggling};
 use model::MiB;
-use ports::{Completion, Exit, InvokeResult};
+use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +18,70 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a process whose transport has closed may take to end by itself, so that its status is known.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How a process is spoken to.
+pub trait Transport: Send + Sync + 'static {
+    /// Waits until the process is ready for its first event. The start's timeout is the caller's.
+    fn ready(&mut self, process: &Process) -> impl Future<Output = Result<(), StartFailure>> + Send;
+
+    /// Hands an event over and waits for its outcome, or for the end of the process. Dropped when time is up.
+    fn exchange(
+        &self,
+        process: &Process,
+        invocation: Invocation,
+        sink: StreamSink,
+    ) -> impl Future<Output = InvokeResult> + Send;
+}
+
+/// A process that is ready, and what it is spoken to over.
+pub struct Running<T> {
+    process: Process,
+    transport: T,
+    timeout: Duration,
+}
+
+impl<T: Transport> Running<T> {
+    /// Waits until the process is ready.
+    pub async fn init(
+        process: Process,
+        mut transport: T,
+        timeout: Duration,
+    ) -> Result<Running<T>, StartFailure> {
+        let ready = transport.ready(&process).await;
+        process.output.finish();
+        ready?;
+        Ok(Running { process, transport, timeout })
+    }
+
+    async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
+        let started = Instant::now();
+        self.process.output.begin(Some(invocation.request_id));
+        let exchange = self.transport.exchange(&self.process, invocation, sink);
+        let result = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
+            self.process.child.kill();
+            InvokeResult::TimedOut
+        });
+        self.process.complete(result, started)
+    }
+}
+
+impl<T: Transport> Instance for Running<T> {
+    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion> {
+        Box::pin(self.run(invocation, stream))
+    }
+
+    fn memory(&self) -> Option<MiB> {
+        self.process.child.memory()
+    }
+
+    fn gone(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(self.process.child.exited())
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(self.process.stop(grace))
+    }
+}
 
 /// A process with its output.
 pub struct Process {
@@ -53,7 +118,7 @@ impl Process {
     }
 
     /// Concludes an invocation that was handed over at `started`.
-    pub fn complete(&self, result: InvokeResult, started: Instant) -> Completion {
+    fn complete(&self, result: InvokeResult, started: Instant) -> Completion {
         let duration = started.elapsed();
         let over = matches!(result, InvokeResult::TimedOut | InvokeResult::Exited(_));
         let reusable = !over && !self.ending.load(Ordering::Relaxed);
@@ -90,7 +155,7 @@ impl Process {
     }
 
     /// Ends the process group; lines written up to the end are kept.
-    pub async fn stop(&self, grace: Duration) {
+    async fn stop(&self, grace: Duration) {
         self.child.stop(grace).await;
         self.output.finish();
     }

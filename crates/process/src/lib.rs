@@ -2,7 +2,7 @@
 //!
 //! An instance is a process group in a file-system view of its own. It is spoken to in one of three ways: our
 //! bootstraps over a private framed socket, the official runtime clients over the Runtime API, and any web
-//! program over HTTP on `$PORT`. Suggested reading order:
+//! program over HTTP on `$PORT`. Suggested reading order: `executor`, `launch`, `instance`, `framed`, `sandbox`.
 
 #![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
 
@@ -12,15 +12,16 @@ mod child; //        a running process: exit, kill, memory
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
-mod http_program;
-mod instance; //     what the three transports share: deadline, exit, lines
+mod http_program; // transport of programs that listen on $PORT
+mod instance; //     a running instance: deadline, exit, lines; and the trait that the transports share
 mod interpreter; //  which program runs a runtime identifier, and where it was found
 mod kernel; //       what the kernel offers
+mod launch; //       what one start needs: view, program, variables
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
-mod sandbox; //      the file-system view, user and limits; fork and exec
+mod sandbox; //      the file-system view, user and limits; what a child does between fork and exec
 mod sessions; //     whose processes are ours, for the start after a crash
-mod spawner; //      the threads that fork // transport of programs that listen on $PORT
+mod spawner; //      the threads that fork
 
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};

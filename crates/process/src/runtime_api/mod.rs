@@ -7,15 +7,12 @@
 mod connection; // one connection: requests in, answers out
 mod wire; //       HTTP/1.1 as runtime clients speak it
 
-use crate::instance::Process;
+use crate::instance::{Process, Transport};
 use bytes::Bytes;
-use model::{MiB, RequestId};
-use ports::{
-    BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, Payload, StartFailure, StreamSink,
-};
+use model::RequestId;
+use ports::{InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -60,8 +57,8 @@ impl Shared {
     }
 }
 
-/// An endpoint that listens but has no process yet: its address must be known before the process starts.
-pub struct Endpoint {
+/// An endpoint. It listens before its process starts, which must know the address.
+pub struct RuntimeApi {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
     ready: oneshot::Receiver<Result<(), Bytes>>,
@@ -69,15 +66,15 @@ pub struct Endpoint {
     server: tokio::task::JoinHandle<()>,
 }
 
-impl Endpoint {
+impl RuntimeApi {
     /// Listens on a free loopback port.
-    pub async fn open(function: &str, version: &str, handler: &str) -> std::io::Result<Endpoint> {
+    pub async fn open(spec: &InstanceSpec) -> std::io::Result<RuntimeApi> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (events, receiver) = mpsc::channel(1);
         let (ready_sender, ready) = oneshot::channel();
         let registration = serde_json::json!({
-            "functionName": function, "functionVersion": version, "handler": handler,
+            "functionName": spec.function, "functionVersion": spec.version.to_string(), "handler": spec.handler,
         });
         let shared = Arc::new(Shared {
             events: tokio::sync::Mutex::new(receiver),
@@ -86,41 +83,52 @@ impl Endpoint {
             registration: registration.to_string(),
         });
         let server = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Endpoint { shared, events, ready, address, server })
+        Ok(RuntimeApi { shared, events, ready, address, server })
     }
 
     /// `127.0.0.1:port`, for `AWS_LAMBDA_RUNTIME_API`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
+}
 
+impl Transport for RuntimeApi {
     /// Waits until the runtime asks for its first event.
-    pub async fn init(mut self, process: Process, timeout: Duration) -> Result<RuntimeApi, StartFailure> {
+    async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
         tokio::select! {
             biased;
             ready = &mut self.ready => match ready {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    process.output.finish();
-                    return Err(StartFailure::Init(error));
-                }
-                Err(_) => return Err(StartFailure::Machine("the runtime endpoint has stopped".into())),
+                Ok(ready) => ready.map_err(StartFailure::Init),
+                Err(_) => Err(StartFailure::Machine("the runtime endpoint has stopped".into())),
             },
-            exit = process.child.exited() => {
-                process.output.finish();
-                // The error may have been posted just before the end.
-                return Err(match self.ready.try_recv() {
-                    Ok(Err(error)) => StartFailure::Init(error),
-                    _ => StartFailure::Exited(exit),
-                });
-            }
+            // The error may have been posted just before the end.
+            exit = process.child.exited() => Err(match self.ready.try_recv() {
+                Ok(Err(error)) => StartFailure::Init(error),
+                _ => StartFailure::Exited(exit),
+            }),
         }
-        process.output.finish();
-        Ok(RuntimeApi { endpoint: self, process, timeout })
+    }
+
+    async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
+        let (reply, answer) = oneshot::channel();
+        let current = Current { id: invocation.request_id, reply, sink: Some(sink) };
+        *self.shared.current.lock().expect("no panic while held") = Some(current);
+        if self.events.send(event(invocation)).await.is_err() {
+            process.child.kill();
+        }
+        tokio::select! {
+            biased;
+            result = answer => match result {
+                Ok(result) => result,
+                // A client that breaks off in the middle of its answer is ending, or of no use any more.
+                Err(_) => InvokeResult::Exited(process.last_words().await),
+            },
+            exit = process.child.exited() => InvokeResult::Exited(exit),
+        }
     }
 }
 
-impl Drop for Endpoint {
+impl Drop for RuntimeApi {
     fn drop(&mut self) {
         self.server.abort();
     }
@@ -141,59 +149,6 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
             Some(_) = connections.join_next() => {}
         }
-    }
-}
-
-/// An instance that runs an official runtime client or a `bootstrap` of its own.
-pub struct RuntimeApi {
-    endpoint: Endpoint,
-    process: Process,
-    timeout: Duration,
-}
-
-impl RuntimeApi {
-    async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
-        let started = Instant::now();
-        self.process.output.begin(Some(invocation.request_id));
-        let (reply, answer) = oneshot::channel();
-        let current = Current { id: invocation.request_id, reply, sink: Some(sink) };
-        *self.endpoint.shared.current.lock().expect("no panic while held") = Some(current);
-        if self.endpoint.events.send(event(invocation)).await.is_err() {
-            self.process.child.kill();
-        }
-        let timeout = tokio::time::sleep(self.timeout);
-        let result = tokio::select! {
-            biased;
-            // A client that breaks off in the middle of its answer is ending, or of no use any more.
-            result = answer => match result {
-                Ok(result) => result,
-                Err(_) => InvokeResult::Exited(self.process.last_words().await),
-            },
-            exit = self.process.child.exited() => InvokeResult::Exited(exit),
-            () = timeout => {
-                self.process.child.kill();
-                InvokeResult::TimedOut
-            }
-        };
-        self.process.complete(result, started)
-    }
-}
-
-impl Instance for RuntimeApi {
-    fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion> {
-        Box::pin(self.run(invocation, stream))
-    }
-
-    fn memory(&self) -> Option<MiB> {
-        self.process.child.memory()
-    }
-
-    fn gone(&self) -> BoxFuture<'_, Exit> {
-        Box::pin(self.process.child.exited())
-    }
-
-    fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(self.process.stop(grace))
     }
 }
 

@@ -1,0 +1,143 @@
+//! What it takes to start one instance: its view of the machine, its program and its variables. Planned anew
+//! for each start, because SDKs may have been installed since the last.
+
+use crate::argv::{argv, is_method};
+use crate::environment::{Places, environment};
+use crate::executor::Settings;
+use crate::interpreter::{Found, Wanted};
+use crate::sandbox::{Bind, Isolation, Sandbox, View};
+use crate::spawner::Program;
+use ports::{InstanceSpec, StartFailure};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A start, planned.
+pub struct Launch {
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    sandbox: Sandbox,
+    argv: Vec<OsString>,
+    wanted: Wanted,
+    places: Places,
+    sdk: Option<String>,
+    found: Option<Found>,
+}
+
+/// How an instance is spoken to.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    /// One of our bootstraps.
+    Frames,
+    /// An official runtime client, or a `bootstrap` of the package.
+    RuntimeApi,
+    /// A program that listens on `$PORT`.
+    Http,
+}
+
+impl Launch {
+    /// Plans an instance of `spec` that `found` runs. Reads the machine's file system.
+    pub fn plan(
+        settings: &Settings,
+        isolation: Isolation,
+        spec: &InstanceSpec,
+        wanted: Wanted,
+        found: Option<Found>,
+    ) -> Result<Launch, StartFailure> {
+        let runtime_dir = settings.run_dir.join("runtime");
+        let places = places(settings, isolation, spec).map_err(machine)?;
+        let mut binds = found.as_ref().map(Found::binds).unwrap_or_default();
+        binds.push(Bind { source: runtime_dir, target: "/var/runtime".into() });
+        for file in ["passwd", "group"] {
+            let source = settings.run_dir.join("etc").join(file);
+            binds.push(Bind { source, target: Path::new("/etc").join(file) });
+        }
+        let sdk = sdk(&settings.runtimes_dir, &wanted).filter(|path| path.is_dir()).map(|path| {
+            // Under its own name: Node.js finds what a package needs only in a folder called node_modules.
+            let target = Path::new("/var/sdk").join(path.file_name().unwrap_or_default());
+            binds.push(Bind { source: path.clone(), target: target.clone() });
+            if isolation == Isolation::None { path } else { target }
+        });
+        let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
+        let argv = argv(spec, &wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let view = View {
+            isolation,
+            root: &settings.run_dir.join("root"),
+            code: &spec.code_dir,
+            layers: &spec.layer_dirs,
+            binds: &binds,
+            tmp_mib: spec.ephemeral_storage.0,
+        };
+        let sandbox = Sandbox::plan(&view).map_err(machine)?;
+        let protocol = Protocol::of(&wanted, &spec.handler);
+        Ok(Launch { protocol, sandbox, argv, wanted, places, sdk, found })
+    }
+
+    /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
+    /// or its port; `stream` its log stream; `output` takes its lines.
+    pub fn program(
+        self,
+        spec: &InstanceSpec,
+        stream: &str,
+        contact: Option<(&str, String)>,
+        output: OwnedFd,
+    ) -> Program {
+        let mut environment = environment(spec, &self.wanted, &self.places, stream);
+        if let Some((key, value)) = contact {
+            environment.insert(key.into(), value);
+        }
+        if let (Protocol::Frames, Some(sdk)) = (self.protocol, self.sdk) {
+            environment.insert("BROOKLET_SDK_PATH".into(), sdk);
+        }
+        for (key, value) in self.found.as_ref().map(Found::variables).unwrap_or_default() {
+            environment.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
+        }
+        Program {
+            sandbox: Arc::new(self.sandbox),
+            argv: self.argv,
+            environment: environment.into_iter().collect(),
+            transport: None,
+            output,
+        }
+    }
+}
+
+impl Protocol {
+    fn of(wanted: &Wanted, handler: &str) -> Protocol {
+        match wanted {
+            Wanted::Python(_) | Wanted::Node(_) => Protocol::Frames,
+            Wanted::Dotnet if is_method(handler) => Protocol::Frames,
+            Wanted::Dotnet | Wanted::Java(_) | Wanted::Provided => Protocol::RuntimeApi,
+            Wanted::Http => Protocol::Http,
+        }
+    }
+}
+
+fn places(settings: &Settings, isolation: Isolation, spec: &InstanceSpec) -> io::Result<Places> {
+    if isolation != Isolation::None {
+        return Ok(Places { task: "/var/task".into(), runtime: "/var/runtime".into(), tmp: None });
+    }
+    let tmp = settings.run_dir.join("tmp");
+    std::fs::create_dir_all(&tmp)?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let runtime = text(&settings.run_dir.join("runtime"));
+    Ok(Places { task: text(&spec.code_dir), runtime, tmp: Some(text(&tmp)) })
+}
+
+/// Where `brooklet runtimes install` puts what a managed runtime carries.
+fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
+    match wanted {
+        Wanted::Python(_) => Some(runtimes_dir.join("python/site-packages")),
+        Wanted::Node(_) => Some(runtimes_dir.join("node/node_modules")),
+        Wanted::Java(_) => Some(runtimes_dir.join("java/lib")),
+        Wanted::Dotnet => Some(runtimes_dir.join("dotnet")),
+        Wanted::Provided | Wanted::Http => None,
+    }
+}
+
+/// A step of making an instance that the machine refused.
+pub fn machine(error: io::Error) -> StartFailure {
+    StartFailure::Machine(format!("an instance could not be made: {error}"))
+}
