@@ -1,115 +1,12 @@
 //! The data plane with real processes: what a caller gets, and what the logs and the meter keep.
 
-use bytes::Bytes;
-use model::{Account, Code, Configuration, Logging, MiB, RequestId, Timestamp, Version};
-use node::control::{Target, UnpackedCode};
+mod processes;
+
 use node::invoke::{InvokeRequest, Refusal, Reply, Throttle};
-use node::logs::{Filter, Logs};
-use node::{Node, NodeConfig};
-use ports::Payload;
-use process::{Isolation, ProcessExecutor, Settings};
-use std::path::Path;
+use node::logs::Filter;
+use processes::{World, request, text};
 use std::sync::Arc;
 use std::time::Duration;
-
-struct World {
-    node: Arc<Node>,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> World {
-        let dir = tempfile::tempdir().expect("a folder");
-        let settings = Settings {
-            run_dir: dir.path().join("run"),
-            runtimes_dir: dir.path().join("runtimes"),
-            isolation: Isolation::Root,
-        };
-        let executor = ProcessExecutor::new(settings).expect("an executor");
-        let logs = Logs::open(dir.path()).expect("logs");
-        let config = NodeConfig {
-            account: Account { id: "000000000000".into(), region: "us-east-1".into() },
-            concurrency_limit: 1_000,
-            memory: MiB(4096),
-            keep_alive: Duration::from_secs(60),
-            init_timeout: Duration::from_secs(10),
-        };
-        World { node: Node::new(config, Arc::new(executor), logs), dir }
-    }
-
-    fn function(&self, name: &str, runtime: &str, handler: &str, files: &[(&str, &str)]) -> Target {
-        let code_dir = self.dir.path().join("code").join(name);
-        for (path, text) in files {
-            write(&code_dir.join(path), text);
-        }
-        Target {
-            name: name.into(),
-            uid: name.into(),
-            version: Version::Latest,
-            configuration: Arc::new(configuration(runtime, handler)),
-            code: Arc::new(UnpackedCode::at(code_dir)),
-        }
-    }
-
-    async fn invoke(&self, target: &Target, event: &str) -> Result<String, Refusal> {
-        let invoked = self.node.invoke(target.clone(), request(event)).await?;
-        Ok(match invoked.reply {
-            Reply::Answer(payload) => text(&payload),
-            Reply::FunctionError(payload) => format!("error {}", text(&payload)),
-            Reply::Stream(_) => "stream".into(),
-        })
-    }
-}
-
-fn request(event: &str) -> InvokeRequest {
-    InvokeRequest {
-        request_id: RequestId(uuid::Uuid::new_v4()),
-        payload: Payload::Event(Bytes::copy_from_slice(event.as_bytes())),
-        qualifier: None,
-        trace_id: None,
-        client_context: None,
-        tail: false,
-    }
-}
-
-fn configuration(runtime: &str, handler: &str) -> Configuration {
-    Configuration {
-        runtime: runtime.into(),
-        handler: handler.into(),
-        role: String::new(),
-        description: String::new(),
-        timeout_s: 3,
-        memory: MiB(128),
-        ephemeral_storage: MiB(512),
-        environment: Default::default(),
-        architectures: vec!["x86_64".into()],
-        layers: vec![],
-        tracing: "PassThrough".into(),
-        logging: Logging {
-            format: "Text".into(),
-            application_level: None,
-            system_level: None,
-            group: "/aws/lambda/f".into(),
-        },
-        instance_concurrency: 1,
-        code: Code { sha256: String::new(), size: 0 },
-        last_modified: Timestamp(0),
-        revision_id: "1".into(),
-        deployment_id: "1".into(),
-        echoed: Default::default(),
-    }
-}
-
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(path, text).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 const SHELL: &str = r#"#!/bin/sh
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"

@@ -1,0 +1,119 @@
+//! A node over real processes, and functions that need no control plane: for tests and for examples.
+
+#![allow(dead_code)] // each user takes its part
+
+use bytes::Bytes;
+use model::{Account, Code, Configuration, Logging, MiB, RequestId, Timestamp, Version};
+use node::control::{Target, UnpackedCode};
+use node::invoke::{InvokeRequest, Refusal, Reply};
+use node::logs::Logs;
+use node::{Node, NodeConfig};
+use ports::Payload;
+use process::{Isolation, ProcessExecutor, Settings};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct World {
+    pub node: Arc<Node>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new() -> World {
+        let dir = tempfile::tempdir().expect("a folder");
+        let settings = Settings {
+            run_dir: dir.path().join("run"),
+            runtimes_dir: dir.path().join("runtimes"),
+            isolation: Isolation::Root,
+        };
+        let executor = ProcessExecutor::new(settings).expect("an executor");
+        let logs = Logs::open(dir.path()).expect("logs");
+        let config = NodeConfig {
+            account: Account { id: "000000000000".into(), region: "us-east-1".into() },
+            concurrency_limit: 1_000,
+            memory: MiB(8192),
+            keep_alive: Duration::from_secs(60),
+            init_timeout: Duration::from_secs(10),
+        };
+        World { node: Node::new(config, Arc::new(executor), logs), dir }
+    }
+
+    pub fn function(&self, name: &str, runtime: &str, handler: &str, files: &[(&str, &str)]) -> Target {
+        let code_dir = self.dir.path().join("code").join(name);
+        for (path, text) in files {
+            write(&code_dir.join(path), text);
+        }
+        target(name, code_dir, configuration(runtime, handler))
+    }
+
+    pub async fn invoke(&self, target: &Target, event: &str) -> Result<String, Refusal> {
+        let invoked = self.node.invoke(target.clone(), request(event)).await?;
+        Ok(match invoked.reply {
+            Reply::Answer(payload) => text(&payload),
+            Reply::FunctionError(payload) => format!("error {}", text(&payload)),
+            Reply::Stream(_) => "stream".into(),
+        })
+    }
+}
+
+/// `$LATEST` of a function whose package lies unpacked in `code_dir`.
+pub fn target(name: &str, code_dir: PathBuf, configuration: Configuration) -> Target {
+    Target {
+        name: name.into(),
+        uid: name.into(),
+        version: Version::Latest,
+        configuration: Arc::new(configuration),
+        code: Arc::new(UnpackedCode::at(code_dir)),
+    }
+}
+
+pub fn request(event: &str) -> InvokeRequest {
+    InvokeRequest {
+        request_id: RequestId(uuid::Uuid::new_v4()),
+        payload: Payload::Event(Bytes::copy_from_slice(event.as_bytes())),
+        qualifier: None,
+        trace_id: None,
+        client_context: None,
+        tail: false,
+    }
+}
+
+pub fn configuration(runtime: &str, handler: &str) -> Configuration {
+    Configuration {
+        runtime: runtime.into(),
+        handler: handler.into(),
+        role: String::new(),
+        description: String::new(),
+        timeout_s: 3,
+        memory: MiB(128),
+        ephemeral_storage: MiB(512),
+        environment: Default::default(),
+        architectures: vec!["x86_64".into()],
+        layers: vec![],
+        tracing: "PassThrough".into(),
+        logging: Logging {
+            format: "Text".into(),
+            application_level: None,
+            system_level: None,
+            group: "/aws/lambda/f".into(),
+        },
+        instance_concurrency: 1,
+        code: Code { sha256: String::new(), size: 0 },
+        last_modified: Timestamp(0),
+        revision_id: "1".into(),
+        deployment_id: "1".into(),
+        echoed: Default::default(),
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
