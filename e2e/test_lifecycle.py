@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -53,6 +54,13 @@ def test_a_taken_port_is_refused(tmp_path):
         port = taken.getsockname()[1]
         code, message = refused("--listen", f"127.0.0.1:{port}", "--data-dir", tmp_path / "d")
     assert code == TAKEN and f"127.0.0.1:{port}" in message
+
+
+def test_a_limit_of_descriptors_that_is_too_low_is_refused(tmp_path):
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))  # noqa: E731
+    code, message = refused("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "d", preexec_fn=few)
+    assert code == 1
+    assert "the hard limit is 100" in message and "need 160" in message and "LimitNOFILE" in message
 
 
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path):

@@ -218,6 +218,62 @@ def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
         assert len({a.result()["id"] for a in asked}) == 100
 
 
+def test_the_descriptors_that_a_shell_allows_are_no_limit_of_the_server(fresh):
+    # A shell's soft limit is meant for old programs; whoever needs more may raise it to the hard one.
+    own = fresh(open_files=(128, 4096))
+    function = aws.Deployer(aws.client(own, max_pool_connections=128), "files")(
+        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100
+    )
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(function, {"do": "hold", "url": gate.url}) for _ in range(100)]
+        gate.wait_for(100, seconds=60)
+        gate.open()
+        assert len({a.result()["id"] for a in asked}) == 100
+
+
+def test_a_machine_that_is_out_of_descriptors_throttles_and_goes_on(fresh):
+    own = fresh(open_files=(160, 160))
+    client = aws.client(own, max_pool_connections=128)
+    deploy = aws.Deployer(client, "files")
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+
+    def ask():
+        try:
+            return function.invoke({"do": "sleep", "ms": 300})["StatusCode"]
+        except client.exceptions.TooManyRequestsException:
+            return 429
+
+    with concurrent.futures.ThreadPoolExecutor(60) as pool:
+        answers = [a.result() for a in [pool.submit(ask) for _ in range(60)]]
+    assert set(answers) <= {200, 429} and 200 in answers
+    other = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    assert other({"do": "echo", "value": "room was made"}) == "room was made"
+
+
+def test_who_finds_all_descriptors_in_use_is_told_so_and_idle_instances_have_given_theirs(fresh):
+    # 192: 128 for the server's own files, 16 connections with 2 each, 32 for instances: 8 of Python.
+    own = fresh(open_files=(192, 192))
+    client = aws.client(own, max_pool_connections=16)
+    deploy = aws.Deployer(client, "files")
+    idle = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+    busy = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        held = [pool.submit(idle, {"do": "hold", "url": gate.url}) for _ in range(4)]
+        gate.wait_for(4)
+        gate.open()
+        assert len({h.result()["id"] for h in held}) == 4
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        held = [pool.submit(busy, {"do": "hold", "url": gate.url}) for _ in range(8)]
+        gate.wait_for(8)
+        status, message, reason = throttled(busy)
+        assert (status, reason) == (429, "ConcurrentInvocationLimitExceeded")
+        assert message.startswith(RATE) and "All 32 file descriptors" in message and "ulimit -Hn" in message
+        gate.open()
+        assert len({h.result()["id"] for h in held}) == 8
+    assert idle({"do": "echo", "value": "room was made"}) == "room was made"
+    assert "Too many open files" not in own.log()
+
+
 def test_the_most_recently_used_instance_is_used_again(probe):
     with Gate() as gate, concurrent.futures.ThreadPoolExecutor(3) as pool:
         held = [pool.submit(probe, {"do": "hold", "url": gate.url}) for _ in range(3)]

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def environment(**extra):
 class Server:
     """One `brooklet up`. As a context manager it is stopped, and its clean end checked, when the block ends."""
 
-    def __init__(self, folder, *arguments, data_dir=None, listen="127.0.0.1:0", env=None, config=None):
+    def __init__(self, folder, *arguments, data_dir=None, listen="127.0.0.1:0", env=None, config=None, open_files=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = pathlib.Path(data_dir or self.folder / "data")
@@ -49,6 +50,7 @@ class Server:
             (self.folder / "brooklet-server.toml").write_text(config)
             self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
         self.env = environment(**(env or {}))
+        self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
         self.process = None
         self.url = None
 
@@ -61,6 +63,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
+            preexec_fn=self._limit,
         )
         log.close()
         started.add(self.process.pid)
@@ -76,6 +79,10 @@ class Server:
             raise AssertionError(f"brooklet up ended with status {code} before it was ready:\n{self.log()}")
         threading.Thread(target=self._drain, args=(self.process.stdout,), daemon=True).start()
         return self
+
+    def _limit(self):
+        if self.open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.open_files)
 
     def _drain(self, stdout):
         with open(self.log_path, "ab") as copy:
@@ -147,7 +154,7 @@ class Server:
                 self.kill()
 
 
-def run(*arguments, timeout=60, env=None, cwd=None, stdin=None):
+def run(*arguments, timeout=60, env=None, cwd=None, stdin=None, **more):
     """Runs one `brooklet` command to its end."""
     return subprocess.run(
         [binary(), *map(str, arguments)],
@@ -157,4 +164,5 @@ def run(*arguments, timeout=60, env=None, cwd=None, stdin=None):
         text=True,
         capture_output=True,
         timeout=timeout,
+        **more,
     )

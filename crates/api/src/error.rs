@@ -184,6 +184,11 @@ impl From<Refusal> for ApiError {
                 let kind = Kind::TooManyRequestsException;
                 ApiError { kind, message: message.into(), reason: Some(reason) }
             }
+            Refusal::Full(what) => ApiError {
+                kind: Kind::TooManyRequestsException,
+                message: format!("Rate Exceeded. {what}"),
+                reason: Some("ConcurrentInvocationLimitExceeded"),
+            },
             Refusal::ShuttingDown => ApiError::new(
                 Kind::ServiceUnavailableException,
                 "The server is shutting down. Try again when it is back.",

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::service;
+use http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -15,14 +16,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's queue.
+    /// Connections at once; more wait in the kernel's queue. As long as some wait, none is kept open for a
+    /// client's next request, so that all get their turn.
     pub connections: usize,
     /// How long the head of a request may take, and how long a connection may idle between requests.
     pub head: Duration,
@@ -46,11 +48,15 @@ impl Default for Limits {
     }
 }
 
+/// How long a connection may idle while others wait for its place.
+const IDLE_WHEN_FULL: Duration = Duration::from_millis(250);
+
 /// Serves until `shutdown` resolves; then accepts nothing more, lets requests in flight end within
 /// [`Limits::drain`], and returns when every connection is closed.
 pub async fn serve(listener: TcpListener, app: Arc<App>, limits: Limits, shutdown: impl Future<Output = ()>) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let (closing, _) = watch::channel(());
+    let full = watch::Sender::new(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     app.set_ready(true);
@@ -58,12 +64,12 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, limits: Limits, shutdow
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &room, &full) => accepted,
         };
         while connections.try_join_next().is_some() {}
         let (stream, peer, permit) = accepted;
         let connection = Connection { peer, app: app.clone(), limits: limits.clone(), _permit: permit };
-        connections.spawn(connection.run(stream, closing.subscribe()));
+        connections.spawn(connection.run(stream, closing.subscribe(), full.subscribe()));
     }
     app.set_ready(false);
     drop(listener);
@@ -79,24 +85,30 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, limits: Limits, shutdow
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
+    full: &watch::Sender<()>,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = match room.clone().try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => {
-            tracing::warn!("all connections are in use: new ones wait until one is closed");
-            room.clone().acquire_owned().await.expect("the semaphore is never closed")
-        }
-    };
-    loop {
+    let mut told = false;
+    let (stream, peer) = loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
+            Ok(accepted) => break accepted,
             Err(error) => {
                 // Out of descriptors, or the client left already: either way it passes.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "connections cannot be accepted; trying again");
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-    }
+    };
+    let permit = match room.clone().try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            tracing::debug!("all connections are in use: new ones wait until one is closed");
+            full.send_replace(());
+            room.clone().acquire_owned().await.expect("the semaphore is never closed")
+        }
+    };
+    (stream, peer, permit)
 }
 
 struct Connection {
@@ -107,15 +119,29 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, mut closing: watch::Receiver<()>) {
+    async fn run(self, stream: TcpStream, mut closing: watch::Receiver<()>, mut full: watch::Receiver<()>) {
         // Answers are written in one piece, but streamed ones chunk by chunk: Nagle would hold those back.
         let _ = stream.set_nodelay(true);
         let io = Patient { io: TokioIo::new(stream), patience: self.limits.stall, stalled: None };
         let (app, peer) = (self.app, self.peer);
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let app = app.clone();
-            async move { Ok::<_, Infallible>(service::answer(&app, request, peer).await) }
+        let (begun, others_wait) = (Notify::new(), full.clone());
+        let service = service_fn(|request: http::Request<Incoming>| {
+            begun.notify_one();
+            let (app, others_wait) = (app.clone(), &others_wait);
+            async move {
+                let mut answer = service::answer(&app, request, peer).await;
+                if others_wait.has_changed().unwrap_or(false) {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
+        // Not at once: a request may be on its way. One that comes meanwhile is told in its answer.
+        let leave = async {
+            let _ = full.changed().await;
+            begun.notified().await;
+            tokio::time::sleep(IDLE_WHEN_FULL).await;
+        };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
@@ -128,6 +154,10 @@ impl Connection {
             ended = connection.as_mut() => ended,
             // Told once; an error means that the server is gone, which is the same.
             _ = closing.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = leave => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -11,6 +11,7 @@ use model::{Account, MiB};
 use node::control::{Limits, Options, Registry};
 use node::logs::Logs;
 use node::{Node, NodeConfig};
+use policy::descriptors::Share;
 use process::{ProcessExecutor, Settings};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> Result<()> {
     log_to_stderr();
     refuse_to_be_open(&config)?;
+    let descriptors = descriptors()?;
     let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for SIGTERM".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for SIGINT".into())?;
 
@@ -44,6 +46,7 @@ pub async fn run(config: Config) -> Result<()> {
             account,
             concurrency_limit: config.account_concurrency,
             memory: memory_for_instances(config.memory_reserve),
+            descriptors: descriptors.instances,
             keep_alive: config.idle_timeout,
             init_timeout: INIT_TIMEOUT,
         },
@@ -73,7 +76,8 @@ pub async fn run(config: Config) -> Result<()> {
         }
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let limits = api::Limits { drain: config.drain_timeout, ..api::Limits::default() };
+    let connections = descriptors.connections as usize;
+    let limits = api::Limits { connections, drain: config.drain_timeout, ..api::Limits::default() };
     let serving = tokio::spawn(async move {
         api::serve(listener, app, limits, async move { drop(stopped.await) }).await;
         node.shut_down(config.drain_timeout).await;
@@ -116,6 +120,17 @@ fn refuse_to_be_open(config: &Config) -> Result<()> {
         .fix(
             "configure [access-keys] (or BROOKLET_ACCESS_KEYS=ID:SECRET), listen on 127.0.0.1, or say --insecure",
         ))
+}
+
+/// As many descriptors as the server may have, shared out among connections and instances.
+fn descriptors() -> Result<Share> {
+    let total = process::raise_open_files().doing(|| "raise the limit of open files".into())?;
+    policy::descriptors::share(total).ok_or_else(|| {
+        let least = policy::descriptors::MIN_TOTAL;
+        Error::new(Exit::Failure, "refusing to start: too few files may be open")
+            .because(format!("the hard limit is {total}; the server and one instance need {least}"))
+            .fix("raise it: `ulimit -Hn` in a shell, LimitNOFILE= in a systemd service")
+    })
 }
 
 async fn refuse_without_isolation(executor: &ProcessExecutor) -> Result<()> {

@@ -62,6 +62,10 @@ pub enum Refusal {
     /// A concurrency or memory limit: `TooManyRequestsException` with this reason.
     #[error("throttled: {0:?}")]
     Throttled(Throttle),
+    /// The machine has no room for another instance: what ran out and the remedy. As a limit of concurrency:
+    /// `TooManyRequestsException`, `ConcurrentInvocationLimitExceeded`.
+    #[error("{0}")]
+    Full(String),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -91,6 +95,8 @@ pub struct NodeConfig {
     pub concurrency_limit: u32,
     /// Memory for all instances together.
     pub memory: MiB,
+    /// Descriptors of the server for all instances together.
+    pub descriptors: u32,
     /// An instance idle for this long is stopped.
     pub keep_alive: Duration,
     /// The least that initialisation may take before it is cut off; a longer function timeout extends it.
@@ -121,7 +127,8 @@ struct PoolName {
 impl Node {
     /// A data plane with nothing running. Must be called within a tokio runtime.
     pub fn new(config: NodeConfig, executor: Arc<dyn Executor>, logs: Arc<Logs>) -> Arc<Node> {
-        let budget = Budget::new(BudgetConfig::new(config.memory));
+        let budget = BudgetConfig { descriptors: config.descriptors, ..BudgetConfig::new(config.memory) };
+        let budget = Budget::new(budget);
         let node = Arc::new(Node {
             pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
             concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
@@ -325,7 +332,16 @@ impl Node {
             Assigned::Refused(Reason::Retired) => drop(answer.send(Err(Refusal::ShuttingDown))),
             Assigned::Refused(Reason::Memory | Reason::Queue) => {
                 drop(permit);
-                let _ = answer.send(Err(Refusal::Throttled(Throttle::Memory)));
+                let refusal = match pool.lacks_descriptors() {
+                    true => Refusal::Full(self.no_descriptors()),
+                    false => Refusal::Throttled(Throttle::Memory),
+                };
+                let _ = answer.send(Err(refusal));
+            }
+            Assigned::Failed(FailedStart { failure: StartFailure::Full(message), .. }) => {
+                drop(permit);
+                tracing::warn!(function = %target.name, message, "the machine has no room for an instance");
+                let _ = answer.send(Err(Refusal::Full(message)));
             }
             Assigned::Failed(FailedStart { failure: StartFailure::Machine(message), .. }) => {
                 drop(permit);
@@ -338,6 +354,16 @@ impl Node {
                 let _ = answer.send(Ok(invoked));
             }
         }
+    }
+}
+
+impl Node {
+    fn no_descriptors(&self) -> String {
+        format!(
+            "All {} file descriptors that the server has for instances are in use by running ones: try again, or \
+             raise the server's limit (`ulimit -Hn`, or LimitNOFILE= of its service).",
+            self.config.descriptors
+        )
     }
 }
 

@@ -20,6 +20,10 @@ use tokio::sync::{Notify, oneshot};
 /// How long an idle instance that is stopped may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a start is tried again when the machine has no room for it: what an instance that has ended held is
+/// given back only when the kernel is done with it.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
 /// How often the memory of all instances is looked at.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,8 @@ pub struct Pools {
 pub struct PoolShell {
     key: PoolKey,
     spec: Arc<InstanceSpec>,
+    /// Of the server, that an instance may hold.
+    descriptors: u32,
     log: Arc<FunctionLog>,
     /// Instances read it, so it must stay.
     _code: Arc<UnpackedCode>,
@@ -127,9 +133,11 @@ impl Pools {
             commands: Vec::new(),
         };
         let log = self.logs.function(&spec.function, spec.log_format == "JSON");
+        let descriptors = self.executor.descriptors(&spec);
         let shell = PoolShell {
             key,
             spec,
+            descriptors,
             log,
             _code: code,
             pools: self.clone(),
@@ -262,6 +270,11 @@ impl PoolShell {
         self.lock().pool.is_empty()
     }
 
+    /// Whether it is descriptors, and not memory, that the machine lacks for another instance.
+    pub fn lacks_descriptors(&self) -> bool {
+        self.pools.budget.lock().expect("no panic while held").lacks_descriptors(self.descriptors)
+    }
+
     /// What instances are made from.
     pub fn spec(&self) -> &Arc<InstanceSpec> {
         &self.spec
@@ -296,8 +309,8 @@ impl PoolShell {
         for command in commands {
             match command {
                 Command::Ask { instance } => {
-                    let limit = self.spec.memory;
-                    self.pools.tell_budget(budget::Event::Ask { pool: self.key, instance, limit });
+                    let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
+                    self.pools.tell_budget(budget::Event::Ask { pool, instance, limit, descriptors });
                 }
                 Command::Release { instance } => {
                     self.pools.tell_budget(budget::Event::Released { pool: self.key, instance });
@@ -413,7 +426,18 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
     let logs = shell.log.clone();
     let began = std::time::Instant::now();
-    match shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs).await {
+    let mut pause = Duration::from_millis(10);
+    let started = loop {
+        let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs.clone()).await;
+        match started {
+            Err(StartFailure::Full(_)) if began.elapsed() < ROOM_WAIT => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            started => break started,
+        }
+    };
+    match started {
         Ok(started) => shell.started(Running {
             key: instance,
             instance: started.instance,

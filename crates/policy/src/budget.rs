@@ -1,7 +1,8 @@
-//! The machine's memory, shared by all pools: who may start another instance, who has to wait, and which
-//! idle instance has to go.
+//! The machine's memory and the server's descriptors, shared by all pools: who may start another instance, who
+//! has to wait, and which idle instance has to go.
 //!
-//! What counts is what instances really use, not their limits: a running one its last observation, a
+//! Of descriptors an instance is charged what it can come to hold, from its grant to its end. Of memory, what
+//! counts is what instances really use, not their limits: a running one its last observation, a
 //! starting one what instances of its pool have used before, each plus a fixed headroom. Observations that
 //! grow can bring the total above the limit; then nothing is granted and idle instances are reclaimed until
 //! it fits again.
@@ -32,12 +33,15 @@ impl std::fmt::Display for PoolKey {
 pub struct BudgetConfig {
     /// Memory for all instances together (no default: a share of the machine's).
     pub limit: MiB,
+    /// Descriptors of the server for all instances together (default: as many as they want).
+    /// [`super::descriptors::share`] says how many there are.
+    pub descriptors: u32,
     /// Added to what each instance uses, so that it can grow between two observations (default 2 MiB).
     pub headroom: MiB,
     /// What an instance of a pool that was never observed is expected to use, unless its own limit is
     /// smaller (default 64 MiB).
     pub estimate: MiB,
-    /// Instances that may wait for memory, over all pools; one more is denied (default 1,000). Zero: what
+    /// Instances that may wait for room, over all pools; one more is denied (default 1,000). Zero: what
     /// does not fit at once is denied.
     pub max_asks: usize,
     /// Nothing idle for less than this is reclaimed, and a pool without an idle instance is not asked again
@@ -49,7 +53,8 @@ impl BudgetConfig {
     /// The defaults for this much memory.
     pub fn new(limit: MiB) -> BudgetConfig {
         let (headroom, estimate) = (MiB(2), MiB(64));
-        BudgetConfig { limit, headroom, estimate, max_asks: 1_000, min_idle: Duration::from_millis(10) }
+        let (descriptors, min_idle) = (u32::MAX, Duration::from_millis(10));
+        BudgetConfig { limit, descriptors, headroom, estimate, max_asks: 1_000, min_idle }
     }
 }
 
@@ -64,6 +69,8 @@ pub enum Event {
         instance: InstanceKey,
         /// The most memory the instance may use.
         limit: MiB,
+        /// The most descriptors of the server that it may come to hold.
+        descriptors: u32,
     },
     /// An instance is gone, or no longer wanted before it was granted ([`crate::pool::Command::Release`]).
     Released {
@@ -111,7 +118,7 @@ pub enum Command {
         /// The instance.
         instance: InstanceKey,
     },
-    /// Too many wait for memory already.
+    /// Too many wait for room already.
     Deny {
         /// The pool.
         pool: PoolKey,
@@ -127,7 +134,7 @@ pub enum Command {
     },
 }
 
-/// How memory stands, for people and metrics.
+/// How memory and descriptors stand, for people and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Charged for all granted instances, headroom included.
@@ -136,9 +143,11 @@ pub struct Stats {
     pub returning: MiB,
     /// The limit.
     pub limit: MiB,
+    /// Descriptors charged for all granted instances.
+    pub descriptors: u32,
     /// Granted instances.
     pub instances: usize,
-    /// Instances that wait for memory.
+    /// Instances that wait for room.
     pub asks: usize,
 }
 
@@ -149,7 +158,7 @@ const LOOK_AHEAD: usize = 16;
 /// Pools that are asked in one step, at most, without getting anything back.
 const MAX_PROBES: u32 = 32;
 
-/// The machine's memory, shared by all pools.
+/// The machine's memory and the server's descriptors, shared by all pools.
 #[derive(Debug)]
 pub struct Budget {
     config: BudgetConfig,
@@ -158,19 +167,47 @@ pub struct Budget {
     /// Pools that have instances and are not being asked, by the time since when one might have been idle.
     candidates: BTreeSet<(Time, PoolKey)>,
     asks: VecDeque<Asked>,
-    charged: u64,
-    returning: u64,
+    charged: Room,
+    /// The part of it that instances which were reclaimed will give back.
+    returning: Room,
     /// The pool that was asked to stop an instance and has not answered.
     probing: Option<PoolKey>,
-    /// Pools asked in vain since memory was last got back or time went on.
+    /// Pools asked in vain since room was last got back or time went on.
     probes: u32,
     /// When the last ones were asked in vain.
     probed: Time,
 }
 
+/// What instances take up. Sums of many instances fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    mib: u64,
+    descriptors: u64,
+}
+
+impl Room {
+    fn fits_in(self, limit: Room) -> bool {
+        self.mib <= limit.mib && self.descriptors <= limit.descriptors
+    }
+}
+
+impl std::ops::AddAssign for Room {
+    fn add_assign(&mut self, other: Room) {
+        self.mib += other.mib;
+        self.descriptors += other.descriptors;
+    }
+}
+
+impl std::ops::SubAssign for Room {
+    fn sub_assign(&mut self, other: Room) {
+        self.mib -= other.mib;
+        self.descriptors -= other.descriptors;
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Charge {
-    mib: u32,
+    room: Room,
     returning: bool,
 }
 
@@ -188,6 +225,7 @@ struct Asked {
     pool: PoolKey,
     instance: InstanceKey,
     limit: MiB,
+    descriptors: u32,
 }
 
 impl Budget {
@@ -199,8 +237,8 @@ impl Budget {
             pools: BTreeMap::new(),
             candidates: BTreeSet::new(),
             asks: VecDeque::new(),
-            charged: 0,
-            returning: 0,
+            charged: Room::default(),
+            returning: Room::default(),
             probing: None,
             probes: 0,
             probed: Time::ZERO,
@@ -210,7 +248,9 @@ impl Budget {
     /// Feeds one event; appends the commands that the caller must carry out, in order.
     pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
         match event {
-            Event::Ask { pool, instance, limit } => self.asks.push_back(Asked { pool, instance, limit }),
+            Event::Ask { pool, instance, limit, descriptors } => {
+                self.asks.push_back(Asked { pool, instance, limit, descriptors });
+            }
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
@@ -225,7 +265,7 @@ impl Budget {
 
     /// When to call [`step`](Budget::step) with `Event::Wake` if nothing happens before; `None`: never.
     pub fn wake_at(&self) -> Option<Time> {
-        if self.probing.is_some() || self.shortage() == 0 {
+        if self.probing.is_some() || !self.is_short() {
             return None;
         }
         let &(idle_since, _) = self.candidates.first()?;
@@ -233,12 +273,19 @@ impl Budget {
         Some(if self.probes < MAX_PROBES { at } else { at.max(self.probed + self.min_idle()) })
     }
 
-    /// How memory stands.
+    /// Whether it is for want of descriptors, and not of memory, that an instance which holds this many does
+    /// not fit.
+    pub fn lacks_descriptors(&self, descriptors: u32) -> bool {
+        self.charged.descriptors + u64::from(descriptors) > u64::from(self.config.descriptors)
+    }
+
+    /// How memory and descriptors stand.
     pub fn stats(&self) -> Stats {
         Stats {
-            charged: mib(self.charged),
-            returning: mib(self.returning),
+            charged: mib(self.charged.mib),
+            returning: mib(self.returning.mib),
             limit: self.config.limit,
+            descriptors: u32::try_from(self.charged.descriptors).unwrap_or(u32::MAX),
             instances: self.instances.len(),
             asks: self.asks.len(),
         }
@@ -249,9 +296,9 @@ impl Budget {
             self.asks.retain(|ask| (ask.pool, ask.instance) != (pool, instance));
             return;
         };
-        self.charged -= u64::from(charge.mib);
+        self.charged -= charge.room;
         if charge.returning {
-            self.returning -= u64::from(charge.mib);
+            self.returning -= charge.room;
         }
         let Some(holder) = self.pools.get_mut(&pool) else { return };
         holder.instances -= 1;
@@ -263,12 +310,13 @@ impl Budget {
     /// A pool's estimate rises at once and falls slowly: too low a guess costs more than too high a one.
     fn observed(&mut self, pool: PoolKey, instance: InstanceKey, used: MiB) {
         let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
-        let mib = used.0.saturating_add(self.config.headroom.0);
-        self.charged = self.charged - u64::from(charge.mib) + u64::from(mib);
-        if charge.returning {
-            self.returning = self.returning - u64::from(charge.mib) + u64::from(mib);
+        let before = charge.room;
+        charge.room.mib = u64::from(used.0.saturating_add(self.config.headroom.0));
+        let totals = [Some(&mut self.charged), charge.returning.then_some(&mut self.returning)];
+        for total in totals.into_iter().flatten() {
+            *total -= before;
+            *total += charge.room;
         }
-        charge.mib = mib;
         if let Some(holder) = self.pools.get_mut(&pool) {
             holder.learned = Some(match holder.learned {
                 Some(MiB(learned)) if used.0 < learned => MiB(learned - (learned - used.0).div_ceil(8)),
@@ -284,7 +332,7 @@ impl Budget {
         let stopping = instance.and_then(|instance| self.instances.get_mut(&(pool, instance)));
         if let Some(charge) = stopping.filter(|charge| !charge.returning) {
             charge.returning = true;
-            self.returning += u64::from(charge.mib);
+            self.returning += charge.room;
             self.probes = 0;
         } else {
             self.probes += 1;
@@ -313,13 +361,15 @@ impl Budget {
     /// Grants the oldest asks while they fit. Strictly in order: a large one is not starved by small ones.
     fn grant(&mut self, now: Time, commands: &mut Vec<Command>) {
         while let Some(&ask) = self.asks.front() {
-            let mib = self.expected(ask);
-            if self.charged + u64::from(mib) > u64::from(self.config.limit.0) {
+            let room = self.expected(ask);
+            let mut charged = self.charged;
+            charged += room;
+            if !charged.fits_in(self.limit()) {
                 return;
             }
             self.asks.pop_front();
-            self.charged += u64::from(mib);
-            self.instances.insert((ask.pool, ask.instance), Charge { mib, returning: false });
+            self.charged = charged;
+            self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false });
             let holder = self.pools.entry(ask.pool).or_default();
             holder.instances += 1;
             if holder.instances == 1 {
@@ -339,18 +389,31 @@ impl Budget {
         }
     }
 
-    /// What an instance that is asked for is charged. Never more than the limit, so that any function can
-    /// run on an otherwise empty machine.
-    fn expected(&self, ask: Asked) -> u32 {
-        let learned = self.pools.get(&ask.pool).and_then(|holder| holder.learned);
-        let used = learned.unwrap_or(self.config.estimate.min(ask.limit));
-        used.0.saturating_add(self.config.headroom.0).min(self.config.limit.0)
+    fn limit(&self) -> Room {
+        let BudgetConfig { limit: MiB(mib), descriptors, .. } = self.config;
+        Room { mib: u64::from(mib), descriptors: u64::from(descriptors) }
     }
 
-    /// What is charged or asked for beyond the limit and not already on its way back.
-    fn shortage(&self) -> u64 {
-        let asked: u64 = self.asks.iter().take(LOOK_AHEAD).map(|&ask| u64::from(self.expected(ask))).sum();
-        (self.charged + asked).saturating_sub(self.returning + u64::from(self.config.limit.0))
+    /// What an instance that is asked for is charged. Never more than the limit, so that any function can
+    /// run on an otherwise empty machine.
+    fn expected(&self, ask: Asked) -> Room {
+        let learned = self.pools.get(&ask.pool).and_then(|holder| holder.learned);
+        let used = learned.unwrap_or(self.config.estimate.min(ask.limit));
+        let limit = self.limit();
+        Room {
+            mib: u64::from(used.0.saturating_add(self.config.headroom.0)).min(limit.mib),
+            descriptors: u64::from(ask.descriptors).min(limit.descriptors),
+        }
+    }
+
+    /// Whether more is charged or asked for than there is, beyond what is already on its way back.
+    fn is_short(&self) -> bool {
+        let mut wanted = self.charged;
+        for &ask in self.asks.iter().take(LOOK_AHEAD) {
+            wanted += self.expected(ask);
+        }
+        wanted -= self.returning;
+        !wanted.fits_in(self.limit())
     }
 
     /// Without a pause, busy pools would be asked again and again.
@@ -361,7 +424,7 @@ impl Budget {
     /// Asks the pool that may have the longest idle instance to stop it; one pool at a time, because its
     /// answer decides who is next.
     fn reclaim(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if self.probing.is_some() || self.shortage() == 0 {
+        if self.probing.is_some() || !self.is_short() {
             return;
         }
         if now.since(self.probed) >= self.min_idle() {

@@ -4,8 +4,9 @@
 //! its owner must carry out, in order. Owners (the server's shell, the simulator) feed back what became of
 //! them. Start with `pool`, then `budget`; the others stand alone.
 
-pub mod budget; //      the machine's memory, shared by all pools
+pub mod budget; //      the machine's memory and descriptors, shared by all pools
 pub mod concurrency; // how many requests may be in flight: reserved, account
+pub mod descriptors; // how many connections and instances the server's descriptors are for
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod route; //       which version an alias sends a request to

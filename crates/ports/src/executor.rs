@@ -174,6 +174,8 @@ pub enum StartFailure {
     TimedOut,
     /// The process ended before it was ready.
     Exited(Exit),
+    /// The machine has no room for another instance at this moment: what ran out and the remedy. It passes.
+    Full(String),
     /// The machine could not do it: what happened and the remedy. The function is not to blame.
     Machine(String),
 }
@@ -201,6 +203,12 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Whether this machine can run `runtime`: `Err` says what is missing and how to get it.
     fn check(&self, runtime: &str) -> Result<(), String>;
+
+    /// The most file descriptors of the server that an instance of `spec` can hold at once, from the beginning
+    /// of its start to its end.
+    fn descriptors(&self, _spec: &InstanceSpec) -> u32 {
+        0
+    }
 }
 
 /// A running instance.

@@ -6,7 +6,7 @@ use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Process, Running, Transport};
 use crate::interpreter::{Found, Wanted, find, wanted};
-use crate::launch::{Launch, Protocol, machine};
+use crate::launch::{Launch, Protocol, machine, no_room};
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::sandbox::{Isolation, Sandbox, View};
@@ -207,10 +207,25 @@ impl Executor for ProcessExecutor {
     fn check(&self, runtime: &str) -> Result<(), String> {
         self.interpreter(runtime).map(drop)
     }
+
+    fn descriptors(&self, spec: &InstanceSpec) -> u32 {
+        /// Its output, its process and its mount namespace.
+        const ANY: u32 = 3;
+        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
+        match protocol {
+            Some(Protocol::Frames) => ANY + 1,
+            Some(Protocol::Http) => ANY + spec.concurrency,
+            // Its endpoint and the connections to it.
+            Some(Protocol::RuntimeApi) | None => ANY + 1 + crate::runtime_api::OWN_CONNECTIONS,
+        }
+    }
 }
 
 /// A program that could not be executed is the function's mistake when it is the package's own.
 fn not_started(program: &str, error: &io::Error) -> StartFailure {
+    if let Some(full) = no_room(error) {
+        return full;
+    }
     let own = program.contains("/bootstrap") && !program.contains("/var/runtime/");
     match (own, error.kind()) {
         (true, io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) | (true, io::ErrorKind::Other) => {

@@ -105,7 +105,8 @@ impl Launch {
 }
 
 impl Protocol {
-    fn of(wanted: &Wanted, handler: &str) -> Protocol {
+    /// How an instance of this runtime with this handler is spoken to.
+    pub fn of(wanted: &Wanted, handler: &str) -> Protocol {
         match wanted {
             Wanted::Python(_) | Wanted::Node(_) => Protocol::Frames,
             Wanted::Dotnet if is_method(handler) => Protocol::Frames,
@@ -139,5 +140,23 @@ fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
 
 /// A step of making an instance that the machine refused.
 pub fn machine(error: io::Error) -> StartFailure {
-    StartFailure::Machine(format!("an instance could not be made: {error}"))
+    no_room(&error)
+        .unwrap_or_else(|| StartFailure::Machine(format!("an instance could not be made: {error}")))
+}
+
+/// The machine's own limits, as a failure that passes; `None` for any other error.
+pub fn no_room(error: &io::Error) -> Option<StartFailure> {
+    let (what, remedy) = match error.raw_os_error()? {
+        libc::EMFILE => ("descriptors for the server", "raise `ulimit -Hn`, or LimitNOFILE= of the service"),
+        libc::ENFILE => ("descriptors on the machine", "raise the sysctl fs.file-max"),
+        libc::EAGAIN => {
+            ("processes", "raise `ulimit -u`, TasksMax= of the service, or the sysctl kernel.pid_max")
+        }
+        libc::ENOSPC | libc::EUSERS => {
+            ("namespaces", "raise the sysctls user.max_mnt_namespaces and user.max_user_namespaces")
+        }
+        libc::ENOMEM => ("memory", "raise memory-reserve, or give the machine more"),
+        _ => return None,
+    };
+    Some(StartFailure::Full(format!("no {what} left for another instance ({error}): try again, or {remedy}")))
 }

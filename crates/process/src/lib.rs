@@ -25,5 +25,5 @@ mod spawner; //      the threads that fork
 
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
-pub use kernel::landlock_abi;
+pub use kernel::{landlock_abi, raise_open_files};
 pub use sandbox::Isolation;

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub const UID: u32 = 993;
 /// Its group.
 pub const GID: u32 = 990;
+/// Files that a function may have open, or as many as the server itself may. Source: "Lambda quotas", file
+/// descriptors.
+const MAX_OPEN_FILES: u64 = 1024;
 /// Descriptor on which a bootstrap finds its framed socket.
 pub const TRANSPORT_FD: i32 = 3;
 
@@ -122,7 +125,7 @@ impl Sandbox {
             working_dir,
             uid_map: format!("{UID} {uid} 1").into_bytes(),
             gid_map: format!("{GID} {gid} 1").into_bytes(),
-            open_files: 1024, // Lambda's documented limit
+            open_files: MAX_OPEN_FILES.min(crate::kernel::open_files()?.1),
         })
     }
 
@@ -136,7 +139,6 @@ impl Sandbox {
             libc::setsid();
             libc::umask(0o022);
             limit(libc::RLIMIT_CORE, 0)?;
-            limit(libc::RLIMIT_NOFILE, self.open_files)?;
             match self.isolation {
                 Isolation::None => {}
                 Isolation::Root => {
@@ -157,7 +159,9 @@ impl Sandbox {
             check(libc::chdir(self.working_dir.as_ptr()))?;
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
             // After the change of user, which clears it. The forking thread lives as long as the server.
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            // Last: what is opened on the way here may have a higher number.
+            limit(libc::RLIMIT_NOFILE, self.open_files)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::pooling::{Broken, ensure};
 use model::{MiB, Time};
-use policy::budget::{Command, Event, PoolKey};
+use policy::budget::{BudgetConfig, Command, Event, PoolKey};
 use policy::concurrency::Throttle;
 use policy::{Budget, Concurrency, InstanceKey};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,22 +17,31 @@ pub(crate) struct Ledger {
     max_asks: usize,
     /// What was last observed of each instance that holds memory.
     granted: BTreeMap<(PoolKey, InstanceKey), Option<MiB>>,
+    /// Descriptors that each instance was asked or granted with.
+    descriptors: BTreeMap<(PoolKey, InstanceKey), u32>,
+    /// Descriptors that there are.
+    descriptor_limit: u32,
     asks: VecDeque<(PoolKey, InstanceKey)>,
     /// Since when others wait for memory that idle instances hold.
     hoarding_since: Option<Time>,
 }
 
 impl Ledger {
-    pub(crate) fn new(headroom: MiB, max_asks: usize) -> Ledger {
-        let (granted, asks) = (BTreeMap::new(), VecDeque::new());
-        Ledger { headroom, max_asks, granted, asks, hoarding_since: None }
+    pub(crate) fn new(config: &BudgetConfig) -> Ledger {
+        let BudgetConfig { headroom, max_asks, descriptors: descriptor_limit, .. } = *config;
+        let (granted, descriptors, asks) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Ledger { headroom, max_asks, granted, descriptors, descriptor_limit, asks, hoarding_since: None }
     }
 
     /// An event that the budget is about to get.
     pub(crate) fn event(&mut self, event: &Event) {
         match *event {
-            Event::Ask { pool, instance, .. } => self.asks.push_back((pool, instance)),
+            Event::Ask { pool, instance, descriptors, .. } => {
+                self.asks.push_back((pool, instance));
+                self.descriptors.insert((pool, instance), descriptors);
+            }
             Event::Released { pool, instance } => {
+                self.descriptors.remove(&(pool, instance));
                 self.granted.remove(&(pool, instance));
                 self.asks.retain(|&ask| ask != (pool, instance));
             }
@@ -43,10 +52,12 @@ impl Ledger {
             }
             Event::Dropped { pool } => {
                 self.granted.retain(|key, _| key.0 != pool);
+                self.descriptors.retain(|key, _| key.0 != pool);
                 self.asks.retain(|ask| ask.0 != pool);
             }
             Event::Reconfigured(ref config) => {
-                (self.headroom, self.max_asks) = (config.headroom, config.max_asks)
+                (self.headroom, self.max_asks) = (config.headroom, config.max_asks);
+                self.descriptor_limit = config.descriptors;
             }
             Event::Reclaimed { .. } | Event::Wake => {}
         }
@@ -63,6 +74,7 @@ impl Ledger {
             Command::Deny { pool, instance } => {
                 ensure!(self.asks.len() > self.max_asks, "{pool} {instance} is denied: the queue has room");
                 let newest = self.asks.pop_back();
+                self.descriptors.remove(&(pool, instance));
                 ensure!(newest == Some((pool, instance)), "{pool} {instance} is denied for {newest:?}");
             }
             Command::Reclaim { .. } => {}
@@ -81,6 +93,9 @@ impl Ledger {
         );
         let (charged, limit) = (stats.charged, stats.limit);
         ensure!(!granted || charged <= limit, "granted beyond the limit: {charged} of {limit}");
+        let held: u32 = self.granted.keys().map(|key| self.descriptors[key]).sum();
+        ensure!(stats.descriptors == held, "{} descriptors charged, {held} held", stats.descriptors);
+        ensure!(!granted || held <= self.descriptor_limit, "{held} descriptors of {}", self.descriptor_limit);
         let used: u32 = self.granted.values().map(|used| used.map_or(0, |MiB(used)| used)).sum();
         ensure!(charged.0 >= used, "{charged} charged, {used} in use");
         let exact = self.granted.values().all(Option::is_some);

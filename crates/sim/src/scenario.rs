@@ -117,7 +117,7 @@ impl Scenario {
         let random = &mut Random::new(seed);
         let functions = (0..1 + random.below(5)).map(|_| Function::draw(random)).collect();
         let limit = random.pick(&[MiB(150), MiB(400), MiB(1_000), MiB(20_000)]);
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             functions,
             account_limit: random.pick(&[5, 30, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000]),
@@ -131,7 +131,9 @@ impl Scenario {
             timer_slop: random.pick(&[us(0), us(0), ms(1)]),
             message_delay: random.pick(&[us(0), us(0), us(500), ms(3)]),
             reorder: random.chance(0.5),
-        }
+        };
+        scenario.budget.descriptors = random.pick(&[20, 100, u32::MAX, u32::MAX, u32::MAX]);
+        scenario
     }
 }
 

@@ -170,7 +170,7 @@ impl<'a> World<'a> {
             current: Vec::new(),
             last_pool: 0,
             budget: Budget::new(budget.clone()),
-            ledger: Ledger::new(budget.headroom, budget.max_asks),
+            ledger: Ledger::new(budget),
             budget_timer: None,
             concurrency: Concurrency::new(scenario.account_limit),
             flights: Flights::new(scenario.account_limit, scenario.functions.len()),

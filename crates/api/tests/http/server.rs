@@ -113,6 +113,22 @@ async fn connections_beyond_the_limit_wait_for_room() {
     assert_eq!(waiting.await.status, 200);
 }
 
+#[tokio::test]
+async fn when_others_wait_a_connection_is_not_kept_for_a_next_request() {
+    let rig = Setup::new(|_, _| async { Ok(Reply::Answer(Bytes::new())) });
+    let rig = rig.limits(Limits { connections: 1, ..Limits::default() }).start().await;
+    let mut idle = rig.connect().await;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", rig.address);
+    idle.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"ok\n") {
+        assert_ne!(idle.read_buf(&mut received).await.unwrap(), 0);
+    }
+    let served = tokio::time::timeout(Duration::from_secs(20), rig.send("GET /healthz")).await;
+    assert_eq!(served.expect("the idle connection made room").status, 200);
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "the idle connection was closed in good order");
+}
+
 /// A server whose function answers when it is let go.
 async fn gated(drain: Duration) -> (Rig, Arc<Semaphore>, Arc<Semaphore>) {
     let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));

@@ -48,7 +48,7 @@ pub fn init_error_type(failure: &StartFailure) -> String {
         StartFailure::Init(json) => serde_json::from_slice::<serde_json::Value>(json).ok(),
         StartFailure::Exited(_) => return "Runtime.ExitError".into(),
         StartFailure::TimedOut => return "Sandbox.Timedout".into(),
-        StartFailure::Machine(_) => None,
+        StartFailure::Full(_) | StartFailure::Machine(_) => None,
     };
     let kind = reported.as_ref().and_then(|json| json.get("errorType")?.as_str());
     kind.unwrap_or("Runtime.Unknown").to_owned()
@@ -60,7 +60,7 @@ pub fn init_payload(failure: StartFailure, id: RequestId, timeout: Duration) -> 
         StartFailure::Init(json) => json,
         StartFailure::TimedOut => timed_out(id, timeout),
         StartFailure::Exited(exit) => exited(&exit, id),
-        StartFailure::Machine(message) => json("Runtime.Unavailable", &message),
+        StartFailure::Full(message) | StartFailure::Machine(message) => json("Runtime.Unavailable", &message),
     }
 }
 
@@ -73,7 +73,7 @@ pub fn init_log_line(failure: &StartFailure, id: RequestId, timeout: Duration) -
         StartFailure::Exited(exit) => {
             Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
         }
-        StartFailure::Machine(message) => Some(message.clone()),
+        StartFailure::Full(message) | StartFailure::Machine(message) => Some(message.clone()),
     }
 }
 

@@ -30,6 +30,7 @@ impl World {
         let executor = ProcessExecutor::new(settings).expect("an executor");
         let logs = Logs::open(dir.path()).expect("logs");
         let config = NodeConfig {
+            descriptors: u32::MAX,
             account: Account { id: "000000000000".into(), region: "us-east-1".into() },
             concurrency_limit: 1_000,
             memory: MiB(8192),

@@ -60,7 +60,9 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
     let instance = |name: &str| InstanceKey(name[1..].parse::<u64>().unwrap() << 32);
     let mib = |text: &str| MiB(text.parse().unwrap());
     match *words {
-        ["ask", p, i, limit] => Event::Ask { pool: pool(p), instance: instance(i), limit: mib(limit) },
+        ["ask", p, i, limit] => {
+            Event::Ask { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4 }
+        }
         ["released", p, i] => Event::Released { pool: pool(p), instance: instance(i) },
         ["observed", p, i, used] => Event::Observed { pool: pool(p), instance: instance(i), used: mib(used) },
         ["reclaimed", p, i, oldest] => Event::Reclaimed {
@@ -69,6 +71,9 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
             oldest: (oldest != "none").then(|| millis(oldest)),
         },
         ["dropped", p] => Event::Dropped { pool: pool(p) },
+        ["descriptors", n] => {
+            Event::Reconfigured(BudgetConfig { descriptors: n.parse().unwrap(), ..config.clone() })
+        }
         ["limit", limit] => Event::Reconfigured(BudgetConfig { limit: mib(limit), ..config.clone() }),
         _ => panic!("no event {words:?}"),
     }
@@ -356,4 +361,68 @@ fn an_interval_of_zero_does_not_make_budget_and_pools_talk_without_end() {
             reclaim p1 unused since 5ms
         ",
     );
+}
+
+#[test]
+fn descriptors_are_shared_out_like_memory_and_the_longest_idle_instance_gives_way() {
+    check(
+        BudgetConfig { descriptors: 11, ..config() },
+        "
+        0ms ask p1 i1 8
+            grant p1 i1
+        0ms ask p2 i1 8
+            grant p2 i1
+        20ms ask p3 i1 8
+            reclaim p1 unused since 0ms
+        20ms reclaimed p1 i1 none
+        25ms released p1 i1
+            grant p3 i1
+        stats
+            charged 20, returning 0, instances 2, asks 0
+        ",
+    );
+}
+
+#[test]
+fn descriptors_that_were_taken_away_are_got_back_from_idle_instances() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 8
+            grant p1 i1
+        0ms ask p1 i2 8
+            grant p1 i2
+        20ms descriptors 7
+            reclaim p1 unused since 0ms
+        20ms reclaimed p1 i1 15ms
+        21ms released p1 i1
+        wake
+            never
+        ",
+    );
+}
+
+#[test]
+fn an_instance_that_may_hold_more_descriptors_than_there_are_runs_alone() {
+    check(
+        BudgetConfig { descriptors: 3, ..config() },
+        "
+        0ms ask p1 i1 8
+            grant p1 i1
+        0ms ask p2 i1 8
+        wake
+            at 10ms
+            reclaim p1 unused since 0ms
+        ",
+    );
+}
+
+#[test]
+fn who_is_refused_can_be_told_which_of_the_two_ran_out() {
+    let mut budget = Budget::new(BudgetConfig { descriptors: 8, ..config() });
+    let (pool, instance, limit) = (PoolKey(1), InstanceKey(0), MiB(1));
+    assert!(!budget.lacks_descriptors(8));
+    budget.step(Time::ZERO, Event::Ask { pool, instance, limit, descriptors: 4 }, &mut Vec::new());
+    assert!(!budget.lacks_descriptors(4));
+    assert!(budget.lacks_descriptors(5));
 }

@@ -13,8 +13,9 @@ use model::RequestId;
 use ports::{InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// An event on its way to whoever asks for the next one: the head of the HTTP answer, ready to be written.
@@ -134,20 +135,45 @@ impl Drop for RuntimeApi {
     }
 }
 
+/// Connections that each instance may always have: a runtime uses one, some use another for errors.
+pub const OWN_CONNECTIONS: u32 = 2;
+/// The most that one may have: ten extensions, Lambda's limit, and a library that is careless with them.
+const MAX_CONNECTIONS: usize = 16;
+/// What all instances together may have beyond their own, so that none takes the server's descriptors.
+static MORE_CONNECTIONS: Semaphore = Semaphore::const_new(24);
+
 /// Connections end with the task that accepts them.
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    /// A runtime uses one or two; a library that leaks them is held here.
-    const MAX_CONNECTIONS: usize = 64;
     let mut connections = JoinSet::new();
     loop {
+        let next = next(&listener, connections.len());
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
-                if let Ok((stream, _)) = accepted {
-                    let _ = stream.set_nodelay(true);
-                    connections.spawn(connection::serve(stream, shared.clone()));
-                }
+            (stream, permit) = next, if connections.len() < MAX_CONNECTIONS => {
+                let shared = shared.clone();
+                connections.spawn(async move {
+                    connection::serve(stream, shared).await;
+                    drop(permit);
+                });
             }
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The next connection of an instance that has `open` already.
+async fn next(listener: &TcpListener, open: usize) -> (TcpStream, Option<SemaphorePermit<'static>>) {
+    let permit = match open < OWN_CONNECTIONS as usize {
+        true => None,
+        false => Some(MORE_CONNECTIONS.acquire().await.expect("never closed")),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                return (stream, permit);
+            }
+            // Out of descriptors, or the client left already: either way it passes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }

@@ -63,8 +63,9 @@ impl World<'_> {
     pub(super) fn carry_out(&mut self, pool: PoolKey, command: Command) -> Result<(), Broken> {
         match command {
             Command::Ask { instance } => {
-                let limit = self.plan(self.members[&pool].function).limit;
-                self.message(Message::ToBudget(budget::Event::Ask { pool, instance, limit }));
+                let plan = self.plan(self.members[&pool].function);
+                let (limit, descriptors) = (plan.limit, 3 + plan.pool.instance_concurrency);
+                self.message(Message::ToBudget(budget::Event::Ask { pool, instance, limit, descriptors }));
             }
             Command::Release { instance } => {
                 self.message(Message::ToBudget(budget::Event::Released { pool, instance }));
