@@ -136,11 +136,8 @@ def test_a_request_of_six_mebibytes_passes_and_a_larger_one_is_refused(probe):
     code, status, message = aws.refusal(
         probe.client.invoke, FunctionName=probe.name, Payload=b'"' + b"x" * limit + b'"'
     )
-    assert (code, status) == ("RequestTooLargeException", 413)
-    assert (
-        message
-        == f"{limit + 2} byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"
-    )
+    assert (code, status) == ("RequestEntityTooLargeException", 413)
+    assert message == "Request must be smaller than 6291456 bytes for the InvokeFunction operation"
 
 
 def test_a_response_that_is_too_large_is_named_and_the_instance_goes_on(probe):

@@ -37,7 +37,6 @@ kinds! {
     ProvisionedConcurrencyConfigNotFoundException 404 "message" User;
     RequestEntityTooLargeException      413 "Message" User;
     RequestTimeoutException             408 "message" User;
-    RequestTooLargeException            413 "message" User;
     ResourceConflictException           409 "message" User;
     ResourceNotFoundException           404 "Message" User;
     SerializationException              400 "Message" User;
@@ -149,7 +148,7 @@ impl From<ControlError> for ApiError {
         let kind = match &error {
             ControlError::NotFound { .. } => Kind::ResourceNotFoundException,
             ControlError::Conflict { .. } => Kind::ResourceConflictException,
-            ControlError::PreconditionFailed => Kind::PreconditionFailedException,
+            ControlError::PreconditionFailed { .. } => Kind::PreconditionFailedException,
             ControlError::Violations(_) => Kind::ValidationException,
             ControlError::Invalid { .. } | ControlError::Unsupported { .. } => {
                 Kind::InvalidParameterValueException

@@ -96,7 +96,7 @@ impl<'a> Call<'a> {
     /// Reads the body, at most `limit` bytes.
     pub async fn collect(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
         body::collect(&mut self.body, limit).await.map_err(|error| match error {
-            CollectError::TooLarge(declared) => lambda::too_large(declared, limit, operation),
+            CollectError::TooLarge(_) => lambda::too_large(limit, operation),
             CollectError::TooSlow => ApiError::new(
                 Kind::RequestTimeoutException,
                 "The request's body did not arrive in time. Send it faster or in smaller parts.",

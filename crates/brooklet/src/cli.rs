@@ -1,6 +1,7 @@
 //! The command line. What stands here is what `--help` teaches: every command has its examples.
 
 use crate::exit::Exit;
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::collections::BTreeMap;
@@ -70,7 +71,8 @@ pub enum Command {
     /// Print shell completions
     #[command(
         after_help = "Examples:\n  brooklet completions bash > ~/.local/share/bash-completion/completions/brooklet\n  \
-                            brooklet completions zsh > ~/.zfunc/_brooklet"
+                            brooklet completions zsh > ~/.zfunc/_brooklet      (a folder of zsh's $fpath)\n  \
+                            brooklet completions fish > ~/.config/fish/completions/brooklet.fish"
     )]
     Completions {
         /// The shell
@@ -153,7 +155,7 @@ pub enum Output {
     after_help = "Examples:\n  brooklet new python hello\n  brooklet new http-python web\n  brooklet new go ./functions/resize"
 )]
 pub struct New {
-    /// The language
+    /// What kind of project
     #[arg(value_enum)]
     pub template: Template,
     /// The folder to make; its last part becomes the function's name
@@ -257,6 +259,7 @@ pub struct Invoke {
     #[command(flatten)]
     pub at: At,
     /// The function's name or ARN
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
     /// The event as JSON, @FILE, or - for standard input [default: {}]
     #[arg(long, short, value_name = "JSON|@FILE|-", conflicts_with = "event")]
@@ -294,6 +297,7 @@ pub struct Logs {
 #[derive(Args, Clone, Debug)]
 pub struct Lines {
     /// The function's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
     /// Keep showing new lines
     #[arg(long, short)]
@@ -334,6 +338,7 @@ pub struct Show {
     #[command(flatten)]
     pub at: At,
     /// The function's name or ARN
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
     /// Version or alias [default: $LATEST]
     #[arg(long, short)]
@@ -351,7 +356,7 @@ pub struct Rm {
     #[command(flatten)]
     pub at: At,
     /// The functions' names
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
     /// Do not ask
     #[arg(long, short)]
@@ -392,8 +397,6 @@ pub enum Language {
     Node,
     /// The runtime interface client
     Java,
-    /// The bootstrap for .NET
-    Dotnet,
     /// All of them
     All,
 }

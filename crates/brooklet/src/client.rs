@@ -219,7 +219,7 @@ impl Client {
     fn broken(&self, why: impl std::fmt::Display) -> Error {
         Error::new(Exit::Unreachable, format!("{} broke off before its answer was complete", self.url()))
             .because(why)
-            .fix("look at the server's own log")
+            .fix("look at the server's own log, and check that a Brooklet server listens there")
     }
 }
 

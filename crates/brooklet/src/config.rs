@@ -92,7 +92,10 @@ pub fn resolve(
     if !config.listen.ip().is_loopback() && !config.insecure && config.access_keys.is_empty() {
         return Err(Error::new(Exit::Insecure, format!("will not listen on {}", config.listen))
             .because("anyone who reaches that address could run code here: no access keys are configured")
-            .fix("add [access-keys] to the configuration file, listen on 127.0.0.1, or say --insecure"));
+            .fix(
+                "add [access-keys] to the configuration file (or set BROOKLET_ACCESS_KEYS=ID:SECRET), listen on \
+                 127.0.0.1, or say --insecure",
+            ));
     }
     Ok(config)
 }

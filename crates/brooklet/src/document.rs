@@ -180,7 +180,7 @@ impl<'a> Table<'a> {
         match value.into_inner() {
             DeValue::Table(table) => Some(Table::new(self.source, self.name(key), span.start, table)),
             other => {
-                let what = format!("{} is a table, not {}", self.name(key), other.type_str());
+                let what = format!("{} must be a table, not {}", self.name(key), other.type_str());
                 self.mistake(&self.source.place(span.start), what);
                 None
             }
@@ -220,7 +220,7 @@ impl<'a> Table<'a> {
         match read(value.into_inner()) {
             Some(value) => Some(Found { value, place }),
             None => {
-                self.mistake(&place, format!("{} is {expected}, not {kind}", self.name(key)));
+                self.mistake(&place, format!("{} must be {expected}, not {kind}", self.name(key)));
                 None
             }
         }
@@ -275,8 +275,8 @@ mod tests {
         check(
             "name = 7\n\ncount = -1\nwait = '3'\nnmae = ''",
             &[
-                "a.toml:1: name is text in quotes, not integer",
-                "a.toml:3: count is a list of texts, not integer",
+                "a.toml:1: name must be text in quotes, not integer",
+                "a.toml:3: count must be a list of texts, not integer",
                 "a.toml:4: wait: `3` is not a duration: write a whole number with ms, s, m, h or d, such as 30s",
                 "a.toml:5: unknown key `nmae`: did you mean `name`?",
             ],

@@ -45,9 +45,14 @@ impl Lambda {
         self.client.json(Request::new(Method::POST, "/2015-03-31/functions").json(body)).await
     }
 
-    /// `UpdateFunctionCode` with a zip in base64.
-    pub async fn update_code(&self, name: &str, zip: &str) -> Result<Value> {
-        self.client.json(function(Method::PUT, name, "/code").json(&json!({ "ZipFile": zip }))).await
+    /// `UpdateFunctionCode` with a zip in base64, and with members of `UpdateFunctionConfiguration` that change
+    /// at the same moment.
+    pub async fn update_code(&self, name: &str, zip: &str, configuration: Option<&Value>) -> Result<Value> {
+        let mut body = json!({ "ZipFile": zip });
+        if let Some(configuration) = configuration {
+            body["Brooklet"] = json!({ "Configuration": configuration });
+        }
+        self.client.json(function(Method::PUT, name, "/code").json(&body)).await
     }
 
     /// `UpdateFunctionConfiguration`.

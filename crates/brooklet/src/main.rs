@@ -13,15 +13,15 @@ mod exit; //      exit codes
 mod lambda; //    the operations of the Lambda API
 mod machine; //   interpreters and tools of this machine
 mod manifest; //  what a project declares
-mod output;
+mod output; //    tables, JSON, colours, progress
 mod package; //   which files are deployed, as a zip
 mod plan; //      what a deployment has to change
 mod project; //   what is deployed: a folder or a zip
 mod sigv4; //     … signed
 mod templates; // what `new` makes
 mod units; //     durations and sizes
-mod up;
-mod watch; //     tells when files change //        the server's wiring //    tables, JSON, colours, progress
+mod up; //        the server's wiring
+mod watch; //     tells when files change
 
 #[cfg(test)]
 mod test_folder; // a folder for one test

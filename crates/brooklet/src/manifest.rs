@@ -4,6 +4,7 @@
 use crate::document::{Found, Mistake, Source, Table, fail, nearest};
 use crate::error::Result;
 use crate::units;
+use node::control::RUNTIMES;
 use std::collections::BTreeMap;
 
 /// The file's name, beside the code.
@@ -243,35 +244,14 @@ pub fn name(text: &str) -> std::result::Result<String, String> {
 
 /// A runtime identifier that Brooklet could run; whether this machine has its interpreter, the server says.
 pub fn runtime(text: &str) -> std::result::Result<String, String> {
-    const USUAL: [&str; 14] = [
-        "python3.9",
-        "python3.10",
-        "python3.11",
-        "python3.12",
-        "python3.13",
-        "python3.14",
-        "nodejs18.x",
-        "nodejs20.x",
-        "nodejs22.x",
-        "nodejs24.x",
-        "java21",
-        "dotnet8",
-        "provided.al2023",
-        "http",
-    ];
-    let versioned =
-        |prefix: &str| text.strip_prefix(prefix).is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()));
-    let known = text == "http"
-        || versioned("python3.")
-        || (versioned("nodejs") && text.ends_with(".x"))
-        || ["java", "dotnet", "dotnetcore", "provided.al"].iter().any(|prefix| versioned(prefix))
-        || text == "provided";
-    if known {
+    if RUNTIMES.contains(&text) {
         return Ok(text.to_string());
     }
-    let hint = nearest(text, USUAL)
-        .map_or(format!("usual are {}", USUAL.join(", ")), |near| format!("did you mean `{near}`?"));
-    Err(format!("`{text}` is not a runtime: {hint}"))
+    let hint = match nearest(text, RUNTIMES.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", RUNTIMES.join(", ")),
+    };
+    Err(format!("`{text}` is not a runtime that runs here: {hint}"))
 }
 
 /// A path that stays inside the folder of the manifest.

@@ -2,7 +2,9 @@
 
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
+use crate::units::show_size;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use node::control::Limits;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -34,6 +36,13 @@ node_modules/.cache/
 
 /// More files than any package of 250 MB holds; past it the folder is probably not the right one.
 const MAX_FILES: usize = 200_000;
+
+/// What helps against packages that are too large.
+const LEAVE_OUT: &str =
+    "check that it is the right folder; name what the function does not need in .brookletignore";
+
+/// `ELOOP`: following a link has no end.
+const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
 
 /// A file of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +92,7 @@ impl Package {
             return Err(Error::new(Exit::Mistakes, "the package is empty")
                 .fix("check the folder, and what .brookletignore leaves out"));
         }
+        self.refuse_too_large()?;
         let mut writer = zip::ZipWriter::new(Cursor::new(vec![]));
         for (path, file) in &self.files {
             let mode = match file {
@@ -103,7 +113,31 @@ impl Package {
                 }
             }
         }
-        Ok(Zip::new(writer.finish().doing(|| "finish the zip".into())?.into_inner()))
+        Zip::new(writer.finish().doing(|| "finish the zip".into())?.into_inner())
+    }
+
+    /// Before anything is read: a folder that was never meant to be deployed may hold gigabytes.
+    fn refuse_too_large(&self) -> Result<()> {
+        let most = Limits::default().unzipped_bytes;
+        let size = |file: &File| file.source.symlink_metadata().map_or(0, |meta| meta.len());
+        let mut sizes: Vec<(u64, &String)> =
+            self.files.iter().map(|(path, file)| (size(file), path)).collect();
+        let total: u64 = sizes.iter().map(|(size, _)| size).sum();
+        if total <= most {
+            return Ok(());
+        }
+        sizes.sort_by(|a, b| b.cmp(a));
+        let largest = sizes.iter().take(3).map(|(size, path)| format!("{path} ({})", show_size(*size)));
+        Err(Error::new(
+            Exit::Mistakes,
+            format!(
+                "the package would hold {}, more than the {} that Lambda allows",
+                show_size(total),
+                show_size(most)
+            ),
+        )
+        .because(format!("the largest files are {}", largest.collect::<Vec<_>>().join(", ")))
+        .fix(LEAVE_OUT))
     }
 
     fn walk(&mut self, dir: &Path, prefix: &str, rules: &Gitignore) -> Result<()> {
@@ -136,6 +170,10 @@ impl Package {
     fn link(&mut self, path: String, source: PathBuf) -> Result<()> {
         let target = std::fs::read_link(&source).doing(|| format!("read the link {}", source.display()))?;
         if stays_inside(&path, &target) {
+            if std::fs::metadata(&source).is_err_and(|error| error.raw_os_error() == Some(LOOP)) {
+                return Err(Error::new(Exit::Mistakes, format!("{path} is a link that leads to itself"))
+                    .fix("remove it, or name it in .brookletignore"));
+            }
             return self.insert(path, File { source, executable: false, link: Some(target) });
         }
         match std::fs::metadata(&source) {
@@ -169,11 +207,20 @@ pub struct Zip {
 }
 
 impl Zip {
-    /// Takes the bytes of a zip.
-    pub fn new(bytes: Vec<u8>) -> Zip {
+    /// Takes the bytes of a zip, unless it is larger than may be uploaded.
+    pub fn new(bytes: Vec<u8>) -> Result<Zip> {
         use base64::Engine;
+        let (size, most) = (bytes.len() as u64, Limits::default().zipped_bytes);
+        if size > most {
+            let what = format!(
+                "the zip has {}, more than the {} that Lambda allows",
+                show_size(size),
+                show_size(most)
+            );
+            return Err(Error::new(Exit::Mistakes, what).fix(LEAVE_OUT));
+        }
         let sha256 = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(&bytes));
-        Zip { bytes, sha256 }
+        Ok(Zip { bytes, sha256 })
     }
 }
 
@@ -283,6 +330,29 @@ mod tests {
         std::os::unix::fs::symlink("/etc", folder.path().join("etc")).expect("links");
         let error = Package::of(folder.path(), "").expect_err("refuses");
         assert!(error.to_string().contains(".brookletignore"), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_leads_to_itself_is_refused_and_one_that_leads_nowhere_is_kept() {
+        let folder = Folder::of(&[("a", "")]);
+        std::os::unix::fs::symlink("gone", folder.path().join("dangling")).expect("links");
+        assert_eq!(paths(&folder, ""), ["a", "dangling"]);
+        std::os::unix::fs::symlink("two", folder.path().join("one")).expect("links");
+        std::os::unix::fs::symlink("one", folder.path().join("two")).expect("links");
+        let error = Package::of(folder.path(), "").expect_err("refuses");
+        assert!(error.what.ends_with("is a link that leads to itself"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_too_large_is_refused_before_it_is_read() {
+        let folder = Folder::of(&[("app.py", ""), ("disk.img", "")]);
+        let image = std::fs::OpenOptions::new().write(true).open(folder.path().join("disk.img"));
+        image.expect("opens").set_len(1 << 40).expect("is sparse");
+        let error = Package::of(folder.path(), "").expect("lists").zip().expect_err("refuses");
+        assert_eq!(error.what, "the package would hold 1 TiB, more than the 250 MiB that Lambda allows");
+        assert!(error.why.is_some_and(|why| why.contains("disk.img (1 TiB)")));
+        let error = Zip::new(vec![0; (50 << 20) + 1]).expect_err("refuses");
+        assert!(error.what.starts_with("the zip has 50 MiB"), "{error}");
     }
 
     #[test]

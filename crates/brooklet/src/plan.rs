@@ -78,8 +78,9 @@ impl Verb {
 pub enum Step {
     /// `CreateFunction`; the code is added when it is sent.
     Create(Value),
-    /// `UpdateFunctionCode`.
-    UpdateCode,
+    /// `UpdateFunctionCode`, with the configuration when that changes too: in two calls, a request in between
+    /// would run the new code with the old settings.
+    UpdateCode(Option<Value>),
     /// `UpdateFunctionConfiguration`.
     UpdateConfiguration(Value),
     /// `PutFunctionConcurrency`.
@@ -172,13 +173,13 @@ fn create(wanted: &Wanted) -> Value {
 
 fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut Vec<String>) {
     let configuration = &actual.function["Configuration"];
-    if configuration["CodeSha256"] != wanted.code_sha256.as_str() {
+    let new_code = configuration["CodeSha256"] != wanted.code_sha256.as_str();
+    if new_code {
         let old = configuration["CodeSize"].as_u64().unwrap_or(0);
         changes.push(match (show_size(old), show_size(wanted.code_size)) {
             (old, new) if old == new => format!("code {new}"),
             (old, new) => format!("code {old} → {new}"),
         });
-        steps.push(Step::UpdateCode);
     }
     let mut body = Map::new();
     let plain = [("Runtime", "runtime", &wanted.runtime), ("Handler", "handler", &wanted.handler)];
@@ -196,17 +197,32 @@ fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut
             body.insert(field.member.to_string(), field.body());
         }
     }
-    if !body.is_empty() {
-        steps.push(Step::UpdateConfiguration(Value::Object(body)));
+    let body = (!body.is_empty()).then_some(Value::Object(body));
+    match (new_code, body) {
+        (true, body) => steps.push(Step::UpdateCode(body)),
+        (false, Some(body)) => steps.push(Step::UpdateConfiguration(body)),
+        (false, None) => {}
     }
-    let missing: BTreeMap<String, String> = tags(wanted)
-        .into_iter()
-        .filter(|(key, value)| actual.function["Tags"][key] != value.as_str())
-        .collect();
-    if !missing.is_empty() {
-        changes.push(format!("tags {}", missing.keys().cloned().collect::<Vec<_>>().join(" ")));
-        steps.push(Step::Tag(missing));
+    update_tags(wanted, actual, steps, changes);
+}
+
+/// Adds and changes tags; those that others gave the function stay.
+fn update_tags(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut Vec<String>) {
+    let old = &actual.function["Tags"];
+    let mut new = tags(wanted);
+    new.retain(|key, value| old[key] != value.as_str());
+    if new.is_empty() {
+        return;
     }
+    if new.contains_key(PROJECT_TAG) {
+        let owner = old[PROJECT_TAG].as_str().unwrap_or_default();
+        changes.push(format!("project {} → {}", or_none(owner), wanted.project));
+    }
+    let others: Vec<&str> = new.keys().map(String::as_str).filter(|key| *key != PROJECT_TAG).collect();
+    if !others.is_empty() {
+        changes.push(format!("tags {}", others.join(" ")));
+    }
+    steps.push(Step::Tag(new));
 }
 
 fn concurrency(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut Vec<String>) {
@@ -444,6 +460,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Step::UpdateConfiguration(body) => format!("UpdateConfiguration {body}"),
+                Step::UpdateCode(Some(body)) => format!("UpdateCode {body}"),
                 other => format!("{other:?}").split('(').next().unwrap_or_default().to_string(),
             })
             .collect();
@@ -508,11 +525,23 @@ mod tests {
     }
 
     #[test]
-    fn new_code_is_uploaded() {
+    fn new_code_is_uploaded_together_with_the_configuration() {
         let mut actual = deployed(&wanted(""));
         actual.function["Configuration"]["CodeSha256"] = json!("sha-0");
         let item = plan(&wanted(""), Some(&actual));
-        assert_eq!((item.changes, item.steps), (vec!["code 2 KiB".to_string()], vec![Step::UpdateCode]));
+        assert_eq!(
+            (item.changes, item.steps),
+            (vec!["code 2 KiB".to_string()], vec![Step::UpdateCode(None)])
+        );
+        let item = plan(&wanted("timeout = '9s'"), Some(&actual));
+        assert_eq!(item.steps, [Step::UpdateCode(Some(json!({ "Timeout": 9 })))]);
+    }
+
+    #[test]
+    fn a_function_of_another_project_is_said_to_change_hands() {
+        let theirs = Wanted { project: "theirs".into(), ..wanted("tags = {team = 'x'}") };
+        let item = plan(&wanted("tags = {team = 'y'}"), Some(&deployed(&theirs)));
+        assert_eq!(item.changes, ["project theirs → shop", "tags team"]);
     }
 
     #[test]

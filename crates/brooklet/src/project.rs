@@ -1,7 +1,7 @@
 //! What `deploy` was pointed at: a folder with a manifest, a folder without one, or a zip.
 
 use crate::detect::{Detected, Tree, Unclear, detect};
-use crate::document::Source;
+use crate::document::{Mistake, Source, fail};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::machine;
@@ -60,12 +60,31 @@ impl Project {
             .because(format!("{} declares the functions", path.join(manifest::FILE).display()))
             .fix("change the manifest"));
         }
-        let text = std::fs::read_to_string(&file).doing(|| format!("read {}", file.display()))?;
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Error::new(Exit::Mistakes, format!("cannot read {}", file.display()))
+                .because(error)
+                .fix("a manifest is a text file in UTF-8 that this user may read")
+        })?;
         let shown = path.join(manifest::FILE).display().to_string();
         let shown = shown.strip_prefix("./").unwrap_or(&shown);
         let parsed = manifest::parse(Source { name: shown, text: &text })?;
         let name = parsed.project.unwrap_or_else(|| name_of(&full));
-        Ok(Project { name, path: full, is_zip: false, functions: parsed.functions })
+        let project = Project { name, path: full, is_zip: false, functions: parsed.functions };
+        project.refuse_missing_folders(shown)?;
+        Ok(project)
+    }
+
+    fn refuse_missing_folders(&self, manifest: &str) -> Result<()> {
+        let missing = self.functions.iter().filter(|function| !self.dir(function).is_dir());
+        let mistake = |function: &Function| Mistake {
+            place: manifest.to_string(),
+            what: format!(
+                "function.{}.path: there is no folder `{}` beside the manifest",
+                function.name, function.path
+            ),
+        };
+        let mistakes: Vec<Mistake> = missing.map(mistake).collect();
+        if mistakes.is_empty() { Ok(()) } else { Err(fail(mistakes)) }
     }
 
     fn undeclared(path: PathBuf, is_zip: bool, said: &Said) -> Result<Project> {
@@ -126,7 +145,9 @@ fn folder_tree(dir: &Path) -> Result<Tree<'static>> {
 fn zip_tree(path: &Path) -> Result<Tree<'static>> {
     let file = std::fs::File::open(path).doing(|| format!("read {}", path.display()))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| {
-        Error::new(Exit::Usage, format!("{} is not a zip", path.display())).because(error)
+        Error::new(Exit::Usage, format!("{} is not a zip", path.display()))
+            .because(error)
+            .fix("name a folder or a zip")
     })?;
     let (mut files, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for index in 0..archive.len() {
@@ -172,6 +193,21 @@ mod tests {
         assert_eq!(project.functions[0].settings, Settings::default());
         let detected = project.detect(&project.functions[0]).expect("is Python");
         assert_eq!(detected.handler, "app.handler");
+    }
+
+    #[test]
+    fn folders_that_the_manifest_names_must_be_there() {
+        let folder = Folder::of(&[
+            (
+                "brooklet.toml",
+                "[function.a]\npath = 'lost'\n[function.b]\npath = 'b'\n[function.c]\npath = 'file'",
+            ),
+            ("b/app.py", ""),
+            ("file", ""),
+        ]);
+        let error = Project::open(folder.path(), &Said::default()).expect_err("refuses");
+        assert_eq!(error.exit, Exit::Mistakes);
+        assert!(error.what.starts_with("2 mistakes:") && error.what.contains("no folder `lost`"), "{error}");
     }
 
     #[test]

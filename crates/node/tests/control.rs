@@ -112,6 +112,26 @@ async fn a_dry_run_answers_as_if_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn code_and_settings_change_in_one_revision() {
+    let world = World::new();
+    world.create("f").await;
+    let settings = Settings { timeout_s: Some(9), handler: Some("b.run".into()), ..Settings::default() };
+    let update = |settings| UpdateCode { settings, ..world::code("f", "two", true) };
+    let published = world.registry.update_code(update(settings)).await.unwrap();
+    let expected = ("b.run".to_owned(), 9);
+    let seen =
+        |function: &Function| (function.configuration.handler.clone(), function.configuration.timeout_s);
+    assert_eq!((published.version, seen(&published)), (Version::Number(1), expected.clone()));
+    let latest = world.registry.function("f", None).await.unwrap();
+    assert_eq!((seen(&latest), &latest.configuration.code), (expected, &published.configuration.code));
+    assert_eq!(world.changes(), ["f latest"], "one deployment");
+    let wrong = Settings { timeout_s: Some(901), ..Settings::default() };
+    assert!(refusal(world.registry.update_code(update(wrong)).await).starts_with("violations: "));
+    let wrong = Settings { instance_concurrency: Some(2), ..Settings::default() };
+    assert!(refusal(world.registry.update_code(update(wrong)).await).starts_with("InstanceConcurrency: "));
+}
+
+#[tokio::test]
 async fn a_revision_id_that_is_not_current_stops_every_change_that_names_it() {
     let world = World::new();
     let old = world.create("f").await.configuration.revision_id.clone();

@@ -84,13 +84,15 @@ pub async fn list(request: &Request<'_>) -> Answer {
     }))
 }
 
-/// `UpdateFunctionCode`.
+/// `UpdateFunctionCode`. The member `Brooklet.Configuration`, which Lambda does not have, takes the members of
+/// `UpdateFunctionConfiguration`: code and configuration then change at once.
 pub async fn update_code(request: &Request<'_>) -> Answer {
     let mut input = Input::parse(request.body)?;
     let update = UpdateCode {
         name: request.function()?,
         package: package(&mut input)?.ok_or_else(no_code)?,
         architectures: input.strings("Architectures")?,
+        settings: input.structure("Brooklet", with_code)?.flatten().unwrap_or_default(),
         publish: input.boolean("Publish")?.unwrap_or_default(),
         dry_run: input.boolean("DryRun")?.unwrap_or_default(),
         revision_id: input.string("RevisionId")?,
@@ -98,6 +100,13 @@ pub async fn update_code(request: &Request<'_>) -> Answer {
     input.finish()?;
     let function = request.app.registry.update_code(update).await?;
     Ok(shapes::configuration(&function, request.app.account()))
+}
+
+fn with_code(brooklet: &mut Input<'_>) -> Result<Option<Settings>> {
+    brooklet.structure("Configuration", |configuration| {
+        refuse_unsupported(configuration)?;
+        settings(configuration)
+    })
 }
 
 /// `UpdateFunctionConfiguration`.

@@ -142,7 +142,7 @@ async fn by_event(
     let caller = signed.map(|signed| signed.finish(&call.head, &body)).transpose()?;
     let payload = event_of(&call, &site, &body, caller.as_deref(), trace_id);
     if payload.len() > MAX_PAYLOAD {
-        return Err(lambda::too_large(Some(payload.len() as u64), MAX_PAYLOAD, "InvokeFunction"));
+        return Err(lambda::too_large(MAX_PAYLOAD, "InvokeFunction"));
     }
     drop(body);
     let request = InvokeRequest {

@@ -193,7 +193,7 @@ async fn what_cannot_be_invoked() {
         ),
         (
             invoke("Content-Length: 6291457\n\nx"),
-            r#"413 RequestTooLargeException {"Type":"User","message":"6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"}"#,
+            r#"413 RequestEntityTooLargeException {"Type":"User","Message":"Request must be smaller than 6291456 bytes for the InvokeFunction operation"}"#,
         ),
         (
             invoke("Transfer-Encoding: chunked\n\nzz"),

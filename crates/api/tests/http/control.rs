@@ -67,6 +67,21 @@ async fn a_created_function_has_every_member_that_lambda_gives() {
 }
 
 #[tokio::test]
+async fn code_and_configuration_may_change_in_one_call() {
+    let rig = Rig::echo().await;
+    rig.create("f").await;
+    let put = async |configuration| {
+        let body = json!({ "ZipFile": zip_base64(), "Brooklet": { "Configuration": configuration } });
+        rig.json("PUT /2015-03-31/functions/f/code", body).await
+    };
+    let configuration = json!({ "Timeout": 9, "Environment": { "Variables": { "A1": "b" } } });
+    let updated = put(configuration).await.json();
+    assert_eq!((&updated["Timeout"], &updated["Environment"]["Variables"]["A1"]), (&json!(9), &json!("b")));
+    let refused = put(json!({ "Timeout": "9" })).await;
+    assert!(refused.text().contains("at 'brooklet.configuration.timeout'"), "{}", refused.text());
+}
+
+#[tokio::test]
 async fn a_function_is_got_listed_updated_and_deleted() {
     let rig = Rig::echo().await;
     rig.create("f").await;

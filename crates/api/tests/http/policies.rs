@@ -136,6 +136,8 @@ async fn a_policy_is_changed_only_at_the_revision_that_was_seen() {
         ("f/policy?Qualifier=prod", "/2015-03-31/functions/f/aliases/prod", "&"),
     ] {
         let first = revision(&rig, owner).await;
+        let wrong = add(&rig, target, json!({ "RevisionId": "x" })).await;
+        assert_eq!(wrong.error(), STALE.replace("GetFunction/GetAlias", "GetPolicy"), "{target}");
         assert_eq!(add(&rig, target, json!({ "RevisionId": first })).await.status, 201, "{target}");
         let second = policy(&rig, target).await.1;
         assert_ne!(first, second);

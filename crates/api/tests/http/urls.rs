@@ -106,7 +106,7 @@ async fn an_unknown_url_and_too_large_a_body_are_told() {
     let large = call(&rig, open(), "POST /\nContent-Length: 6291457\n\nx").await;
     assert_eq!(
         large.error(),
-        r#"413 RequestTooLargeException {"Type":"User","message":"6291457 byte payload is too large for the RequestResponse invocation type (limit 6291456 bytes)"}"#
+        r#"413 RequestEntityTooLargeException {"Type":"User","Message":"Request must be smaller than 6291456 bytes for the InvokeFunction operation"}"#
     );
 }
 

@@ -2,16 +2,17 @@
 //! project: everything is under `$XDG_CACHE_HOME/brooklet`, and can be deleted at any time.
 
 mod cache; //   where builds happen and what need not be done again
-mod compiled;
+mod compiled; // go, cargo, mvn, mcs, dotnet
 mod node;
 mod python;
-mod tool; //    runs compilers and package managers // go, cargo, mvn, mcs, dotnet
+mod tool; //    runs compilers and package managers
 
 pub use python::pip;
 pub use tool::Tool;
 
 use crate::detect::{Detected, Language};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::manifest::Build;
 use crate::package::Package;
 use cache::Cache;
@@ -46,10 +47,14 @@ pub struct Built {
 pub fn build(job: &Job<'_>) -> Result<Built> {
     let packaged = job.package.map_or(job.dir.to_path_buf(), |inner| job.dir.join(inner));
     match job.build {
-        Build::Skip => Ok(Built { package: Package::of(&packaged, "")?, did: vec![] }),
+        Build::Skip => {
+            refuse_missing(&packaged, job)?;
+            Ok(Built { package: Package::of(&packaged, "")?, did: vec![] })
+        }
         Build::Command(command) => {
-            let shell = Tool::new("sh", "a POSIX shell").args(["-c", command]).dir(job.dir);
+            let shell = Tool::new("sh", "a POSIX shell").args(["-c", command]).titled(command).dir(job.dir);
             shell.env("BROOKLET_FUNCTION", job.name).shown().run()?;
+            refuse_missing(&packaged, job)?;
             Ok(Built { package: Package::of(&packaged, "")?, did: vec![command.clone()] })
         }
         Build::Detect => {
@@ -66,6 +71,16 @@ pub fn build(job: &Job<'_>) -> Result<Built> {
             }
         }
     }
+}
+
+fn refuse_missing(packaged: &Path, job: &Job<'_>) -> Result<()> {
+    if packaged.is_dir() {
+        return Ok(());
+    }
+    let package = job.package.unwrap_or_default();
+    Err(Error::new(Exit::Build, format!("{}: there is no folder `{package}` to package", job.name))
+        .because(format!("{} is not a folder", packaged.display()))
+        .fix("let `build` in brooklet.toml make it, or name another folder with `package`"))
 }
 
 /// A step that was done, or found done: `pip install`, `pip install (unchanged)`.

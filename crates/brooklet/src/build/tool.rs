@@ -31,6 +31,13 @@ impl Tool {
         Tool { command, title, named: false, install, shown: false }
     }
 
+    /// Calls it this in messages, whatever its arguments are.
+    pub fn titled(mut self, title: &str) -> Tool {
+        self.title = title.to_string();
+        self.named = true;
+        self
+    }
+
     /// Adds arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Tool {
         for arg in args {

@@ -89,7 +89,10 @@ fn package(project: &Project, function: &Function, rebuild: bool) -> Result<Read
     let detected = project.detect(function)?;
     let dir = project.dir(function);
     let (zip, did) = if project.is_zip {
-        (Zip::new(std::fs::read(&project.path).doing(|| format!("read {}", project.path.display()))?), vec![])
+        (
+            Zip::new(std::fs::read(&project.path).doing(|| format!("read {}", project.path.display()))?)?,
+            vec![],
+        )
     } else {
         let built = build::build(&Job {
             name: &function.name,
@@ -137,9 +140,9 @@ pub async fn carry_out(lambda: &Lambda, item: &Item, zip: Option<&Zip>) -> Resul
                 lambda.create(&body).await?;
                 settle(lambda, name).await?;
             }
-            Step::UpdateCode => {
+            Step::UpdateCode(configuration) => {
                 let _progress = output::progress(format!("updating {name}"));
-                lambda.update_code(name, &encoded()).await?;
+                lambda.update_code(name, &encoded(), configuration.as_ref()).await?;
                 settle(lambda, name).await?;
             }
             Step::UpdateConfiguration(body) => {

@@ -33,7 +33,13 @@ pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
         output::print("\n")?;
     }
     output::note(summary(&answer, started.elapsed()));
-    Ok(if answer.header("x-amz-function-error").is_some() { Exit::FunctionError } else { Exit::Success })
+    if answer.header("x-amz-function-error").is_none() {
+        return Ok(Exit::Success);
+    }
+    if let (false, Some(id)) = (args.tail, answer.header("x-amzn-requestid")) {
+        output::note(format!("what it wrote: brooklet logs {} --request-id {id}", args.name));
+    }
+    Ok(Exit::FunctionError)
 }
 
 /// The event's bytes. Anything that is not JSON is refused here: the server would only say so later.

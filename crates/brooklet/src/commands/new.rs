@@ -9,7 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 /// Runs the command.
 pub fn run(args: New) -> Result<Exit> {
     let shown = args.dir.display().to_string();
-    let name = args.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let full = args.dir.canonicalize().or_else(|_| std::path::absolute(&args.dir));
+    let full = full.doing(|| format!("find {shown}"))?;
+    let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     manifest::name(&name)
         .map_err(|what| Error::new(Exit::Usage, what).fix("choose another name for the folder"))?;
     if args.dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {

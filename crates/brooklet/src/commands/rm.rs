@@ -12,7 +12,10 @@ pub async fn run(args: Rm, lambda: &Lambda) -> Result<Exit> {
         output::confirm(&format!("Remove {} with all versions?", args.names.join(", ")))?;
     }
     for name in &args.names {
-        lambda.delete(name).await?;
+        lambda.delete(name).await.map_err(|error| match error.exit {
+            Exit::NotFound => error.fix("`brooklet list` shows what there is"),
+            _ => error,
+        })?;
         output::note(format!("removed {name}"));
     }
     Ok(Exit::Success)

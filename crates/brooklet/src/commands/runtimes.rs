@@ -3,7 +3,7 @@
 use crate::build::{Tool, pip};
 use crate::cli::{Language, Output, Runtimes};
 use crate::config::{cache_dir, default_data_dir};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::exit::Exit;
 use crate::machine::{self, Interpreter};
 use crate::output;
@@ -94,11 +94,6 @@ pub fn installed(language: &str, dir: &Path) -> Option<String> {
 
 fn list(format: Output, dir: &Path) -> Result<Exit> {
     let found = machine::interpreters();
-    let runtime = |one: &Interpreter| match one.language {
-        "node" => format!("nodejs{}.x", one.version),
-        "python" | "java" => format!("{}{}", one.language, one.version),
-        other => format!("dotnet ({other} {})", one.version),
-    };
     match format {
         Output::Json => {
             let entry = |one: &Interpreter| json!({"runtime": runtime(one), "program": one.program, "installed": installed(one.language, dir)});
@@ -119,16 +114,22 @@ fn list(format: Output, dir: &Path) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// What a function names as its runtime to run on this interpreter.
+fn runtime(one: &Interpreter) -> String {
+    match (one.language, one.version.as_str()) {
+        ("node", version) => format!("nodejs{version}.x"),
+        ("java", "8") => "java8.al2".to_string(),
+        ("python" | "java", version) => format!("{}{version}", one.language),
+        // Any .NET runtime, and Mono, runs what was built for an older one.
+        _ => "dotnet*".to_string(),
+    }
+}
+
 fn install(language: Language, dir: &Path) -> Result<()> {
     match language {
         Language::Python => replaced(dir, "python", python)?,
         Language::Node => replaced(dir, "node", node)?,
         Language::Java => replaced(dir, "java", java)?,
-        Language::Dotnet => {
-            return Err(Error::new(Exit::Usage, ".NET needs nothing installed")
-                .because("its bootstrap is part of Brooklet")
-                .fix("install the .NET runtime, or Mono, on this machine"));
-        }
         Language::All => unreachable!("taken apart before"),
     }
     let name = format!("{language:?}").to_lowercase();
@@ -199,4 +200,28 @@ fn java(dir: &Path) -> Result<()> {
     ]);
     let target = format!("-DoutputDirectory={}", dir.join("lib").display());
     mvn.arg("-DincludeScope=runtime").arg(target).dir(&work).run().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node::control::RUNTIMES;
+
+    #[test]
+    fn what_is_listed_can_be_deployed() {
+        let check = |language, version: &str, expected: &str| {
+            let one = Interpreter { language, version: version.into(), program: "/x".into() };
+            assert_eq!(runtime(&one), expected);
+            assert!(
+                RUNTIMES.iter().any(|known| known.starts_with(expected.trim_end_matches('*'))),
+                "{expected}"
+            );
+        };
+        check("python", "3.12", "python3.12");
+        check("node", "22", "nodejs22.x");
+        check("java", "8", "java8.al2");
+        check("java", "21", "java21");
+        check("dotnet", "8.0.1", "dotnet*");
+        check("mono", "6.8.0.105", "dotnet*");
+    }
 }

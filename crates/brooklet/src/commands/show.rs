@@ -10,7 +10,9 @@ use serde_json::Value;
 /// Runs the command.
 pub async fn run(args: Show, lambda: &Lambda) -> Result<Exit> {
     let Some(mut function) = lambda.get(&args.name, args.qualifier.as_deref()).await? else {
-        return Err(Error::new(Exit::NotFound, format!("there is no function {}", args.name))
+        let qualified =
+            args.qualifier.map(|q| format!(" with a version or an alias {q}")).unwrap_or_default();
+        return Err(Error::new(Exit::NotFound, format!("there is no function {}{qualified}", args.name))
             .fix("`brooklet list` shows what there is"));
     };
     let name = function["Configuration"]["FunctionName"].as_str().unwrap_or(&args.name).to_string();
@@ -44,7 +46,7 @@ fn describe(function: &Value) -> String {
         ("requests", instances(&configuration["Brooklet"]["InstanceConcurrency"])),
         ("environment", names(&configuration["Environment"]["Variables"])),
         ("concurrency", text(&function["Concurrency"]["ReservedConcurrentExecutions"])),
-        ("tags", names(&function["Tags"])),
+        ("tags", pairs(&function["Tags"])),
         ("versions", list(&function["Versions"], |version| text(&version["Version"]))),
         (
             "aliases",
@@ -87,6 +89,11 @@ fn names(table: &Value) -> String {
     table.as_object().map(|table| table.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default()
 }
 
+fn pairs(table: &Value) -> String {
+    let pairs = table.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value)));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
 fn list(values: &Value, show: impl Fn(&Value) -> String) -> String {
     let shown = values.as_array().into_iter().flatten().map(show).filter(|shown| shown != "$LATEST");
     shown.collect::<Vec<_>>().join(", ")
@@ -105,6 +112,7 @@ mod tests {
                 "State": "Active", "LastUpdateStatus": "Successful", "Description": "",
                 "Environment": {"Variables": {"TOKEN": "secret"}},
             },
+            "Tags": {"team": "shop"},
             "Versions": [{"Version": "$LATEST"}, {"Version": "1"}],
             "Aliases": [{"Name": "live", "FunctionVersion": "1"}],
             "Url": null,
@@ -116,6 +124,7 @@ mod tests {
         timeout      3 s
         state        Active, Successful
         environment  TOKEN
+        tags         team=shop
         versions     1
         aliases      live → 1
         ");

@@ -125,15 +125,20 @@ fn create(state: &mut State, body: &Value) -> Answer {
     ok(answer)
 }
 
+fn configure(configuration: &mut Value, members: &Value) {
+    for (key, value) in members.as_object().into_iter().flatten() {
+        configuration[key] = value.clone();
+    }
+}
+
 fn change(function: &mut Value, method: &str, rest: &[&str], body: &Value) -> Answer {
     match (method, rest) {
         ("GET", []) => return ok(function.clone()),
-        ("PUT", ["code"]) => upload(&mut function["Configuration"], body),
-        ("PUT", ["configuration"]) => {
-            for (key, value) in body.as_object().into_iter().flatten() {
-                function["Configuration"][key] = value.clone();
-            }
+        ("PUT", ["code"]) => {
+            upload(&mut function["Configuration"], body);
+            configure(&mut function["Configuration"], &body["Brooklet"]["Configuration"]);
         }
+        ("PUT", ["configuration"]) => configure(&mut function["Configuration"], body),
         ("PUT", ["concurrency"]) => function["Concurrency"] = body.clone(),
         ("DELETE", ["concurrency"]) => function["Concurrency"] = Value::Null,
         ("GET", ["url"]) if function["Url"].is_null() => {

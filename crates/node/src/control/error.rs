@@ -20,10 +20,13 @@ pub enum ControlError {
     },
     /// The revision id given is not the current one (`PreconditionFailedException`): read again, decide again.
     #[error(
-        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to \
-         retrieve the latest Revision Id"
+        "The Revision Id provided does not match the latest Revision Id. Call the {api} API to retrieve the latest \
+         Revision Id"
     )]
-    PreconditionFailed,
+    PreconditionFailed {
+        /// The operation that tells it.
+        api: &'static str,
+    },
     /// Values outside the ranges, patterns or enumerations of the service model (`ValidationException`), all of
     /// them at once.
     #[error("{}", violations_text(.0))]

@@ -115,10 +115,12 @@ impl Registry {
         Ok(Page { items, next_marker })
     }
 
-    /// Replaces the code of `$LATEST`.
+    /// Replaces the code of `$LATEST`, and what else the request sets.
     pub async fn update_code(&self, request: UpdateCode) -> Result<Function, ControlError> {
         validate::update_code(&request)?;
-        let UpdateCode { name, package, architectures, publish, dry_run, revision_id } = request;
+        let UpdateCode { name, package, architectures, settings, publish, dry_run, revision_id } = request;
+        self.check_runtime(settings.runtime.as_deref())?;
+        self.refuse_missing_layers(settings.layers.as_deref())?;
         // Before the package is unpacked, so that a wrong name costs nothing.
         let entry = self.entry(&name).await?;
         precondition(&entry.head.latest.revision_id, revision_id.as_deref())?;
@@ -128,6 +130,8 @@ impl Registry {
             let mut latest = (*draft.head.latest).clone();
             latest.code = staged.code.clone();
             latest.architectures = architectures.clone().unwrap_or(latest.architectures);
+            apply(&mut latest, settings.clone(), &name);
+            validate::configuration(&latest, settings.handler.is_some())?;
             draft.set_latest(latest, now());
             Ok(if publish { Version::Number(draft.publish(None)) } else { Version::Latest })
         };
@@ -197,10 +201,11 @@ impl Registry {
         Ok(())
     }
 
-    /// What the account has and uses.
+    /// What the account has and uses. Counted anew each time: a running total would be one more thing that every
+    /// change has to keep right, for an answer that is seldom asked for.
     pub async fn account_usage(&self) -> Result<AccountUsage, ControlError> {
-        let latest = |document: &_| parse(document).map(|head: FunctionHead| head.latest.code.size);
-        let version = |document: &_| parse(document).map(|version: Configuration| version.code.size);
+        let latest = |document: &_| parse(document).map(|head: SizedHead| head.latest.code.size);
+        let version = |document: &_| parse(document).map(|version: SizedVersion| version.code.size);
         let (functions, latest_bytes) = self.count(FUNCTIONS, latest).await?;
         let (_, version_bytes) = self.count(VERSIONS, version).await?;
         let limits = &self.options.limits;
@@ -310,7 +315,9 @@ impl Draft {
 /// The caller's view of the revision must be the current one, when it gives one.
 pub(super) fn precondition(current: &str, expected: Option<&str>) -> Result<(), ControlError> {
     match expected {
-        Some(expected) if expected != current => Err(ControlError::PreconditionFailed),
+        Some(expected) if expected != current => {
+            Err(ControlError::PreconditionFailed { api: "GetFunction/GetAlias" })
+        }
         _ => Ok(()),
     }
 }
@@ -403,6 +410,18 @@ fn apply(configuration: &mut Configuration, settings: Settings, name: &str) {
             false => configuration.echoed.insert(member, value),
         };
     }
+}
+
+/// Of a function's head, what its size is counted from; the rest is skipped.
+#[derive(serde::Deserialize)]
+struct SizedHead {
+    latest: SizedVersion,
+}
+
+/// … and of a version.
+#[derive(serde::Deserialize)]
+struct SizedVersion {
+    code: Code,
 }
 
 /// Where a list of functions goes on: after a function, or after one version of it. Written `name` or

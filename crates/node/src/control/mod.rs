@@ -16,11 +16,11 @@ mod pins; //        what a change is about to refer to
 mod policies; //    resource policies: kept, not enforced
 mod registry; //    the store behind it: reading, changing and announcing one function
 mod request; //     what callers ask and get, as types
-mod sweep;
+mod sweep; //       what crashes and updates left behind
 mod tags;
 mod urls; //        function URLs
 mod validate; //    what values may be
-mod versions; //    publish, list //       what crashes and updates left behind
+mod versions; //    publish, list
 
 pub use concurrency::Reservation;
 pub use error::{ControlError, Violation};
@@ -28,3 +28,4 @@ pub use package::UnpackedCode;
 pub use registry::{CheckRuntime, Limits, Options, Registry};
 pub use request::*;
 pub use sweep::Swept;
+pub use validate::RUNTIMES;

@@ -23,7 +23,14 @@ impl Registry {
         let published = self.published_revision(&function, qualifier).await?;
         let decide = |draft: &mut Draft| {
             let owner = self.owner(&draft.head, qualifier)?;
-            precondition(&revision(&draft.head, owner, &published), revision_id.as_deref())?;
+            let current = revision(&draft.head, owner, &published);
+            precondition(&current, revision_id.as_deref()).map_err(|error| {
+                match draft.head.policies.contains_key(owner) {
+                    true => error,
+                    // Lambda names another operation before the first statement.
+                    false => ControlError::PreconditionFailed { api: "GetPolicy" },
+                }
+            })?;
             let policy = draft.head.policies.entry(owner.to_owned()).or_default();
             if policy.statements.iter().any(|there| there.id == statement.id) {
                 return Err(ControlError::conflict(format!(

@@ -94,6 +94,8 @@ pub struct UpdateCode {
     pub package: Package,
     /// Unchanged when absent.
     pub architectures: Option<Vec<String>>,
+    /// Settings that change in the same revision, so that no request runs the new code with the old ones.
+    pub settings: Settings,
     /// Whether a version is published of it at once; the answer is then that version.
     pub publish: bool,
     /// Validate, change nothing, answer as if changed.

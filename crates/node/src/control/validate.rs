@@ -29,7 +29,7 @@ const SOURCE_PATTERN: &str =
 const VARIABLE_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
 
 /// Runtimes that Lambda has or had and that run here where the machine has their interpreter.
-const RUNTIMES: &[&str] = &[
+pub const RUNTIMES: &[&str] = &[
     "dotnet10",
     "dotnet6",
     "dotnet8",
@@ -115,13 +115,14 @@ pub(super) fn update_code(request: &UpdateCode) -> Result<(), ControlError> {
     let mut checks = Checks::default();
     checks.name(&request.name);
     checks.architectures(request.architectures.as_deref());
+    checks.settings(&request.settings);
     checks.done()?;
     match request.package {
         Package::Image(_) => Err(ControlError::invalid(
             "ImageUri",
             "Please don't provide ImageUri when updating a function with packageType Zip.",
         )),
-        _ => Ok(()),
+        _ => known_settings(&request.settings),
     }
 }
 

@@ -156,6 +156,7 @@ pub fn update(name: &str) -> UpdateConfiguration {
 
 pub fn code(name: &str, text: &str, publish: bool) -> UpdateCode {
     UpdateCode {
+        settings: Settings::default(),
         name: name.into(),
         package: zip(&[("app.py", text)]),
         architectures: None,
@@ -184,7 +185,7 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ControlError>) -> String {
     let kind = match &error {
         ControlError::NotFound { .. } => "not found",
         ControlError::Conflict { .. } => "conflict",
-        ControlError::PreconditionFailed => "precondition",
+        ControlError::PreconditionFailed { .. } => "precondition",
         ControlError::Violations(_) => "violations",
         ControlError::Invalid { parameter, .. } => parameter,
         ControlError::TooLarge { .. } => "too large",
