@@ -8,11 +8,12 @@ import base64
 import concurrent.futures
 import json
 import re
+import shutil
 
 import pytest
 import requests
 
-from harness import packages
+from harness import aws, packages, rigs
 from harness.gate import Gate
 
 CLIENTS = ["awslambdaric", "aws-lambda-ric", "aws-lambda-go", "java-ric", "java17", "lambda_runtime"]
@@ -290,6 +291,38 @@ def test_java_handlers_take_streams_and_the_official_event_classes(deploy):
     answer = requests.put(url + "some/path?a=1&a=2", timeout=30)
     assert (answer.status_code, answer.text) == (201, "/some/path?a=1&a=2")
     assert answer.headers["x-method"] == "PUT" and answer.cookies["seen"] == "yes"
+
+
+def test_java_without_its_client_is_refused_with_the_remedy_and_runs_once_it_is_installed(fresh, tmp_path):
+    own = fresh(data_dir=tmp_path / "data")
+    deploy = aws.Deployer(aws.client(own), "java")
+    handler = "example.Probe::handleRequest"
+    with pytest.raises(AssertionError, match="InvalidParameterValueException") as refused:
+        deploy(packages.java_without_client(), "java17", handler, MemorySize=512)
+    assert "brooklet runtimes install java" in str(refused.value)
+    assert "com.amazonaws:aws-lambda-java-runtime-interface-client" in str(refused.value)
+    installed = own.data_dir / "runtimes/java/lib"
+    shutil.copytree(rigs.rig("java") / "lib", installed)
+    function = deploy(packages.java_without_client(), "java17", handler, MemorySize=512)
+    assert function({"do": "echo", "value": [1]}) == [1]
+    shutil.rmtree(installed)
+    deploy.client.update_function_configuration(FunctionName=function.name, Description="new instances")
+    error = function.error({"do": "echo", "value": [1]})
+    assert error["errorType"] == "Runtime.InvalidEntrypoint"
+    assert "brooklet runtimes install java" in error["errorMessage"]
+
+
+def test_the_functions_own_jvm_options_have_the_last_word(deploy):
+    # With a second collector on its command line the JVM would not start.
+    options = "-XX:+UseParallelGC -XX:TieredStopAtLevel=4"
+    function = deploy(
+        packages.java(),
+        "java17",
+        "example.Probe::handleRequest",
+        MemorySize=512,
+        Environment={"Variables": {"JAVA_TOOL_OPTIONS": options}},
+    )
+    assert function({"do": "echo", "value": 1}) == 1
 
 
 def test_a_package_without_a_bootstrap_is_an_invalid_entrypoint(deploy):

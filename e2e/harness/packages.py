@@ -101,6 +101,14 @@ def java():
 
 
 @functools.cache
+def java_without_client():
+    """A package that leaves the runtime interface client to the platform, as most do."""
+    libraries = (rig("java") / "lib").glob("*.jar")
+    wanted = {f"lib/{jar.name}": jar for jar in libraries if "-java-core-" in jar.name or "-events-" in jar.name}
+    return zip_of({"": rig("java") / "classes", **wanted})
+
+
+@functools.cache
 def java_bootstrap():
     """The official Java client started by hand, as in a custom image."""
     start = (

@@ -153,7 +153,7 @@ fn registry(
         account: account.clone(),
         code_dir: data.code(),
         limits: Limits { account_concurrency: config.account_concurrency, ..Limits::default() },
-        check_runtime: Box::new(move |runtime| ports::Executor::check(&*executor, runtime)),
+        check_runtime: Arc::new(move |runtime, package| ports::Executor::check(&*executor, runtime, package)),
     };
     let store = EmbeddedStore::open(data).map_err(data_dir_error)?;
     Registry::open(Arc::new(store), Arc::new(FileBlobs::new(data)), options)

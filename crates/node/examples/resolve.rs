@@ -21,7 +21,7 @@ async fn main() {
         account: Account { id: "000000000000".into(), region: "us-east-1".into() },
         code_dir: dir.path().join("code"),
         limits: Limits::default(),
-        check_runtime: Box::new(|_| Ok(())),
+        check_runtime: Arc::new(|_, _| Ok(())),
     };
     let store = Arc::new(MemoryStore::new());
     let registry = Arc::new(Registry::open(store, Arc::new(MemoryBlobs::new()), options).unwrap());

@@ -16,7 +16,7 @@ fn open(path: &Path) -> Arc<Registry> {
         account: Account { id: "000000000000".into(), region: "us-east-1".into() },
         code_dir: dir.code(),
         limits: Limits::default(),
-        check_runtime: Box::new(|_| Ok(())),
+        check_runtime: Arc::new(|_, _| Ok(())),
     };
     let store = Arc::new(EmbeddedStore::open(&dir).unwrap());
     Arc::new(Registry::open(store, Arc::new(FileBlobs::new(&dir)), options).unwrap())
@@ -73,6 +73,26 @@ async fn what_was_unpacked_before_the_machine_restarted_is_not_trusted() {
     assert_eq!(content().await, "torn", "a restart of the server alone unpacks nothing again");
     std::fs::write(dir.path().join("code/.boot"), "another boot").unwrap();
     assert_eq!(content().await, "one");
+}
+
+#[tokio::test]
+async fn packages_set_aside_by_a_start_that_was_killed_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).create_function(create("f")).await.unwrap();
+    // The first start after a reboot renames the folder out, makes a new one, and renames the old one in: it was
+    // killed before the second step, and another one before the third.
+    let beside = [dir.path().join(".tmp-torn-1"), dir.path().join(".tmp-torn-2")];
+    std::fs::rename(dir.path().join("code"), &beside[0]).unwrap();
+    std::fs::create_dir_all(beside[1].join("package")).unwrap();
+    let registry = open(dir.path());
+    assert!(!beside.iter().any(|folder| folder.exists()));
+    assert_eq!(registry.sweep().await.unwrap(), Swept { documents: 0, packages: 0, folders: 2 });
+    let target = registry.resolve("f", None, 0.0).await.unwrap();
+    assert_eq!(std::fs::read_to_string(target.code.path().join("app.py")).unwrap(), "one");
+    drop(registry);
+    let names = std::fs::read_dir(dir.path().join("code")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    assert!(!names.iter().any(|name| name.contains("torn")), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,7 +4,7 @@ mod world;
 
 use model::{Cors, LATEST};
 use node::control::*;
-use world::{World, alias, create, refusal, settings, update};
+use world::{World, alias, create, refusal, settings, update, zip};
 
 const F: &str = "arn:aws:lambda:us-east-1:000000000000:function:f";
 
@@ -178,6 +178,30 @@ async fn a_missing_runtime_is_refused_with_what_to_install() {
     let mut change = update("f");
     change.settings.runtime = Some("java25".into());
     assert!(refusal(world.registry.update_configuration(change).await).starts_with("Runtime: java25 needs"));
+}
+
+#[tokio::test]
+async fn a_package_that_the_runtime_cannot_run_is_refused_with_what_to_install() {
+    let world = World::new();
+    let missing = "Runtime: no client in the package; install it";
+    let java = |name: &str, package: Package| {
+        let mut request = create(name);
+        request.settings.runtime = Some("java17".into());
+        request.package = package;
+        request
+    };
+    let without = java("without", zip(&[("Handler.class", "")]));
+    assert_eq!(refusal(world.registry.create_function(without).await), missing);
+    assert!(refusal(world.registry.function("without", None).await).starts_with("not found"));
+    let with = java("with", zip(&[("Handler.class", ""), ("client.jar", "")]));
+    world.registry.create_function(with).await.unwrap();
+    assert_eq!(refusal(world.update_code("with", "no client", false).await), missing);
+    world.create("python").await;
+    let mut change = update("python");
+    change.settings.runtime = Some("java17".into());
+    assert_eq!(refusal(world.registry.update_configuration(change).await), missing);
+    let swept = world.registry.sweep().await.unwrap();
+    assert_eq!(swept.packages, 2, "what was refused is not kept");
 }
 
 #[tokio::test]

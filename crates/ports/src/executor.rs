@@ -7,7 +7,7 @@
 use crate::{BoxFuture, LogSink};
 use bytes::Bytes;
 use model::{Contract, MiB, RequestId, Timestamp, Version};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -201,8 +201,9 @@ pub trait Executor: Send + Sync + 'static {
         logs: Arc<dyn LogSink>,
     ) -> BoxFuture<'_, Result<Started, StartFailure>>;
 
-    /// Whether this machine can run `runtime`: `Err` says what is missing and how to get it.
-    fn check(&self, runtime: &str) -> Result<(), String>;
+    /// Whether this machine can run `runtime` and, when its unpacked `package` is given, that package: `Err`
+    /// says what is missing and how to get it. It may start programs and read files: some 100 ms.
+    fn check(&self, runtime: &str, package: Option<&Path>) -> Result<(), String>;
 
     /// The most file descriptors of the server that an instance of `spec` can hold at once, from the beginning
     /// of its start to its end.

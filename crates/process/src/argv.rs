@@ -2,6 +2,7 @@
 
 use crate::environment::Places;
 use crate::interpreter::{Found, Wanted};
+use crate::java;
 use ports::{InstanceSpec, StartFailure};
 use std::ffi::OsString;
 
@@ -28,7 +29,7 @@ pub fn argv(
             vec![program, heap.into(), bootstrap("node/bootstrap.js")]
         }
         (Wanted::Dotnet, Some(program)) => dotnet_argv(spec, program, found, places),
-        (Wanted::Java(_), Some(program)) => java_argv(spec, program, places, sdk),
+        (Wanted::Java(_), Some(program)) => java::argv(spec, program, places, sdk),
         (Wanted::Http, _) if !spec.handler.is_empty() => {
             vec!["/bin/sh".into(), "-c".into(), format!("exec {}", spec.handler).into()]
         }
@@ -81,29 +82,4 @@ fn own_bootstrap(spec: &InstanceSpec, places: &Places) -> Result<OsString, Start
         ),
     });
     Err(StartFailure::Init(json.to_string().into()))
-}
-
-/// The official runtime interface client, from the package or from `brooklet runtimes install java`.
-fn java_argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option<&str>) -> Vec<OsString> {
-    let task = &places.task;
-    let mut class_path = format!("{task}:{task}/lib/*");
-    for entry in std::fs::read_dir(&spec.code_dir).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|e| e == "jar") {
-            class_path.push_str(&format!(":{task}/{}", entry.file_name().to_string_lossy()));
-        }
-    }
-    class_path.push_str(":/opt/java/lib/*");
-    if let Some(sdk) = sdk {
-        class_path.push_str(&format!(":{sdk}/*"));
-    }
-    let heap = format!("-Xmx{}m", (spec.memory.0 * 85 / 100).max(64));
-    let fixed = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"];
-    let mut argv = vec![program, heap.into()];
-    argv.extend(fixed.map(OsString::from));
-    argv.extend([
-        class_path.into(),
-        "com.amazonaws.services.lambda.runtime.api.client.AWSLambda".into(),
-        spec.handler.clone().into(),
-    ]);
-    argv
 }

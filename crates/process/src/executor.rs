@@ -5,19 +5,20 @@ use crate::child::Child;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Process, Running, Transport};
-use crate::interpreter::{Found, Wanted, find, wanted};
-use crate::launch::{Launch, Protocol, machine, no_room};
+use crate::interpreter::{Wanted, wanted};
+use crate::java::{has_client, missing_client};
+use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
+use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::sessions::{Sessions, Stragglers, end_all_that_see};
 use crate::spawner::{Program, Spawner};
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How a [`ProcessExecutor`] is set up.
@@ -38,7 +39,7 @@ pub struct ProcessExecutor {
     sessions: Sessions,
     stragglers: Stragglers,
     isolation: OnceLock<Isolation>,
-    found: Mutex<HashMap<String, Result<Option<Found>, String>>>,
+    runtimes: Arc<Runtimes>,
 }
 
 impl ProcessExecutor {
@@ -51,13 +52,14 @@ impl ProcessExecutor {
             tracing::info!(processes = left, "ended what an earlier server had left running");
         }
         let spawner = Spawner::new(2);
+        let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         Ok(ProcessExecutor {
             settings,
             spawner,
             sessions,
             stragglers: Stragglers::new(),
             isolation: OnceLock::new(),
-            found: Mutex::default(),
+            runtimes,
         })
     }
 
@@ -111,25 +113,13 @@ impl ProcessExecutor {
         }
     }
 
-    fn interpreter(&self, runtime: &str) -> Result<(Wanted, Option<Found>), String> {
-        let wanted =
-            wanted(runtime).ok_or_else(|| format!("Brooklet does not run the runtime {runtime}."))?;
-        let mut cache = self.found.lock().expect("no panic while held");
-        let found = match cache.get(runtime) {
-            // What was missing may have been installed since.
-            Some(Ok(found)) => Ok(found.clone()),
-            _ => find(&wanted),
-        };
-        let runtime_dir = self.settings.run_dir.join("runtime");
-        match (&wanted, &found) {
-            (Wanted::Python(_), Ok(Some(python))) if !cache.contains_key(runtime) => {
-                bootstraps::compile_python(&runtime_dir, python);
-            }
-            (Wanted::Dotnet, Ok(Some(_))) => bootstraps::build_dotnet(&runtime_dir)?,
-            _ => {}
+    async fn runtime(&self, runtime: &str) -> Result<Runtime, String> {
+        if let Some(known) = self.runtimes.known(runtime) {
+            return Ok(known);
         }
-        cache.insert(runtime.to_owned(), found.clone());
-        Ok((wanted, found?))
+        let (runtimes, runtime) = (self.runtimes.clone(), runtime.to_owned());
+        let found = tokio::task::spawn_blocking(move || runtimes.find(&runtime)).await;
+        found.unwrap_or_else(|error| Err(format!("the search for its interpreter failed: {error}")))
     }
 
     async fn begin(
@@ -139,8 +129,8 @@ impl ProcessExecutor {
         logs: Arc<dyn LogSink>,
     ) -> Result<Arc<dyn Instance>, StartFailure> {
         let isolation = self.isolation().await;
-        let (wanted, found) = self.interpreter(&spec.runtime).map_err(StartFailure::Machine)?;
-        let launch = Launch::plan(&self.settings, isolation, &spec, wanted, found)?;
+        let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
+        let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
@@ -204,8 +194,18 @@ impl Executor for ProcessExecutor {
         })
     }
 
-    fn check(&self, runtime: &str) -> Result<(), String> {
-        self.interpreter(runtime).map(drop)
+    fn check(&self, runtime: &str, package: Option<&Path>) -> Result<(), String> {
+        let Runtime { wanted, .. } = self.runtimes.find(runtime)?;
+        match package {
+            Some(package) if matches!(wanted, Wanted::Java(_)) => {
+                let installed = self.settings.runtimes_dir.join(JAVA_SDK);
+                match has_client([&installed, package]) {
+                    true => Ok(()),
+                    false => Err(missing_client(&installed)),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {

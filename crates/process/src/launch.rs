@@ -5,6 +5,8 @@ use crate::argv::{argv, is_method};
 use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
+use crate::java::{has_client, missing_client};
+use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use ports::{InstanceSpec, StartFailure};
@@ -14,16 +16,18 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Where `brooklet runtimes install java` puts its jars, in the folder of all runtimes.
+pub const JAVA_SDK: &str = "java/lib";
+
 /// A start, planned.
 pub struct Launch {
     /// How it is spoken to.
     pub protocol: Protocol,
     sandbox: Sandbox,
     argv: Vec<OsString>,
-    wanted: Wanted,
+    runtime: Runtime,
     places: Places,
     sdk: Option<String>,
-    found: Option<Found>,
 }
 
 /// How an instance is spoken to.
@@ -38,14 +42,14 @@ pub enum Protocol {
 }
 
 impl Launch {
-    /// Plans an instance of `spec` that `found` runs. Reads the machine's file system.
+    /// Plans an instance of `spec` on `runtime`. Reads the machine's file system.
     pub fn plan(
         settings: &Settings,
         isolation: Isolation,
         spec: &InstanceSpec,
-        wanted: Wanted,
-        found: Option<Found>,
+        runtime: Runtime,
     ) -> Result<Launch, StartFailure> {
+        let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
         let places = places(settings, isolation, spec).map_err(machine)?;
         let mut binds = found.as_ref().map(Found::binds).unwrap_or_default();
@@ -54,14 +58,17 @@ impl Launch {
             let source = settings.run_dir.join("etc").join(file);
             binds.push(Bind { source, target: Path::new("/etc").join(file) });
         }
-        let sdk = sdk(&settings.runtimes_dir, &wanted).filter(|path| path.is_dir()).map(|path| {
+        let sdk = sdk(&settings.runtimes_dir, wanted).filter(|path| path.is_dir()).map(|path| {
             // Under its own name: Node.js finds what a package needs only in a folder called node_modules.
             let target = Path::new("/var/sdk").join(path.file_name().unwrap_or_default());
             binds.push(Bind { source: path.clone(), target: target.clone() });
             if isolation == Isolation::None { path } else { target }
         });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
-        let argv = argv(spec, &wanted, found.as_ref(), &places, sdk.as_deref())?;
+        if matches!(wanted, Wanted::Java(_)) {
+            require_java_client(spec, &settings.runtimes_dir)?;
+        }
+        let argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
         let view = View {
             isolation,
             root: &settings.run_dir.join("root"),
@@ -71,8 +78,8 @@ impl Launch {
             tmp_mib: spec.ephemeral_storage.0,
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
-        let protocol = Protocol::of(&wanted, &spec.handler);
-        Ok(Launch { protocol, sandbox, argv, wanted, places, sdk, found })
+        let protocol = Protocol::of(wanted, &spec.handler);
+        Ok(Launch { protocol, sandbox, argv, runtime, places, sdk })
     }
 
     /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
@@ -84,14 +91,14 @@ impl Launch {
         contact: Option<(&str, String)>,
         output: OwnedFd,
     ) -> Program {
-        let mut environment = environment(spec, &self.wanted, &self.places, stream);
+        let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
         if let Some((key, value)) = contact {
             environment.insert(key.into(), value);
         }
         if let (Protocol::Frames, Some(sdk)) = (self.protocol, self.sdk) {
             environment.insert("BROOKLET_SDK_PATH".into(), sdk);
         }
-        for (key, value) in self.found.as_ref().map(Found::variables).unwrap_or_default() {
+        for (key, value) in self.runtime.found.as_ref().map(Found::variables).unwrap_or_default() {
             environment.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
         }
         Program {
@@ -132,10 +139,25 @@ fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
     match wanted {
         Wanted::Python(_) => Some(runtimes_dir.join("python/site-packages")),
         Wanted::Node(_) => Some(runtimes_dir.join("node/node_modules")),
-        Wanted::Java(_) => Some(runtimes_dir.join("java/lib")),
+        Wanted::Java(_) => Some(runtimes_dir.join(JAVA_SDK)),
         Wanted::Dotnet => Some(runtimes_dir.join("dotnet")),
         Wanted::Provided | Wanted::Http => None,
     }
+}
+
+/// A deploy without the client is refused; but what was installed then may have been removed since.
+fn require_java_client(spec: &InstanceSpec, runtimes_dir: &Path) -> Result<(), StartFailure> {
+    let installed = runtimes_dir.join(JAVA_SDK);
+    let layers: Vec<PathBuf> = spec.layer_dirs.iter().map(|layer| layer.join("java")).collect();
+    let folders = [&installed, &spec.code_dir].into_iter().chain(&layers);
+    if has_client(folders.map(PathBuf::as_path)) {
+        return Ok(());
+    }
+    let json = serde_json::json!({
+        "errorType": "Runtime.InvalidEntrypoint",
+        "errorMessage": missing_client(&installed),
+    });
+    Err(StartFailure::Init(json.to_string().into()))
 }
 
 /// A step of making an instance that the machine refused.

@@ -15,10 +15,12 @@ mod framed; //       transport of our own bootstraps
 mod http_program; // transport of programs that listen on $PORT
 mod instance; //     a running instance: deadline, exit, lines; and the trait that the transports share
 mod interpreter; //  which program runs a runtime identifier, and where it was found
+mod java; //         the JVM's flags and class path, and where the runtime interface client is
 mod kernel; //       what the kernel offers
 mod launch; //       what one start needs: view, program, variables
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
+mod runtimes; //     the runtimes that functions have asked for, made ready
 mod sandbox; //      the file-system view, user and limits; what a child does between fork and exec
 mod sessions; //     whose processes are ours, for the start after a crash
 mod spawner; //      the threads that fork

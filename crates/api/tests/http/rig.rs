@@ -70,7 +70,7 @@ impl Setup {
             account: Account { id: "123456789012".into(), region: "us-east-1".into() },
             code_dir: dir.join("code"),
             limits: Default::default(),
-            check_runtime: Box::new(|_| Ok(())),
+            check_runtime: Arc::new(|_, _| Ok(())),
         };
         let registry =
             Registry::open(Arc::new(MemoryStore::new()), Arc::new(MemoryBlobs::new()), options).unwrap();

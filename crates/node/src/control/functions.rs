@@ -1,5 +1,6 @@
 //! Create, get, list, update, delete.
 
+use super::package::{UnpackedCode, blocking};
 use super::registry::version_key;
 use super::registry::{
     Draft, FUNCTIONS, Registry, VERSIONS, head_key, new_id, now, parse, reserved_key, url_key,
@@ -22,12 +23,14 @@ impl Registry {
     pub async fn create_function(&self, request: CreateFunction) -> Result<Function, ControlError> {
         validate::create(&request)?;
         let CreateFunction { name, package, settings, architectures, tags, publish } = request;
-        self.check_runtime(settings.runtime.as_deref())?;
+        // Before the package is unpacked, so that a runtime that is not to be had costs nothing.
+        self.check_runtime(settings.runtime.as_deref(), None).await?;
         self.refuse_missing_layers(settings.layers.as_deref())?;
         if self.read_head(&name).await?.is_some() {
             return Err(already_exists(&name));
         }
         let staged = self.packages.stage(package).await?;
+        self.check_runtime(settings.runtime.as_deref(), Some(&staged.unpacked)).await?;
         let latest = new_configuration(&name, settings, architectures, staged.code.clone(), now());
         let head = FunctionHead {
             uid: uuid::Uuid::new_v4().to_string(),
@@ -119,12 +122,14 @@ impl Registry {
     pub async fn update_code(&self, request: UpdateCode) -> Result<Function, ControlError> {
         validate::update_code(&request)?;
         let UpdateCode { name, package, architectures, settings, publish, dry_run, revision_id } = request;
-        self.check_runtime(settings.runtime.as_deref())?;
+        self.check_runtime(settings.runtime.as_deref(), None).await?;
         self.refuse_missing_layers(settings.layers.as_deref())?;
         // Before the package is unpacked, so that a wrong name costs nothing.
         let entry = self.entry(&name).await?;
         precondition(&entry.head.latest.revision_id, revision_id.as_deref())?;
         let staged = self.packages.stage(package).await?;
+        let runtime = settings.runtime.as_deref().unwrap_or(&entry.head.latest.runtime);
+        self.check_runtime(Some(runtime), Some(&staged.unpacked)).await?;
         let decide = |draft: &mut Draft| {
             precondition(&draft.head.latest.revision_id, revision_id.as_deref())?;
             let mut latest = (*draft.head.latest).clone();
@@ -154,7 +159,11 @@ impl Registry {
     pub async fn update_configuration(&self, request: UpdateConfiguration) -> Result<Function, ControlError> {
         validate::update_configuration(&request)?;
         let UpdateConfiguration { name, settings, revision_id } = request;
-        self.check_runtime(settings.runtime.as_deref())?;
+        if settings.runtime.is_some() {
+            let sha256 = self.entry(&name).await?.head.latest.code.sha256.clone();
+            let unpacked = self.packages.unpacked(&sha256).await?;
+            self.check_runtime(settings.runtime.as_deref(), Some(&unpacked)).await?;
+        }
         self.refuse_missing_layers(settings.layers.as_deref())?;
         let decide = |draft: &mut Draft| {
             precondition(&draft.head.latest.revision_id, revision_id.as_deref())?;
@@ -238,9 +247,19 @@ impl Registry {
         }
     }
 
-    fn check_runtime(&self, runtime: Option<&str>) -> Result<(), ControlError> {
-        let Some(runtime) = runtime else { return Ok(()) };
-        (self.options.check_runtime)(runtime).map_err(|message| ControlError::invalid("Runtime", message))
+    async fn check_runtime(
+        &self,
+        runtime: Option<&str>,
+        package: Option<&Arc<UnpackedCode>>,
+    ) -> Result<(), ControlError> {
+        let Some(runtime) = runtime.map(str::to_owned) else { return Ok(()) };
+        let (check, package) = (self.options.check_runtime.clone(), package.cloned());
+        let checked = blocking(move || check(&runtime, package.as_deref().map(UnpackedCode::path))).await?;
+        checked.map_err(|message| {
+            // The package, if it is kept already.
+            self.left_behind.notify_one();
+            ControlError::invalid("Runtime", message)
+        })
     }
 
     fn refuse_missing_layers(&self, layers: Option<&[String]>) -> Result<(), ControlError> {

@@ -63,6 +63,8 @@ pub(super) struct Packages {
 }
 
 const STRIPES: usize = 64;
+/// Marks a whole folder of packages that was set aside.
+const TORN: &str = "torn";
 /// Folders with this prefix are being made or removed; the sweep clears them.
 const TEMPORARY: &str = ".tmp-";
 
@@ -70,6 +72,8 @@ const TEMPORARY: &str = ".tmp-";
 /// that uses it is written.
 pub(super) struct Staged {
     pub code: Code,
+    /// Where it is unpacked.
+    pub unpacked: Arc<UnpackedCode>,
     /// To be held until a function that uses the package is written.
     pub pin: Pin,
 }
@@ -102,6 +106,7 @@ impl Packages {
     pub fn open(blobs: Arc<dyn Blobs>, dir: PathBuf, limits: Limits) -> std::io::Result<Packages> {
         std::fs::create_dir_all(&dir)?;
         forget_what_a_power_cut_may_have_torn(&dir)?;
+        take_in_what_was_left_beside(&dir)?;
         Ok(Packages {
             blobs,
             dir,
@@ -125,15 +130,16 @@ impl Packages {
         let pin = self.pins.pin(sha256).await;
         let size = zip.len() as u64;
         let _turn = self.turn(sha256).await;
-        if self.blobs.contains(sha256).await? {
-            self.unpacked_in_turn(sha256, Some(zip)).await?;
+        let unpacked = if self.blobs.contains(sha256).await? {
+            self.unpacked_in_turn(sha256, Some(zip)).await?
         } else {
             let storage = self.reserve(size).await?;
-            self.unpacked_in_turn(sha256, Some(zip.clone())).await?;
+            let unpacked = self.unpacked_in_turn(sha256, Some(zip.clone())).await?;
             self.blobs.put(sha256, zip).await?;
             storage.keep();
-        }
-        Ok(Staged { code: Code { sha256: sha256.to_owned(), size }, pin })
+            unpacked
+        };
+        Ok(Staged { code: Code { sha256: sha256.to_owned(), size }, unpacked, pin })
     }
 
     async fn reserve(&self, size: u64) -> Result<Reserved<'_>, ControlError> {
@@ -324,7 +330,7 @@ fn forget_what_a_power_cut_may_have_torn(dir: &Path) -> std::io::Result<()> {
         return std::fs::write(marker, boot);
     }
     // Renamed as a whole, so that the start takes no longer with ten thousand packages; the sweep removes them.
-    let aside = temporary_name("torn");
+    let aside = temporary_name(TORN);
     let beside = dir.with_file_name(&aside);
     std::fs::rename(dir, &beside)?;
     std::fs::create_dir(dir)?;
@@ -332,7 +338,21 @@ fn forget_what_a_power_cut_may_have_torn(dir: &Path) -> std::io::Result<()> {
     std::fs::write(marker, boot)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ControlError> {
+/// A start that was killed between the renames above left the old folder outside: it goes where the sweep looks.
+fn take_in_what_was_left_beside(dir: &Path) -> std::io::Result<()> {
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    for entry in std::fs::read_dir(parent)? {
+        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+        if name.to_string_lossy().starts_with(&format!("{TEMPORARY}{TORN}-")) {
+            std::fs::rename(path, dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ControlError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| ControlError::failed(format!("A task that handles packages failed: {error}")))

@@ -9,7 +9,7 @@ use model::{Account, Configuration, FunctionHead, Timestamp};
 use ports::store::{Document, Expect, Revision, StoreError};
 use ports::{Blobs, Store};
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 
@@ -46,8 +46,9 @@ impl Default for Limits {
     }
 }
 
-/// Says whether this machine can run a runtime; if not, what is missing and how to get it.
-pub type CheckRuntime = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+/// Says whether this machine can run a runtime and, when its folder is given, a package; if not, what is missing
+/// and how to get it. It may start programs and read files.
+pub type CheckRuntime = Arc<dyn Fn(&str, Option<&Path>) -> Result<(), String> + Send + Sync>;
 
 /// How a registry is set up.
 pub struct Options {
@@ -57,7 +58,7 @@ pub struct Options {
     pub code_dir: PathBuf,
     /// What is allowed.
     pub limits: Limits,
-    /// Refuses runtimes that this machine cannot run.
+    /// Refuses runtimes and packages that this machine cannot run.
     pub check_runtime: CheckRuntime,
 }
 

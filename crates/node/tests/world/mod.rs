@@ -31,8 +31,11 @@ impl World {
             account: Account { id: "000000000000".into(), region: "us-east-1".into() },
             code_dir: dir.path().join("code"),
             limits,
-            check_runtime: Box::new(|runtime| match runtime {
-                "java25" => Err("java25 needs Java 25; install openjdk-25-jre-headless".into()),
+            check_runtime: Arc::new(|runtime, package| match (runtime, package) {
+                ("java25", _) => Err("java25 needs Java 25; install openjdk-25-jre-headless".into()),
+                ("java17", Some(package)) if !package.join("client.jar").exists() => {
+                    Err("no client in the package; install it".into())
+                }
                 _ => Ok(()),
             }),
         };

@@ -1,0 +1,140 @@
+//! Java: a JVM that runs the official runtime interface client, which loads the handler. The client is the
+//! package's own, or the one of `brooklet runtimes install java`.
+
+use crate::environment::Places;
+use ports::InstanceSpec;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The client's main class.
+const CLIENT: &str = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda";
+
+/// Whether the client is in one of the folders: as a class, in a jar, or in a jar in `lib`.
+pub fn has_client<'a>(folders: impl IntoIterator<Item = &'a Path>) -> bool {
+    let class = format!("{}.class", CLIENT.replace('.', "/"));
+    let holds = |jar: &PathBuf| {
+        let archive = File::open(jar).ok().and_then(|file| zip::ZipArchive::new(file).ok());
+        archive.is_some_and(|archive| archive.index_for_name(&class).is_some())
+    };
+    folders.into_iter().any(|folder| {
+        folder.join(&class).is_file() || jars(folder).chain(jars(&folder.join("lib"))).any(|jar| holds(&jar))
+    })
+}
+
+/// What to do when it is nowhere. `installed` is where `brooklet runtimes install java` puts it.
+pub fn missing_client(installed: &Path) -> String {
+    format!(
+        "Java handlers are called by the AWS Lambda runtime interface client, which is neither in the package \
+         (its classes, its jars, lib/*.jar) nor in {}. Run `brooklet runtimes install java`, or add \
+         com.amazonaws:aws-lambda-java-runtime-interface-client to the dependencies that are packaged.",
+        installed.display()
+    )
+}
+
+/// The command line. `sdk` is the folder of what `brooklet runtimes install java` put, as seen inside.
+pub fn argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option<&str>) -> Vec<OsString> {
+    let task = &places.task;
+    let mut class_path = format!("{task}:{task}/lib/*");
+    for jar in jars(&spec.code_dir) {
+        class_path.push_str(&format!(":{task}/{}", jar.file_name().unwrap_or_default().to_string_lossy()));
+    }
+    class_path.push_str(":/opt/java/lib/*");
+    if let Some(sdk) = sdk {
+        class_path.push_str(&format!(":{sdk}/*"));
+    }
+    let own = ["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"].map(|name| spec.environment.get(name));
+    let own: Vec<&str> = own.into_iter().flatten().flat_map(|options| options.split_whitespace()).collect();
+    let mut argv = vec![program];
+    argv.extend(flags(spec.memory.0, &own).into_iter().map(OsString::from));
+    argv.extend(["-cp".into(), class_path.into(), CLIENT.into(), spec.handler.clone().into()]);
+    argv
+}
+
+/// The JVM's flags, but for those that the function's `own` options speak to: of two collectors the JVM would
+/// take neither, and of two values the command line's.
+///
+/// What is the JVM's default anyway (`-Xshare:auto`, `-XX:+TieredCompilation`) is left to it.
+fn flags(memory_mib: u32, own: &[&str]) -> Vec<String> {
+    let names = |prefixes: &[&str]| own.iter().any(|o| prefixes.iter().any(|prefix| o.starts_with(prefix)));
+    let mut flags = Vec::new();
+    // Lambda's share of the memory, at every size.
+    if !names(&["-Xmx", "-XX:MaxHeapSize=", "-XX:MaxRAM"]) {
+        flags.push(format!("-Xmx{}m", (memory_mib * 85 / 100).max(64)));
+    }
+    // One invocation at a time has no use for collectors with threads of their own.
+    if !own.iter().any(|o| o.starts_with("-XX:+Use") && o.ends_with("GC")) {
+        flags.push("-XX:+UseSerialGC".into());
+    }
+    // The quick compiler only: Lambda's default from Java 17 on (developer guide, "Customize Java runtime
+    // startup behavior"). The best code comes thousands of invocations later, and costs memory and start.
+    if !names(&["-XX:TieredStopAtLevel=", "-XX:-TieredCompilation", "-Xint", "-Xcomp"]) {
+        flags.push("-XX:TieredStopAtLevel=1".into());
+    }
+    // Its counters for other processes to read would lie in the function's /tmp.
+    if !names(&["-XX:+UsePerfData"]) {
+        flags.push("-XX:-UsePerfData".into());
+    }
+    flags
+}
+
+fn jars(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut jars: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "jar")).collect();
+    jars.sort(); // the class path's order decides between classes of the same name
+    jars.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(own: &str, expected: &str) {
+        let own: Vec<&str> = own.split_whitespace().collect();
+        assert_eq!(flags(512, &own).join(" "), expected);
+    }
+
+    #[test]
+    fn the_jvm_is_told_to_start_fast_and_to_keep_within_the_memory() {
+        check("", "-Xmx435m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        assert_eq!(flags(64, &[])[0], "-Xmx64m");
+    }
+
+    #[test]
+    fn the_functions_own_options_have_the_last_word() {
+        check("-XX:TieredStopAtLevel=4", "-Xmx435m -XX:+UseSerialGC -XX:-UsePerfData");
+        check("-XX:+UseG1GC -Dx=1", "-Xmx435m -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        check("-XX:MaxRAMPercentage=50", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        check("-Xint -XX:+UsePerfData -Xmx100m", "-XX:+UseSerialGC");
+    }
+
+    #[test]
+    fn the_client_is_found_as_a_class_and_in_jars() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().expect("a folder");
+        let package = dir.path();
+        let class = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class";
+        assert!(!has_client([package]), "an empty package");
+        let jar = |name: &str, entry: &str| {
+            let path = package.join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            let mut writer = zip::ZipWriter::new(File::create(path).expect("made"));
+            writer.start_file(entry, zip::write::SimpleFileOptions::default()).expect("begun");
+            writer.write_all(b"class").expect("written");
+            writer.finish().expect("finished");
+        };
+        jar("lib/other.jar", "example/Handler.class");
+        std::fs::write(package.join("lib/broken.jar"), "no zip").expect("written");
+        assert!(!has_client([package]), "other jars");
+        jar("lib/client.jar", class);
+        assert!(has_client([package]), "in lib");
+        std::fs::remove_file(package.join("lib/client.jar")).expect("removed");
+        jar("all.jar", class);
+        assert!(has_client([package]), "in a jar at the top");
+        std::fs::remove_file(package.join("all.jar")).expect("removed");
+        std::fs::create_dir_all(package.join(class).parent().expect("a folder")).expect("made");
+        std::fs::write(package.join(class), "class").expect("written");
+        assert!(has_client([Path::new("/nowhere"), package]), "unpacked");
+    }
+}
