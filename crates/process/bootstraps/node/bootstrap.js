@@ -4,6 +4,7 @@
 // CommonJS, because an ES module as entry costs every cold start some milliseconds.
 
 const console_ = require('./console.js')
+const environment = require('./environment.js')
 const errors = () => require('./errors.js') // most functions never need it
 const frames = require('./frames.js')
 
@@ -15,7 +16,7 @@ const LATE = 'Invocation has already been reported as done. Cannot call complete
 const nothing = () => {}
 const now = Promise.resolve()
 const env = process.env
-const environment = {
+const configuration = {
   functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
   functionName: env.AWS_LAMBDA_FUNCTION_NAME,
   memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
@@ -28,14 +29,19 @@ let run = invoke
 let event // the next event's fields
 let payload // and its body
 let trace = env._X_AMZN_TRACE_ID
-let drained = () => process.exit(13) // what to do when the event loop is empty; before `R`: as Node.js does itself
-let report = (error) => frames.sendText('X', errors().toJson(error)) // tells the server of an error that nobody caught
+let tenant
+/** What is open: `report(error)` tells the server of an error that nobody caught, `drained()` says what to do when the
+ * event loop is empty (before `R`: what Node.js does itself). */
+const init = { report: (error) => frames.sendText('X', errors().toJson(error)), drained: () => process.exit(13) }
+const idle = { report: nothing, drained: nothing }
+let open = init
 
 async function main () {
-  process.on('beforeExit', () => drained())
+  process.on('beforeExit', () => open.drained())
   process.on('uncaughtException', (error) => crash('Uncaught Exception', error, 129))
   process.on('unhandledRejection', (reason, promise) =>
     crash('Unhandled Promise Rejection', errors().create('UnhandledPromiseRejection', reason, promise), 128))
+  environment.patch()
   console_.patch()
   frames.open(receive)
   try {
@@ -45,8 +51,7 @@ async function main () {
     crash('Uncaught Exception', error, 129)
     return
   }
-  report = nothing
-  drained = nothing
+  open = idle
   console_.endLines()
   frames.sendText('R', '')
   frames.keepAlive()
@@ -63,12 +68,8 @@ function chooseRun (handler) {
 function receive (fields, body) {
   frames.letGo() // while an event is open, only the function's own work keeps the loop alive
   global[REQUEST_ID] = fields[0]
-  global[TENANT_ID] = fields[6] || undefined
-  if (trace !== fields[3]) {
-    trace = fields[3]
-    if (trace) env._X_AMZN_TRACE_ID = trace
-    else delete env._X_AMZN_TRACE_ID
-  }
+  if (tenant !== fields[6]) global[TENANT_ID] = (tenant = fields[6]) || undefined
+  if (trace !== fields[3]) environment.setTrace(trace = fields[3])
   event = fields
   payload = body
   now.then(runEvent)
@@ -84,84 +85,113 @@ function runEvent () {
 
 /** A handler that answers by its promise, by its callback, or not at all. */
 function invoke (handler, fields, body) {
-  let settled = false // the first of callback, done, succeed and fail counts
-  let ended = false
-  let waits = true
-
-  const fail = (error) => {
-    console_.logError('Invoke Error', error)
-    if (!ended) finish('E', errors().toJson(error))
-  }
-  const complete = (result) => {
-    if (ended) console.error(LATE)
-    else finish('A', stringify(result))
-  }
-  const finish = (kind, text) => {
-    ended = true
-    end(kind, text)
-  }
-  const first = (settle) => (error, result) => {
-    if (settled) return
-    drained = nothing
-    settle(error, result)
-    settled = true
-  }
-  const settle = (error, result) => error === undefined || error === null ? complete(result) : fail(error)
-  const callback = first((error, result) => {
-    if (waits && (error === undefined || error === null)) drained = () => { setImmediate(complete, result) }
-    else settle(error, result)
-  })
-  const succeed = first((result) => complete(result))
-  const failed = first((error) => fail(error === undefined || error === null ? 'handled' : error))
-  const own = {
-    get callbackWaitsForEmptyEventLoop () { return waits },
-    set callbackWaitsForEmptyEventLoop (value) { waits = value },
-    succeed,
-    fail: failed,
-    done: first(settle)
-  }
-  begin((error) => { if (!ended) finish('E', errors().toJson(error)) }, () => complete(null))
+  const call = open = new Call()
   try {
-    const result = handler(JSON.parse(body), describe(own, fields), callback)
-    if (result && typeof result.then === 'function') {
-      const settled = result.then(succeed, failed)
-      if (settled && typeof settled.catch === 'function') settled.catch(failed)
-    }
+    const event = JSON.parse(body)
+    call.context = describe(fields, call.succeed, call.failed, call.done)
+    const result = handler(event, call.context, call.callback)
+    if (result && typeof result.then === 'function') result.then(call.resolve, call.failed)
   } catch (error) {
-    callback(error)
+    call.callback(error)
   }
 }
 
-/** Opens an event: how to report an error that nobody caught, and what an empty event loop means. */
-function begin (onCrash, onDrained) {
-  report = onCrash
-  drained = onDrained
+/** An event on its way to its answer. The first of promise, callback, done, succeed and fail counts. */
+class Call {
+  constructor () {
+    this.settled = false
+    this.ended = false
+    this.waits = false // for an empty event loop, with its result
+    this.result = null
+    this.context = undefined
+    this.succeed = (result) => this.settle(undefined, result)
+    this.failed = (error) => this.settle(error === undefined || error === null ? 'handled' : error)
+    this.done = (error, result) => this.settle(error, result)
+    this.callback = (error, result) => this.call(error, result)
+    this.resolve = (result) => this.resolved(result)
+  }
+
+  resolved (result) {
+    try {
+      this.settle(undefined, result)
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  call (error, result) {
+    const failed = error !== undefined && error !== null
+    if (failed || this.ended || !this.context.callbackWaitsForEmptyEventLoop) return this.settle(error, result)
+    if (this.settled) return
+    this.settled = this.waits = true
+    this.result = result
+  }
+
+  settle (error, result) {
+    if (this.settled) return
+    if (error === undefined || error === null) this.complete(result)
+    else this.fail(error)
+    this.settled = true // not before: when the result is no JSON, the error that this throws is the answer
+  }
+
+  complete (result) {
+    if (this.ended) console.error(LATE)
+    else this.end('A', stringify(result))
+  }
+
+  fail (error) {
+    console_.logError('Invoke Error', error)
+    this.report(error)
+  }
+
+  report (error) {
+    if (!this.ended) this.end('E', errors().toJson(error))
+  }
+
+  drained () {
+    if (this.waits) setImmediate(() => this.complete(this.result))
+    else this.complete(null)
+  }
+
+  end (kind, text) {
+    this.ended = true
+    end(kind, text)
+  }
+}
+
+/** Opens an event: `call` has the methods of `init`. */
+function begin (call) {
+  open = call
 }
 
 /** Ends an event with its last frame; the next one may come. */
 function end (kind, text) {
-  report = nothing
-  drained = nothing
+  open = idle
   console_.endLines()
   frames.sendText(kind, text)
   frames.keepAlive()
 }
 
-/** Completes `own` to the context object of the event. */
-function describe (own, fields) {
+/** The context object of an event, in one literal: objects that grow, or have accessors of their own, are slow. */
+function describe (fields, succeed, fail, done) {
   const deadline = Number(fields[1])
-  own.functionVersion = environment.functionVersion
-  own.functionName = environment.functionName
-  own.memoryLimitInMB = environment.memoryLimitInMB
-  own.logGroupName = environment.logGroupName
-  own.logStreamName = environment.logStreamName
-  own.clientContext = parse(fields[4], 'ClientContext')
-  own.identity = parse(fields[5], 'CognitoIdentity')
-  own.invokedFunctionArn = fields[2]
-  own.awsRequestId = fields[0]
-  own.tenantId = fields[6] || undefined
-  own.getRemainingTimeInMillis = () => deadline - Date.now()
-  return own
+  return {
+    callbackWaitsForEmptyEventLoop: true,
+    succeed,
+    fail,
+    done,
+    functionVersion: configuration.functionVersion,
+    functionName: configuration.functionName,
+    memoryLimitInMB: configuration.memoryLimitInMB,
+    logGroupName: configuration.logGroupName,
+    logStreamName: configuration.logStreamName,
+    clientContext: parse(fields[4], 'ClientContext'),
+    identity: parse(fields[5], 'CognitoIdentity'),
+    invokedFunctionArn: fields[2],
+    awsRequestId: fields[0],
+    tenantId: fields[6] || undefined,
+    getRemainingTimeInMillis: () => deadline - Date.now()
+  }
 }
 
 function parse (text, name) {
@@ -187,7 +217,7 @@ function stringify (result) {
 function crash (title, error, status) {
   frames.announceExit()
   console_.logError(title, error)
-  report(error)
+  open.report(error)
   frames.exit(status)
 }
 

@@ -35,14 +35,11 @@ exports.prepare = (begin, end) => (handler, fields, body) => {
     else if (returned && stream.destroyed) fail(new Error(UNFINISHED))
   }
   stream.on('close', settle).on('finish', settle).on('error', () => {})
-  begin(finish, () => { if (!stream.writableFinished) fail(new Error(UNFINISHED)) })
-  let waits = true
-  const own = {
-    get callbackWaitsForEmptyEventLoop () { return waits },
-    set callbackWaitsForEmptyEventLoop (value) { waits = value }
-  }
+  begin({ report: finish, drained: () => { if (!stream.writableFinished) fail(new Error(UNFINISHED)) } })
   try {
-    const result = handler(JSON.parse(body), stream, describe(own, fields))
+    const event = JSON.parse(body)
+    const { succeed, fail: _, done, ...context } = describe(fields)
+    const result = handler(event, stream, context)
     if (!result || typeof result.then !== 'function') {
       fail('Streaming does not support non-async handlers.')
       return

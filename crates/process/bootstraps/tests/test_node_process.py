@@ -186,6 +186,56 @@ def test_programs_print_to_the_pipes_and_do_not_get_the_transport(start):
     assert instance.finish() == (0, "raw\nhello\n", "oops\n")
 
 
+ENV = '''
+import { env } from 'node:process'
+import { execFileSync } from 'node:child_process'
+import util from 'node:util'
+export const handler = async () => [
+  env._X_AMZN_TRACE_ID,
+  process.env._X_AMZN_TRACE_ID,
+  JSON.parse(JSON.stringify(process.env))._X_AMZN_TRACE_ID,
+  '_X_AMZN_TRACE_ID' in process.env && Object.keys(process.env).includes('_X_AMZN_TRACE_ID'),
+  util.inspect(process.env).includes(process.env._X_AMZN_TRACE_ID),
+  execFileSync('sh', ['-c', 'echo "$_X_AMZN_TRACE_ID"']).toString().trim(),
+  execFileSync('sh', ['-c', 'echo "$_X_AMZN_TRACE_ID"'], { env: { ...process.env } }).toString().trim()
+]
+'''
+
+
+def test_each_event_s_trace_id_is_in_the_environment_and_in_that_of_programs(start):
+    instance = start(ENV, file="app.mjs")
+    for trace in ("Root=1", "Root=2"):
+        assert instance.invoke(trace=trace) == ("A", [trace, trace, trace, True, True, trace, trace])
+    assert instance.invoke(trace="")[1][:4] == [None, None, None, False]
+
+
+def test_the_environment_can_be_changed_as_ever(start):
+    instance = start(
+        """
+        const { execFileSync } = require('child_process')
+        const say = (name) => execFileSync('sh', ['-c', `echo "$${name}"`]).toString().trim()
+        exports.handler = async () => {
+          const { env } = process
+          env.NUMBER = 5
+          Object.assign(env, { ASSIGNED: 'a', GONE: 'g' })
+          Object.defineProperty(env, 'DEFINED', { value: 'd', configurable: true, writable: true, enumerable: true })
+          delete env.GONE
+          const derived = Object.create(env)
+          derived.OWN = 'o'
+          env.TZ = 'Asia/Tokyo'
+          const hour = new Date(0).getHours()
+          let refused
+          try { env.SYMBOL = Symbol('s') } catch (error) { refused = error.name }
+          env._X_AMZN_TRACE_ID = 'mine'
+          return [env.NUMBER, env.ASSIGNED, 'GONE' in env, env.DEFINED, 'OWN' in env, hour, refused, env.hasOwnProperty('NUMBER'),
+            env.MISSING === undefined, ...['NUMBER', 'ASSIGNED', 'GONE', 'DEFINED', '_X_AMZN_TRACE_ID'].map(say)]
+        }
+        """
+    )
+    ours = ["5", "a", False, "d", False, 9, "TypeError", True, True, "5", "a", "", "d", "mine"]
+    assert instance.invoke() == ("A", ours)
+
+
 def test_workers_log(start):
     instance = start(
         """

@@ -46,6 +46,44 @@ def test_the_end_of_the_transport_ends_the_process_at_once(start):
     assert instance.logs() == []
 
 
+def test_each_event_s_trace_id_is_in_the_environment_and_in_that_of_programs(start):
+    instance = start(
+        """
+        import os, subprocess, sys
+        SAY = "echo $_X_AMZN_TRACE_ID"
+        CODE = "import os; os.execv('/bin/sh', ['sh', '-c', '%s'])" % SAY
+        def handler(event, context):
+            reader, writer = os.pipe()
+            os.system(SAY + " >&%d" % writer) if not os.set_inheritable(writer, True) else None
+            return [
+                os.environ.get("_X_AMZN_TRACE_ID"),
+                os.getenv("_X_AMZN_TRACE_ID"),
+                "_X_AMZN_TRACE_ID" in os.environ,
+                subprocess.check_output(SAY, shell=True).decode().strip(),
+                subprocess.check_output(SAY, shell=True, env=dict(os.environ)).decode().strip(),
+                subprocess.check_output([sys.executable, "-c", CODE]).decode().strip(),
+                os.popen(SAY).read().strip(),
+                os.read(reader, 100).decode().strip(),
+            ]
+        """
+    )
+    for trace in ("Root=1", "Root=2"):
+        assert instance.invoke(trace=trace) == ("A", [trace, trace, True] + [trace] * 5)
+    assert instance.invoke(trace="") == ("A", [None, None, False] + [""] * 5)
+
+
+def test_a_trace_id_that_the_function_sets_is_its_own(start):
+    instance = start(
+        """
+        import os, subprocess
+        def handler(event, context):
+            os.environ["_X_AMZN_TRACE_ID"] = "mine"
+            return subprocess.check_output("echo $_X_AMZN_TRACE_ID", shell=True).decode().strip()
+        """
+    )
+    assert instance.invoke() == ("A", "mine")
+
+
 def test_a_transport_cut_inside_an_event_ends_the_process(start):
     instance = start("def handler(event, context): pass")
     instance.socket.sendall(struct.pack("<BxxxII", ord("I"), 10, 10) + b"half")

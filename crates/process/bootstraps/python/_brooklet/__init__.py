@@ -10,6 +10,9 @@ import sys
 from . import codec, frames
 from .context import LambdaContext
 
+# What the interpreter announces before a program inherits the environment.
+_INHERITING = frozenset(("subprocess.Popen", "os.system", "os.exec"))
+
 request_id = ""  # of the event being answered; log records carry it
 tenant_id = None
 
@@ -47,8 +50,8 @@ def main():
 def _serve(handler, out, err):
     global request_id, tenant_id
     receive, send = frames.receive, frames.send
-    environ = os.environ
-    trace = environ.get("_X_AMZN_TRACE_ID", "")
+    trace = ""
+    set_trace = _trace_setter()
     out_lines, err_lines = out.buffer, err.buffer
     while True:
         event = receive()
@@ -59,10 +62,7 @@ def _serve(handler, out, err):
         tenant_id = more[0] if more and more[0] else None
         if trace_id != trace:
             trace = trace_id
-            if trace_id:
-                environ["_X_AMZN_TRACE_ID"] = trace_id
-            else:
-                environ.pop("_X_AMZN_TRACE_ID", None)
+            set_trace(trace_id)
         try:
             context = LambdaContext(
                 request_id,
@@ -87,6 +87,36 @@ def _serve(handler, out, err):
         if out_lines.rest or err_lines.rest:
             _end_lines(out, err)
         send(kind, data)
+
+
+def _trace_setter():
+    """A function that sets the trace id of the environment, or removes it.
+
+    The C library keeps every value that a variable ever had (100 bytes an event, and a search among them). So only
+    `os.environ` is told of each; the process's own environment is when a program is about to inherit it.
+    """
+    name = "_X_AMZN_TRACE_ID"
+    environ = os.environ
+    values = environ._data
+    key, encode = environ.encodekey(name), environ.encodevalue
+    environ.pop(name, None)
+
+    def set_trace(value):
+        if value:
+            values[key] = encode(value)
+        else:
+            values.pop(key, None)
+
+    def inherit(event, _):
+        if event in _INHERITING:
+            value = environ.get(name)
+            if value is None:
+                os.unsetenv(name)
+            else:
+                os.putenv(name, value)
+
+    sys.addaudithook(inherit)
+    return set_trace
 
 
 def _decode(body):

@@ -1,0 +1,43 @@
+'use strict'
+// The environment that functions see. Each event has a trace id of its own, and the C library keeps every value that a
+// variable ever had (about 100 bytes an event, and a search among them): so `process.env` is an object here that writes
+// all but the trace id through to the process's environment. Programs that are started get what `process.env` says;
+// only native code and worker threads, which copy the process's environment, do not see the trace id.
+
+const TRACE_ID = '_X_AMZN_TRACE_ID'
+let seen
+
+/** Replaces `process.env`. */
+exports.patch = () => {
+  const real = process.env
+  seen = { ...real }
+  delete real[TRACE_ID]
+  const env = process.env = new Proxy(seen, {
+    set (seen, name, value, receiver) {
+      if (receiver !== env) return Reflect.set(seen, name, value, receiver)
+      if (name === TRACE_ID) {
+        seen[name] = `${value}`
+      } else {
+        real[name] = value
+        seen[name] = real[name]
+      }
+      return true
+    },
+    defineProperty (seen, name, descriptor) {
+      if (!Reflect.defineProperty(real, name, descriptor)) return false
+      seen[name] = real[name]
+      if (name === TRACE_ID) delete real[name]
+      return true
+    },
+    deleteProperty (seen, name) {
+      delete real[name]
+      return delete seen[name]
+    }
+  })
+}
+
+/** Sets the trace id, or removes it. */
+exports.setTrace = (id) => {
+  if (id) seen[TRACE_ID] = id
+  else delete seen[TRACE_ID]
+}
