@@ -190,7 +190,9 @@ fn environment(table: &mut Table<'_>) -> BTreeMap<String, String> {
     for key in value.keys().filter(|key| !is_variable(key)) {
         table.mistake(
             &place,
-            format!("environment: `{key}` is not a variable name: a letter, then letters, digits, _"),
+            format!(
+                "environment: `{key}` is not a variable name: a letter, then one or more letters, digits, _"
+            ),
         );
     }
     let size: usize = value.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -299,7 +301,8 @@ fn one_of(text: &str, choices: &[&str]) -> std::result::Result<String, String> {
 }
 
 fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
+    name.len() >= 2
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 

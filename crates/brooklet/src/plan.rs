@@ -1,7 +1,10 @@
 //! What a deployment has to change: compares what is wanted with what the server has. Pure.
 
+mod fields; // settings that are compared and set alike
+
 use crate::manifest::{Cors, Settings, Url};
 use crate::units::show_size;
+use fields::{fields, or_none};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -165,7 +168,7 @@ fn create(wanted: &Wanted) -> Value {
         "Role": ROLE,
         "Tags": tags(wanted),
     });
-    for field in fields(wanted) {
+    for field in fields(&wanted.settings) {
         body[field.member] = field.body();
     }
     body
@@ -190,7 +193,7 @@ fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut
             body.insert(member.to_string(), json!(value));
         }
     }
-    for field in fields(wanted) {
+    for field in fields(&wanted.settings) {
         let old = field.old(configuration);
         if old != field.value {
             changes.push(field.describe(&old));
@@ -298,122 +301,6 @@ fn tags(wanted: &Wanted) -> BTreeMap<String, String> {
     tags
 }
 
-/// A member of the configuration that can be compared and set alike.
-struct Field {
-    /// In Lambda's JSON.
-    member: &'static str,
-    /// The one member within it that matters, if it is an object.
-    inner: Option<&'static str>,
-    /// For people.
-    label: &'static str,
-    /// For people.
-    unit: &'static str,
-    /// What it shall be.
-    value: Value,
-    /// What it is when the member is absent.
-    absent: Value,
-}
-
-impl Field {
-    fn old(&self, configuration: &Value) -> Value {
-        let member = &configuration[self.member];
-        let value = match (self.inner, self.member) {
-            (Some(inner), _) => member[inner].clone(),
-            // Layers are set as ARNs and given back as objects.
-            (None, "Layers") => member.as_array().into_iter().flatten().map(|l| l["Arn"].clone()).collect(),
-            (None, _) => member.clone(),
-        };
-        if value.is_null() { self.absent.clone() } else { value }
-    }
-
-    fn body(&self) -> Value {
-        match self.inner {
-            Some(inner) => json!({ inner: self.value }),
-            None => self.value.clone(),
-        }
-    }
-
-    /// Values of environment variables are often secrets: only their names are shown.
-    fn describe(&self, old: &Value) -> String {
-        let (Some(old_table), Some(new_table)) = (old.as_object(), self.value.as_object()) else {
-            return format!("{} {}{} → {}{}", self.label, text(old), self.unit, text(&self.value), self.unit);
-        };
-        let added = new_table.keys().filter(|key| !old_table.contains_key(*key)).map(|key| format!("+{key}"));
-        let removed =
-            old_table.keys().filter(|key| !new_table.contains_key(*key)).map(|key| format!("-{key}"));
-        let changed =
-            new_table.iter().filter(|(key, value)| old_table.get(*key).is_some_and(|old| old != *value));
-        let all = added.chain(removed).chain(changed.map(|(key, _)| format!("~{key}")));
-        format!("{} {}", self.label, all.collect::<Vec<_>>().join(" "))
-    }
-}
-
-/// The members that `settings` sets.
-fn fields(wanted: &Wanted) -> Vec<Field> {
-    let Settings {
-        description,
-        memory_mib,
-        timeout_s,
-        ephemeral_storage_mib,
-        environment,
-        layers,
-        log_format,
-        instance_concurrency,
-        ..
-    } = &wanted.settings;
-    let field = |member, inner, label, unit, value: Option<Value>, absent: Value| {
-        Some(Field { member, inner, label, unit, value: value?, absent })
-    };
-    let value = |number: &Option<u64>| number.map(|number| json!(number));
-    [
-        field("Description", None, "description", "", description.as_ref().map(|t| json!(t)), json!("")),
-        field("MemorySize", None, "memory", " MiB", value(memory_mib), json!(128)),
-        field("Timeout", None, "timeout", " s", value(timeout_s), json!(3)),
-        field("EphemeralStorage", Some("Size"), "tmp", " MiB", value(ephemeral_storage_mib), json!(512)),
-        field(
-            "Environment",
-            Some("Variables"),
-            "environment",
-            "",
-            environment.as_ref().map(|t| json!(t)),
-            json!({}),
-        ),
-        field("Layers", None, "layers", "", layers.as_ref().map(|list| json!(list)), json!([])),
-        field(
-            "LoggingConfig",
-            Some("LogFormat"),
-            "log format",
-            "",
-            log_format.as_ref().map(|t| json!(t)),
-            json!("Text"),
-        ),
-        field(
-            "Brooklet",
-            Some("InstanceConcurrency"),
-            "instance concurrency",
-            "",
-            value(instance_concurrency),
-            json!(1),
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => or_none(text).to_string(),
-        Value::Array(list) if list.is_empty() => "none".to_string(),
-        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
-}
-
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_is_as_declared_is_left_alone() {
-        let everything = "memory = '256MiB'\nenvironment = {A = '1'}\nlayers = ['arn:l:1']\nconcurrency = 2\n\
+        let everything = "memory = '256MiB'\nenvironment = {AA = '1'}\nlayers = ['arn:l:1']\nconcurrency = 2\n\
                           url = {cors = {origins = ['*'], max-age = '1h'}}\nlog-format = 'JSON'\ntags = {team = 'x'}";
         check(Some(everything), everything, "hello  unchanged", &[]);
         check(Some(""), "", "hello  unchanged", &[]);
@@ -547,7 +434,8 @@ mod tests {
     #[test]
     fn without_a_manifest_only_code_runtime_and_handler_matter() {
         let bare = Wanted { settings: Settings::default(), ..wanted("") };
-        let rich = deployed(&wanted("memory = '1GiB'\nurl = true\nconcurrency = 3\nenvironment = {A = '1'}"));
+        let rich =
+            deployed(&wanted("memory = '1GiB'\nurl = true\nconcurrency = 3\nenvironment = {AA = '1'}"));
         assert_eq!(plan(&bare, Some(&rich)).verb, Verb::Unchanged);
         let moved = Wanted { handler: "other.handler".into(), ..bare };
         assert_eq!(plan(&moved, Some(&rich)).changes, ["handler app.handler → other.handler"]);

@@ -52,7 +52,9 @@ pub(crate) async fn by_host(call: Call<'_>, id: &str) -> Result<Response<Body>> 
         // Lambda's status: it does not tell strangers which URLs there are.
         ControlError::NotFound { .. } => ApiError::new(
             Kind::AccessDeniedException,
-            format!("There is no function URL with the id {id}. `brooklet list` shows the functions and their URLs."),
+            format!(
+                "There is no function URL with the id {id}. `brooklet show NAME` tells the URL of a function."
+            ),
         ),
         other => other.into(),
     })?;

@@ -101,7 +101,7 @@ async fn an_unknown_url_and_too_large_a_body_are_told() {
     let unknown = rig.send("GET /\nHost: nobody.lambda-url.us-east-1.localhost").await;
     assert_eq!(
         unknown.error(),
-        r#"403 AccessDeniedException {"Message":"There is no function URL with the id nobody. `brooklet list` shows the functions and their URLs."}"#
+        r#"403 AccessDeniedException {"Message":"There is no function URL with the id nobody. `brooklet show NAME` tells the URL of a function."}"#
     );
     let large = call(&rig, open(), "POST /\nContent-Length: 6291457\n\nx").await;
     assert_eq!(

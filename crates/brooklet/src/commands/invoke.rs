@@ -28,18 +28,17 @@ pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
     if let Some(tail) = answer.header("x-amz-log-result") {
         output::note(decode(tail).trim_end());
     }
+    output::note(summary(&answer, started.elapsed()));
+    let failed = answer.header("x-amz-function-error").is_some();
+    if let (true, false, Some(id)) = (failed, args.tail, answer.header("x-amzn-requestid")) {
+        output::note(format!("what it wrote: brooklet logs {} --request-id {id}", args.name));
+    }
+    // Last, so that it stands alone where both outputs go to one place, and byte for byte.
     output::print(&answer.body)?;
     if !answer.body.ends_with(b"\n") && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         output::print("\n")?;
     }
-    output::note(summary(&answer, started.elapsed()));
-    if answer.header("x-amz-function-error").is_none() {
-        return Ok(Exit::Success);
-    }
-    if let (false, Some(id)) = (args.tail, answer.header("x-amzn-requestid")) {
-        output::note(format!("what it wrote: brooklet logs {} --request-id {id}", args.name));
-    }
-    Ok(Exit::FunctionError)
+    Ok(if failed { Exit::FunctionError } else { Exit::Success })
 }
 
 /// The event's bytes. Anything that is not JSON is refused here: the server would only say so later.

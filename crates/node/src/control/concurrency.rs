@@ -68,21 +68,21 @@ impl Registry {
 
     /// All functions with a reservation, for the data plane's start.
     pub async fn reservations(&self) -> Result<Vec<Reservation>, ControlError> {
+        let mut names = Vec::new();
+        self.scan(RESERVED, |document| {
+            names.push(document.key[RESERVED.len()..].to_owned());
+            Ok(())
+        })
+        .await?;
         let mut reservations = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(RESERVED, after.as_deref(), 1_000).await?;
-            let Some(last) = page.last() else { return Ok(reservations) };
-            for document in &page {
-                let name = &document.key[RESERVED.len()..];
-                if let Some((head, _)) = self.read_head(name).await?
-                    && let Some(limit) = head.reserved_concurrency
-                {
-                    reservations.push(Reservation { name: name.into(), uid: head.uid.into(), limit });
-                }
+        for name in names {
+            if let Some((head, _)) = self.read_head(&name).await?
+                && let Some(limit) = head.reserved_concurrency
+            {
+                reservations.push(Reservation { name: name.into(), uid: head.uid.into(), limit });
             }
-            after = Some(last.key.clone());
         }
+        Ok(reservations)
     }
 
     async fn set_reserved(&self, turn: Turn, name: &str, limit: Option<u32>) -> Result<(), ControlError> {

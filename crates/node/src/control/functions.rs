@@ -11,7 +11,7 @@ use super::{
 };
 use bytes::Bytes;
 use model::{Code, Configuration, FunctionHead, LATEST, Logging, MiB, Timestamp, Version};
-use ports::store::{Document, Expect, StoreError};
+use ports::store::{Expect, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -213,38 +213,27 @@ impl Registry {
     /// What the account has and uses. Counted anew each time: a running total would be one more thing that every
     /// change has to keep right, for an answer that is seldom asked for.
     pub async fn account_usage(&self) -> Result<AccountUsage, ControlError> {
-        let latest = |document: &_| parse(document).map(|head: SizedHead| head.latest.code.size);
-        let version = |document: &_| parse(document).map(|version: SizedVersion| version.code.size);
-        let (functions, latest_bytes) = self.count(FUNCTIONS, latest).await?;
-        let (_, version_bytes) = self.count(VERSIONS, version).await?;
+        let (mut functions, mut code_bytes) = (0, 0);
+        self.scan(FUNCTIONS, |document| {
+            functions += 1;
+            code_bytes += parse::<SizedHead>(document)?.latest.code.size;
+            Ok(())
+        })
+        .await?;
+        self.scan(VERSIONS, |document| {
+            code_bytes += parse::<SizedVersion>(document)?.code.size;
+            Ok(())
+        })
+        .await?;
         let limits = &self.options.limits;
         let reserved: u32 = self.reservations().await?.iter().map(|reservation| reservation.limit).sum();
         Ok(AccountUsage {
             functions,
-            code_bytes: latest_bytes + version_bytes,
+            code_bytes,
             code_bytes_limit: limits.code_storage_bytes,
             concurrency: limits.account_concurrency,
             unreserved_concurrency: limits.account_concurrency.saturating_sub(reserved),
         })
-    }
-
-    /// How many documents there are and the sum of what each has.
-    async fn count(
-        &self,
-        prefix: &str,
-        size: impl Fn(&Document) -> Result<u64, ControlError>,
-    ) -> Result<(u64, u64), ControlError> {
-        let (mut documents, mut sum) = (0, 0);
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(prefix, after.as_deref(), 1_000).await?;
-            let Some(last) = page.last() else { return Ok((documents, sum)) };
-            documents += page.len() as u64;
-            for document in &page {
-                sum += size(document)?;
-            }
-            after = Some(last.key.clone());
-        }
     }
 
     async fn check_runtime(

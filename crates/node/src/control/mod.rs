@@ -7,11 +7,13 @@
 mod aliases; //     names for versions, weighted routing
 mod archive; //     zips from strangers
 mod cache; //       the read path: a name to what runs, in well under a microsecond
+mod checks; //      what is wrong with a request, collected
 mod concurrency; // reserved concurrency
 mod error; //       why a change was refused
 mod functions; //   create, get, list, update, delete
 mod ledger; //      what happens to a change once it is decided
 mod package; //     packages: kept, unpacked, found again
+mod pattern; //     the service model's patterns
 mod pins; //        what a change is about to refer to
 mod policies; //    resource policies: kept, not enforced
 mod registry; //    the store behind it: reading, changing and announcing one function

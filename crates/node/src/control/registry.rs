@@ -185,12 +185,31 @@ impl Registry {
         )))
     }
 
+    /// Shows `each` every document below a prefix, in the order of their keys.
+    pub(super) async fn scan(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(&Document) -> Result<(), ControlError> + Send,
+    ) -> Result<(), ControlError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(prefix, after.as_deref(), BATCH).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            page.iter().try_for_each(&mut each)?;
+            after = Some(last.key.clone());
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// `Function not found: arn:…`, in Lambda's words.
     pub(super) fn no_function(&self, name: &str, qualifier: Option<&str>) -> ControlError {
         let arn = self.options.account.function_arn(name, qualifier);
         ControlError::not_found(format!("Function not found: {arn}"))
     }
 }
+
+/// Documents read and parsed before others get their turn: about a millisecond.
+const BATCH: usize = 64;
 
 /// How often a change is decided anew when others are faster.
 const MAX_TRIES: usize = 16;

@@ -6,7 +6,7 @@ use super::registry::{
     FUNCTIONS, RESERVED, Registry, URLS, VERSIONS, parse, reserved_key, url_key, version_key,
 };
 use model::{Configuration, FunctionHead};
-use ports::store::{Document, Expect};
+use ports::store::Expect;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -24,9 +24,6 @@ pub struct Swept {
 /// How long garbage of updates may lie: long enough that a developer who deploys with every save causes few
 /// sweeps.
 const PAUSE: Duration = Duration::from_secs(600);
-
-/// Documents read and parsed before others get their turn: about a millisecond.
-const BATCH: usize = 64;
 
 impl Registry {
     /// Sweeps now, and again when updates and deletions have left something behind, at most every ten minutes.
@@ -90,21 +87,6 @@ impl Registry {
         })
         .await?;
         Ok((known, used))
-    }
-
-    async fn scan(
-        &self,
-        prefix: &str,
-        mut each: impl FnMut(&Document) -> Result<(), ControlError> + Send,
-    ) -> Result<(), ControlError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(prefix, after.as_deref(), BATCH).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            page.iter().try_for_each(&mut each)?;
-            after = Some(last.key.clone());
-            tokio::task::yield_now().await;
-        }
     }
 
     async fn remove_document(&self, watch: &Watch<'_>, key: &str) -> Result<bool, ControlError> {

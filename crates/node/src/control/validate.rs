@@ -1,14 +1,14 @@
 //! What values may be: ranges, patterns and enumerations of botocore's service model for Lambda, and the rules
 //! that its documentation adds. Everything that is wrong with a request is told at once.
 
-use super::error::Violation;
+use super::checks::Checks;
+use super::pattern;
 use super::{
     ControlError, CreateFunction, Package, PublishVersion, PutAlias, PutUrl, Settings, UpdateCode,
     UpdateConfiguration,
 };
-use model::{Alias, Configuration, LATEST, Statement, Version};
+use model::{Alias, Configuration, Statement, Version};
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 /// Environment variables together, names and values as JSON: 4 KiB.
 const MAX_ENVIRONMENT: usize = 4_096;
@@ -16,17 +16,6 @@ const MAX_ENVIRONMENT: usize = 4_096;
 const MAX_TAGS: usize = 50;
 /// Layers of one function.
 const MAX_LAYERS: usize = 5;
-
-const NAME_PATTERN: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?";
-const ALIAS_PATTERN: &str = "(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
-const VERSION_PATTERN: &str = "(\\$LATEST(\\.PUBLISHED)?|[0-9]+)";
-const ROLE_PATTERN: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
-const LAYER_PATTERN: &str = "arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+";
-const LOG_GROUP_PATTERN: &str = "[\\.\\-_/#A-Za-z0-9]+";
-const ACTION_PATTERN: &str = "(lambda:[*]|lambda:[a-zA-Z]+|[*])";
-const SOURCE_PATTERN: &str =
-    "arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\\-])+:([a-z]{2}(-gov)?-[a-z]+-\\d{1})?:(\\d{12})?:(.*)";
-const VARIABLE_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
 
 /// Runtimes that Lambda has or had and that run here where the machine has their interpreter.
 pub const RUNTIMES: &[&str] = &[
@@ -169,14 +158,9 @@ pub(super) fn alias(request: &PutAlias, create: bool) -> Result<(), ControlError
     let mut checks = Checks::default();
     checks.name(&request.function);
     checks.length("name", &request.name, 1, 128);
-    let numeric = request.name.bytes().all(|b| b.is_ascii_digit());
-    checks.pattern("name", &request.name, ALIAS_PATTERN, word(&request.name) && !numeric);
+    checks.pattern("name", &request.name, &pattern::ALIAS);
     match &request.version {
-        Some(version) => {
-            let well_formed =
-                version == LATEST || (!version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()));
-            checks.pattern("functionVersion", version, VERSION_PATTERN, well_formed);
-        }
+        Some(version) => checks.pattern("functionVersion", version, &pattern::VERSION),
         None if create => checks.null("functionVersion"),
         None => {}
     }
@@ -190,7 +174,7 @@ pub(super) fn alias(request: &PutAlias, create: bool) -> Result<(), ControlError
                 constraint,
             );
         }
-        if version.is_empty() || !version.bytes().all(|b| b.is_ascii_digit()) {
+        if !(pattern::NUMBER.fits)(version) {
             let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]";
             checks.add(
                 "routingConfig.additionalVersionWeights",
@@ -224,9 +208,8 @@ pub(super) fn url(request: &PutUrl, create: bool) -> Result<(), ControlError> {
     let mut checks = Checks::default();
     checks.name(&request.function);
     if let Some(qualifier) = request.qualifier.as_deref() {
-        let numeric = qualifier.bytes().all(|b| b.is_ascii_digit());
         checks.length("qualifier", qualifier, 1, 128);
-        checks.pattern("qualifier", qualifier, "((?!^\\d+$)^[0-9a-zA-Z-_]+$)", word(qualifier) && !numeric);
+        checks.pattern("qualifier", qualifier, &pattern::URL_QUALIFIER);
     }
     match &request.auth_type {
         Some(auth_type) => checks.one_of("authType", auth_type, &["AWS_IAM", "NONE"]),
@@ -247,28 +230,22 @@ pub(super) fn permission(function: &str, statement: &Statement) -> Result<(), Co
     let mut checks = Checks::default();
     checks.name(function);
     checks.length("statementId", &statement.id, 1, 100);
-    checks.pattern("statementId", &statement.id, "([a-zA-Z0-9-_]+)", word(&statement.id));
-    checks.pattern("action", &statement.action, ACTION_PATTERN, action(&statement.action));
+    checks.pattern("statementId", &statement.id, &pattern::STATEMENT);
+    checks.pattern("action", &statement.action, &pattern::ACTION);
     let principal = &statement.principal;
-    let plain = !principal.is_empty() && !principal.contains(char::is_whitespace);
-    checks.pattern("principal", principal, "[^\\s]+", plain);
+    checks.pattern("principal", principal, &pattern::PRINCIPAL);
     if let Some(arn) = &statement.source_arn {
-        checks.pattern("sourceArn", arn, SOURCE_PATTERN, source_arn(arn));
+        checks.pattern("sourceArn", arn, &pattern::SOURCE);
     }
     if let Some(account) = &statement.source_account {
-        checks.pattern("sourceAccount", account, "\\d{12}", digits(account, 12));
+        checks.pattern("sourceAccount", account, &pattern::ACCOUNT);
     }
     if let Some(token) = &statement.event_source_token {
         checks.length("eventSourceToken", token, 0, 256);
-        let fits =
-            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        checks.pattern("eventSourceToken", token, "[a-zA-Z0-9._\\-]+", fits);
+        checks.pattern("eventSourceToken", token, &pattern::TOKEN);
     }
     if let Some(organisation) = &statement.principal_org_id {
-        let id = organisation.strip_prefix("o-").unwrap_or_default();
-        let letters = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let fits = (10..=32).contains(&id.len()) && letters;
-        checks.pattern("principalOrgID", organisation, "o-[a-z0-9]{10,32}", fits);
+        checks.pattern("principalOrgID", organisation, &pattern::ORGANISATION);
     }
     if let Some(auth_type) = &statement.function_url_auth_type {
         checks.one_of("functionUrlAuthType", auth_type, &["NONE", "AWS_IAM"]);
@@ -389,104 +366,8 @@ fn environment_fits(environment: &BTreeMap<String, String>) -> Result<(), Contro
     Ok(())
 }
 
-/// Collects what is wrong.
-#[derive(Default)]
-struct Checks {
-    violations: Vec<Violation>,
-    /// A function's name longer than its operation takes, which Lambda reports as another type of error.
-    long_name: Option<String>,
-}
-
+/// What a function may be set to.
 impl Checks {
-    fn done(self) -> Result<(), ControlError> {
-        match (self.violations.is_empty(), self.long_name) {
-            (false, _) => Err(ControlError::Violations(self.violations)),
-            (true, Some(name)) => Err(ControlError::invalid(
-                "FunctionName",
-                format!(
-                    "1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"
-                ),
-            )),
-            (true, None) => Ok(()),
-        }
-    }
-
-    fn add(&mut self, member: &str, value: impl Display, constraint: impl Into<String>) {
-        let violation =
-            Violation { member: member.to_owned(), value: value.to_string(), constraint: constraint.into() };
-        self.violations.push(violation);
-    }
-
-    /// A required member that is missing.
-    fn null(&mut self, member: &str) {
-        self.add(member, "null", "Member must not be null");
-    }
-
-    fn least(&mut self, member: &str, value: i64, least: i64) {
-        if value < least {
-            self.add(member, value, format!("Member must have value greater than or equal to {least}"));
-        }
-    }
-
-    fn most(&mut self, member: &str, value: i64, most: i64) {
-        if value > most {
-            self.add(member, value, format!("Member must have value less than or equal to {most}"));
-        }
-    }
-
-    fn range(&mut self, member: &str, value: Option<i64>, least: i64, most: i64) {
-        if let Some(value) = value {
-            self.least(member, value, least);
-            self.most(member, value, most);
-        }
-    }
-
-    fn length(&mut self, member: &str, value: &str, least: usize, most: usize) {
-        let length = value.chars().count();
-        if length < least {
-            self.add(member, value, format!("Member must have length greater than or equal to {least}"));
-        }
-        if length > most {
-            self.add(member, value, format!("Member must have length less than or equal to {most}"));
-        }
-    }
-
-    fn pattern(&mut self, member: &str, value: &str, pattern: &str, matches: bool) {
-        if !matches {
-            self.add(member, value, format!("Member must satisfy regular expression pattern: {pattern}"));
-        }
-    }
-
-    fn one_of(&mut self, member: &str, value: &str, values: &[&str]) {
-        if !values.contains(&value) {
-            self.add(member, value, format!("Member must satisfy enum value set: [{}]", values.join(", ")));
-        }
-    }
-
-    fn strings(&mut self, member: &str, values: &[String], most: usize, shortest: usize, longest: usize) {
-        if values.len() > most {
-            let list = format!("[{}]", values.join(", "));
-            self.add(member, list, format!("Member must have length less than or equal to {most}"));
-        }
-        for value in values {
-            self.length(&format!("{member}.member"), value, shortest, longest);
-        }
-    }
-
-    fn name(&mut self, name: &str) {
-        self.length("functionName", name, 1, 140);
-        if name.len() > 64 {
-            self.long_name = Some(name.to_owned());
-        }
-        self.pattern("functionName", name, NAME_PATTERN, word(name));
-    }
-
-    fn description(&mut self, description: Option<&str>) {
-        if let Some(description) = description {
-            self.length("description", description, 0, 256);
-        }
-    }
-
     fn architectures(&mut self, architectures: Option<&[String]>) {
         let Some(architectures) = architectures else { return };
         let list = format!("[{}]", architectures.join(", "));
@@ -505,13 +386,14 @@ impl Checks {
     fn handler(&mut self, runtime: &str, handler: &str) {
         let http = runtime == "http";
         self.length("handler", handler, 0, if http { 1_024 } else { 128 });
-        let plain = !handler.is_empty() && !handler.chars().any(char::is_whitespace);
-        self.pattern("handler", handler, "[^\\s]+", http || plain);
+        if !http {
+            self.pattern("handler", handler, &pattern::HANDLER);
+        }
     }
 
     fn settings(&mut self, settings: &Settings) {
         if let Some(role) = &settings.role {
-            self.pattern("role", role, ROLE_PATTERN, role_arn(role));
+            self.pattern("role", role, &pattern::ROLE);
         }
         self.description(settings.description.as_deref());
         self.range("timeout", settings.timeout_s, 1, 900);
@@ -523,16 +405,17 @@ impl Checks {
         }
         for name in settings.environment.iter().flat_map(BTreeMap::keys) {
             // Reserved names get a message of their own.
-            if !variable_name(name) && !RESERVED_VARIABLES.contains(&name.as_str()) {
+            if !(pattern::VARIABLE.fits)(name) && !RESERVED_VARIABLES.contains(&name.as_str()) {
                 let constraint = format!(
-                    "Map keys must satisfy constraint: [Member must satisfy regular expression pattern: {VARIABLE_PATTERN}]"
+                    "Map keys must satisfy constraint: [Member must satisfy regular expression pattern: {}]",
+                    pattern::VARIABLE.text
                 );
                 self.add("environment.variables", name, constraint);
             }
         }
         for layer in settings.layers.iter().flatten() {
             self.length("layers.member", layer, 1, 140);
-            self.pattern("layers.member", layer, LAYER_PATTERN, layer_arn(layer));
+            self.pattern("layers.member", layer, &pattern::LAYER);
         }
         if let Some(logging) = &settings.logging {
             if let Some(format) = &logging.format {
@@ -547,99 +430,22 @@ impl Checks {
             }
             if let Some(group) = &logging.group {
                 self.length("loggingConfig.logGroup", group, 1, 512);
-                let fits = !group.is_empty()
-                    && group.chars().all(|c| c.is_ascii_alphanumeric() || ".-_/#".contains(c));
-                self.pattern("loggingConfig.logGroup", group, LOG_GROUP_PATTERN, fits);
+                self.pattern("loggingConfig.logGroup", group, &pattern::LOG_GROUP);
             }
         }
     }
 }
 
-/// `[a-zA-Z0-9-_]+`
-fn word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-/// `VARIABLE_PATTERN`
-fn variable_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic());
-    first && name.len() >= 2 && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-/// `ROLE_PATTERN`
-fn role_arn(text: &str) -> bool {
-    let mut parts = text.splitn(6, ':');
-    let mut next = || parts.next().unwrap_or_default();
-    let (arn, partition, service, region, account, role) = (next(), next(), next(), next(), next(), next());
-    let partition_fits = partition.is_empty()
-        || partition
-            .strip_prefix("aws")
-            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'));
-    let name = role.strip_prefix("role").unwrap_or_default();
-    arn == "arn"
-        && partition_fits
-        && service == "iam"
-        && region.is_empty()
-        && digits(account, 12)
-        && !name.is_empty()
-        && name != "/"
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&b))
-}
-
-/// `LAYER_PATTERN`
-fn layer_arn(text: &str) -> bool {
-    let parts: Vec<&str> = text.split(':').collect();
-    let dashed =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let [arn, partition, service, region, account, kind, name, version] = parts[..] else { return false };
-    arn == "arn"
-        && dashed(partition)
-        && service == "lambda"
-        && dashed(region)
-        && digits(account, 12)
-        && kind == "layer"
-        && word(name)
-        && !version.is_empty()
-        && version.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// `ALIAS_PATTERN`
+/// Whether this may be an alias's name.
 pub(super) fn alias_name(text: &str) -> bool {
-    word(text) && !text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// `ACTION_PATTERN`
-fn action(text: &str) -> bool {
-    match text.strip_prefix("lambda:") {
-        Some(verb) => verb == "*" || !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_alphabetic()),
-        None => text == "*",
-    }
-}
-
-/// `SOURCE_PATTERN`, where a region is any lower-case word.
-fn source_arn(text: &str) -> bool {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [arn, partition, service, region, account, _] = parts[..] else { return false };
-    let dashed = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    arn == "arn"
-        && partition.starts_with("aws")
-        && dashed(partition)
-        && !service.is_empty()
-        && dashed(service)
-        && dashed(region)
-        && (account.is_empty() || digits(account, 12))
+    (pattern::ALIAS.fits)(text)
 }
 
 /// A service, an account, an ARN or everyone.
 fn is_principal(text: &str) -> bool {
     let service = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
     text == "*"
-        || digits(text, 12)
+        || (pattern::ACCOUNT.fits)(text)
         || text.starts_with("arn:")
         || service.iter().any(|end| text.ends_with(end))
-}
-
-fn digits(text: &str, count: usize) -> bool {
-    text.len() == count && text.bytes().all(|b| b.is_ascii_digit())
 }
