@@ -105,7 +105,7 @@ def test_client_context_arrives(probe):
     assert probe({"do": "context"}, ClientContext=given)["custom"] == {"k": "v"}
 
 
-def test_environment_variables_are_the_users_and_lambdas(probe):
+def test_environment_variables_are_the_users_and_lambdas(probe, client):
     names = [
         "COLOUR",
         "EMPTY",
@@ -113,8 +113,14 @@ def test_environment_variables_are_the_users_and_lambdas(probe):
         "AWS_LAMBDA_FUNCTION_NAME",
         "AWS_REGION",
         "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+        "AWS_EXECUTION_ENV",
+        "AWS_XRAY_DAEMON_ADDRESS",
+        "PATH",
+        "TZ",
         "HOME_OF_THE_SERVER",
     ]
+    managed = client == "java17"
     seen = probe({"do": "env", "names": names})
     assert {name: seen.get(name) for name in names} == {
         "COLOUR": "blue",
@@ -123,6 +129,11 @@ def test_environment_variables_are_the_users_and_lambdas(probe):
         "AWS_LAMBDA_FUNCTION_NAME": probe.name,
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_EXECUTION_ENV": "AWS_Lambda_java17" if managed else None,
+        "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
+        "PATH": ("/var/lang/bin:" if managed else "") + "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "TZ": ":UTC",
         "HOME_OF_THE_SERVER": None,
     }
 

@@ -13,6 +13,8 @@ pub struct Places {
     pub task: String,
     /// `/var/runtime`.
     pub runtime: String,
+    /// The folder of the interpreter, when the machine has one for the function.
+    pub programs: Option<String>,
     /// Where `/tmp` is; `None` where it really is `/tmp`.
     pub tmp: Option<String>,
 }
@@ -30,10 +32,12 @@ pub fn environment(
     };
     // The user may replace these.
     set("LANG", "en_US.UTF-8");
-    set("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin");
+    set("PATH", &search_path(places));
     set("LD_LIBRARY_PATH", &library_path(places));
     set("TZ", ":UTC");
     set("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR");
+    // Where the X-Ray daemon listens unless it is told otherwise; to send to nobody does no harm (UDP).
+    set("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000");
     match wanted {
         Wanted::Python(_) => set("PYTHONPATH", &places.runtime),
         Wanted::Node(version) => set(
@@ -74,6 +78,12 @@ pub fn environment(
         set("AWS_EXECUTION_ENV", &format!("AWS_Lambda_{}", spec.runtime));
     }
     all
+}
+
+/// Lambda's: a function that starts `python3` or `node` gets the one that runs it.
+fn search_path(places: &Places) -> String {
+    let programs = places.programs.as_ref().map(|dir| format!("{dir}:")).unwrap_or_default();
+    format!("{programs}/usr/local/bin:/usr/bin:/bin:/opt/bin")
 }
 
 fn library_path(places: &Places) -> String {

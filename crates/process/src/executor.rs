@@ -131,39 +131,41 @@ impl ProcessExecutor {
         let isolation = self.isolation().await;
         let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
+        let own = launch.own_program;
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
                 let program = launch.program(&spec, &stream, None, lines);
                 let program = Program { transport: Some(socket), ..program };
-                self.run(program, output, framed, spec.timeout).await
+                self.run(program, own, output, framed, spec.timeout).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, output, http, spec.timeout).await
+                self.run(program, own, output, http, spec.timeout).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, output, api, spec.timeout).await
+                self.run(program, own, output, api, spec.timeout).await
             }
         }
     }
 
-    /// Starts `program` and waits until it is ready.
+    /// Starts `program`, which may be the function's own, and waits until it is ready.
     async fn run<T: Transport>(
         &self,
         program: Program,
+        own: bool,
         output: Arc<Output>,
         transport: T,
         timeout: Duration,
     ) -> Result<Arc<dyn Instance>, StartFailure> {
         let what = program.argv[0].to_string_lossy().into_owned();
-        let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, &error))?;
+        let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
         let (mark, straggling) = (self.sessions.mark(pid).ok(), self.stragglers.of(pid));
         let process = Process::new(Child::adopt(pid).map_err(machine)?, output, mark, straggling);
         Ok(Arc::new(Running::init(process, transport, timeout).await?))
@@ -221,12 +223,11 @@ impl Executor for ProcessExecutor {
     }
 }
 
-/// A program that could not be executed is the function's mistake when it is the package's own.
-fn not_started(program: &str, error: &io::Error) -> StartFailure {
+/// A program that could not be executed is the function's mistake when it is the function's `own`.
+fn not_started(program: &str, own: bool, error: &io::Error) -> StartFailure {
     if let Some(full) = no_room(error) {
         return full;
     }
-    let own = program.contains("/bootstrap") && !program.contains("/var/runtime/");
     match (own, error.kind()) {
         (true, io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) | (true, io::ErrorKind::Other) => {
             let json = serde_json::json!({

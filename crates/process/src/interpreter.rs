@@ -21,18 +21,28 @@ pub struct Found {
 impl Found {
     /// What of the machine the program needs beyond the system folders.
     pub fn binds(&self) -> Vec<Bind> {
-        let real = self.program.canonicalize().unwrap_or_else(|_| self.program.clone());
+        let real = self.path();
         // …/bin/python3.12 → …; dotnet lies at the top of its own folder.
         let prefix = match real.parent() {
             Some(dir) if dir.ends_with("bin") => dir.parent(),
             dir => dir,
         };
-        match prefix {
-            Some(prefix) if prefix != Path::new("/") && !prefix.starts_with("/usr") => {
-                vec![Bind::same(prefix)]
-            }
-            Some(prefix) if prefix.starts_with("/usr/") => vec![],
-            _ => vec![],
+        let Some(prefix) = prefix.filter(|prefix| *prefix != Path::new("/")) else { return vec![] };
+        // Scripts written for Lambda know the interpreter by this path.
+        let mut binds = vec![Bind { source: prefix.into(), target: LANG.into() }];
+        if !prefix.starts_with("/usr") {
+            binds.push(Bind::same(prefix));
+        }
+        binds
+    }
+
+    /// The folder of its programs, for the search path: in a sandbox, or on the machine.
+    pub fn programs(&self, sandboxed: bool) -> PathBuf {
+        let dir = self.path().parent().map(Path::to_owned).unwrap_or_default();
+        match (sandboxed, dir.ends_with("bin")) {
+            (true, true) => Path::new(LANG).join("bin"),
+            (true, false) => LANG.into(),
+            (false, _) => dir,
         }
     }
 
@@ -52,6 +62,9 @@ impl Found {
         self.program.canonicalize().unwrap_or_else(|_| self.program.clone())
     }
 }
+
+/// Where Lambda has the language: programs in `bin`.
+const LANG: &str = "/var/lang";
 
 /// What a runtime identifier asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What it takes to start one instance: its view of the machine, its program and its variables. Planned anew
 //! for each start, because SDKs may have been installed since the last.
 
-use crate::argv::{argv, is_method};
+use crate::argv::{argv, is_method, wrapper};
 use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
@@ -23,6 +23,9 @@ pub const JAVA_SDK: &str = "java/lib";
 pub struct Launch {
     /// How it is spoken to.
     pub protocol: Protocol,
+    /// Whether the program is the function's, and not one of this machine's.
+    pub own_program: bool,
+    isolation: Isolation,
     sandbox: Sandbox,
     argv: Vec<OsString>,
     runtime: Runtime,
@@ -51,19 +54,17 @@ impl Launch {
     ) -> Result<Launch, StartFailure> {
         let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
-        let places = places(settings, isolation, spec).map_err(machine)?;
+        let places = places(settings, isolation, spec, found.as_ref()).map_err(machine)?;
         let mut binds = found.as_ref().map(Found::binds).unwrap_or_default();
         binds.push(Bind { source: runtime_dir, target: "/var/runtime".into() });
         for file in ["passwd", "group"] {
             let source = settings.run_dir.join("etc").join(file);
             binds.push(Bind { source, target: Path::new("/etc").join(file) });
         }
-        let sdk = sdk(&settings.runtimes_dir, wanted).filter(|path| path.is_dir()).map(|path| {
-            // Under its own name: Node.js finds what a package needs only in a folder called node_modules.
-            let target = Path::new("/var/sdk").join(path.file_name().unwrap_or_default());
-            binds.push(Bind { source: path.clone(), target: target.clone() });
-            if isolation == Isolation::None { path } else { target }
-        });
+        let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
+        binds.extend(sdk.clone());
+        binds.extend(layer_modules(wanted, &spec.layer_dirs));
+        let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         if matches!(wanted, Wanted::Java(_)) {
             require_java_client(spec, &settings.runtimes_dir)?;
@@ -79,7 +80,9 @@ impl Launch {
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
         let protocol = Protocol::of(wanted, &spec.handler);
-        Ok(Launch { protocol, sandbox, argv, runtime, places, sdk })
+        let own_program =
+            wrapper(spec, wanted).is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
+        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
     }
 
     /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
@@ -95,8 +98,16 @@ impl Launch {
         if let Some((key, value)) = contact {
             environment.insert(key.into(), value);
         }
-        if let (Protocol::Frames, Some(sdk)) = (self.protocol, self.sdk) {
-            environment.insert("BROOKLET_SDK_PATH".into(), sdk);
+        match (&self.runtime.wanted, self.sdk) {
+            (Wanted::Python(_), Some(sdk)) => {
+                environment.insert("BROOKLET_SDK_PATH".into(), sdk);
+            }
+            // In a sandbox it lies where Node.js looks by itself.
+            (Wanted::Node(_), Some(sdk)) if self.isolation == Isolation::None => {
+                let path = environment.entry("NODE_PATH".into()).or_default();
+                path.push_str(&format!(":{sdk}"));
+            }
+            _ => {}
         }
         for (key, value) in self.runtime.found.as_ref().map(Found::variables).unwrap_or_default() {
             environment.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
@@ -123,26 +134,43 @@ impl Protocol {
     }
 }
 
-fn places(settings: &Settings, isolation: Isolation, spec: &InstanceSpec) -> io::Result<Places> {
+fn places(
+    settings: &Settings,
+    isolation: Isolation,
+    spec: &InstanceSpec,
+    found: Option<&Found>,
+) -> io::Result<Places> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let programs = found.map(|found| text(&found.programs(isolation != Isolation::None)));
     if isolation != Isolation::None {
-        return Ok(Places { task: "/var/task".into(), runtime: "/var/runtime".into(), tmp: None });
+        return Ok(Places { task: "/var/task".into(), runtime: "/var/runtime".into(), programs, tmp: None });
     }
     let tmp = settings.run_dir.join("tmp");
     std::fs::create_dir_all(&tmp)?;
-    let text = |path: &Path| path.to_string_lossy().into_owned();
     let runtime = text(&settings.run_dir.join("runtime"));
-    Ok(Places { task: text(&spec.code_dir), runtime, tmp: Some(text(&tmp)) })
+    Ok(Places { task: text(&spec.code_dir), runtime, programs, tmp: Some(text(&tmp)) })
 }
 
-/// Where `brooklet runtimes install` puts what a managed runtime carries.
-fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
-    match wanted {
-        Wanted::Python(_) => Some(runtimes_dir.join("python/site-packages")),
-        Wanted::Node(_) => Some(runtimes_dir.join("node/node_modules")),
-        Wanted::Java(_) => Some(runtimes_dir.join(JAVA_SDK)),
-        Wanted::Dotnet => Some(runtimes_dir.join("dotnet")),
-        Wanted::Provided | Wanted::Http => None,
-    }
+/// Where `brooklet runtimes install` puts what a managed runtime carries, and where a function sees it.
+fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<Bind> {
+    let (source, target) = match wanted {
+        Wanted::Python(_) => ("python/site-packages", "/var/sdk/site-packages"),
+        // The last folder in which `require` and `import` of a module in /var/task look.
+        Wanted::Node(_) => ("node/node_modules", "/node_modules"),
+        Wanted::Java(_) => (JAVA_SDK, "/var/sdk/lib"),
+        Wanted::Dotnet | Wanted::Provided | Wanted::Http => return None,
+    };
+    Some(Bind { source: runtimes_dir.join(source), target: target.into() })
+}
+
+/// Packages of layers, where Node.js looks for them before the SDK. The last layer that has any wins.
+fn layer_modules(wanted: &Wanted, layers: &[PathBuf]) -> Option<Bind> {
+    let Wanted::Node(version) = wanted else { return None };
+    let folders = [format!("nodejs/node{version}/node_modules"), "nodejs/node_modules".to_owned()];
+    let mut places =
+        folders.iter().flat_map(|folder| layers.iter().rev().map(move |layer| layer.join(folder)));
+    let source = places.find(|place| place.is_dir())?;
+    Some(Bind { source, target: "/var/node_modules".into() })
 }
 
 /// A deploy without the client is refused; but what was installed then may have been removed since.

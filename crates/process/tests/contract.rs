@@ -1,9 +1,12 @@
 //! Every transport of a process keeps to the executor's contract.
 
-use model::{Contract, MiB, Version};
+mod rig;
+
+use model::Contract;
 use ports::InstanceSpec;
 use ports::contract::{Functions, executor};
-use process::{Isolation, ProcessExecutor, Settings};
+use process::Isolation;
+use rig::{newest_node, newest_python, write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,9 +114,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 async fn check(language: Language, isolation: Isolation) {
     let dir = tempfile::tempdir().expect("a folder");
-    let settings =
-        Settings { run_dir: dir.path().join("run"), runtimes_dir: dir.path().join("runtimes"), isolation };
-    let processes = ProcessExecutor::new(settings).expect("an executor");
+    let processes = rig::executor(dir.path(), isolation);
     let make = |name: &str, before: &str, answer: &str| {
         let code_dir = dir.path().join(name);
         write(&code_dir.join(language.file), &(language.text)(before, answer));
@@ -131,34 +132,15 @@ async fn check(language: Language, isolation: Isolation) {
 }
 
 fn spec(language: &Language, name: &str, code_dir: &Path) -> InstanceSpec {
-    let timeout = Duration::from_secs(if name == "hangs" { 1 } else { 20 });
+    let one = Duration::from_secs(1);
+    let usual = rig::spec(&(language.runtime)(), language.handler, code_dir);
     InstanceSpec {
-        function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{name}"),
         function: name.into(),
-        version: Version::Latest,
-        runtime: (language.runtime)(),
-        handler: language.handler.into(),
         contract: language.contract,
-        environment: Default::default(),
-        code_dir: code_dir.into(),
-        layer_dirs: vec![],
-        memory: MiB(256),
-        ephemeral_storage: MiB(512),
-        timeout,
-        init_timeout: Duration::from_secs(if name == "hangs_before_ready" { 1 } else { 20 }),
-        concurrency: 1,
-        region: "us-east-1".into(),
-        log_group: format!("/aws/lambda/{name}"),
-        log_format: "Text".into(),
-        log_level: None,
+        timeout: if name == "hangs" { one } else { usual.timeout },
+        init_timeout: if name == "hangs_before_ready" { one } else { usual.init_timeout },
+        ..usual
     }
-}
-
-fn write(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(path, text).expect("written");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,18 +166,4 @@ async fn a_web_program_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_holds_without_isolation() {
     check(PYTHON, Isolation::None).await;
-}
-
-fn newest_python() -> String {
-    format!("python{}", newest("python"))
-}
-
-fn newest_node() -> String {
-    format!("nodejs{}.x", newest("node"))
-}
-
-/// Any version that the machine has.
-fn newest(language: &str) -> String {
-    let found = process::survey().into_iter().rfind(|found| found.language == language);
-    found.unwrap_or_else(|| panic!("this test needs {language}")).version
 }

@@ -4,7 +4,6 @@
 
 const fs = require('fs')
 const path = require('path')
-const Module = require('module')
 const errors = () => require('./errors.js') // most functions never need it
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming')
@@ -20,23 +19,19 @@ exports.load = async (root, name) => {
   const folder = name.slice(0, name.indexOf(base))
   const dot = base.indexOf('.')
   if (dot < 0) throw errors().create('MalformedHandlerName', 'Bad handler')
-  const folders = setNodePath()
   setGlobal()
-  const module = await loadModule(root, folder, base.slice(0, dot), folders)
+  const module = await loadModule(root, folder, base.slice(0, dot))
   const handler = base.slice(dot + 1).split('.').reduce((value, key) => value && value[key], module)
   if (!handler) throw errors().create('HandlerNotFound', `${name} is undefined or not exported`)
   if (typeof handler !== 'function') throw errors().create('HandlerNotFound', `${name} is not a function`)
   return handler
 }
 
-async function loadModule (root, folder, name, folders) {
+async function loadModule (root, folder, name) {
   try {
     const file = path.resolve(root, folder, name)
     const isModule = fs.existsSync(file + '.js') && isModuleFolder(path.dirname(file))
-    const imported = (file) => {
-      require('./packages.js').enable(folders)
-      return import(file.replace(/[%?#]/g, encodeURIComponent))
-    }
+    const imported = (file) => import(file.replace(/[%?#]/g, encodeURIComponent))
     return (fs.existsSync(file) && require(file)) ||
       (!isModule && fs.existsSync(file + '.js') && require(file + '.js')) ||
       (isModule && await imported(file + '.js')) ||
@@ -66,21 +61,6 @@ function isModuleFolder (folder) {
     folder = path.dirname(folder)
   }
   return false
-}
-
-/** Makes packages of layers and of the SDK known to `require`; returns their folders. */
-function setNodePath () {
-  const { env, versions } = process
-  const layers = ['/opt/nodejs/node' + versions.node.split('.')[0] + '/node_modules', '/opt/nodejs/node_modules']
-  const folders = env.NODE_PATH ? env.NODE_PATH.split(':') : layers
-  if (env.BROOKLET_SDK_PATH) folders.push(...env.BROOKLET_SDK_PATH.split(':'))
-  delete env.BROOKLET_SDK_PATH
-  const joined = folders.join(':')
-  if (env.NODE_PATH !== joined) {
-    env.NODE_PATH = joined
-    Module._initPaths()
-  }
-  return folders
 }
 
 /** The global `awslambda`: https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html */

@@ -191,7 +191,6 @@ OWN = [
     Case("the SDK is missing", "require('@aws-sdk/client-s3')", ("X", re.compile(re.escape("Error: Cannot find module '@aws-sdk/client-s3' " + SDK + "\\nRequire stack:"))), status=129),
     Case("the old SDK is missing", answer("require('aws-sdk/clients/s3')"), ("E", re.compile(re.escape("Cannot find module 'aws-sdk/clients/s3' " + SDK)))),
     Case("the SDK is missing in an ES module", {"app.mjs": "import '@aws-sdk/client-s3'"}, ("X", re.compile(re.escape("Cannot find package '@aws-sdk/client-s3' " + SDK + " imported from"))), status=129),
-    Case("private variables are gone", answer("return Object.keys(process.env).filter(n => n.startsWith('BROOKLET'))"), ("A", "[]"), environment={"BROOKLET_SDK_PATH": "/nowhere/node_modules"}),
     Case("the tenant is in the context and the log", answer("console.log('x'); return context.tenantId"), ("A", '"t-1"'), meta={"tenant": "t-1"}, environment=JSON_LOG, logs=['{"timestamp":"<time>","level":"INFO","requestId":"id-1","tenantId":"t-1","message":"x"}']),
     Case("an empty trace id is none", answer("return process.env._X_AMZN_TRACE_ID"), ("A", "null"), meta={"trace": ""}),
     Case("a load that never ends ends the process", {"app.mjs": "await new Promise(() => {})"}, ("exit", 13)),

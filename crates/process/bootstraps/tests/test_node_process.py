@@ -249,30 +249,6 @@ def test_workers_log(start):
     assert instance.logs() == ["from the worker"]
 
 
-def packages(tmp_path):
-    """A folder of packages like the SDK's: one CommonJS, one ES module, one that the function has too."""
-    sdk = tmp_path / "sdk" / "node_modules"
-    for name, text, kind in (("cjs-sdk", "exports.where = 'sdk'", "commonjs"), ("esm-sdk", "export const where = 'sdk'", "module"), ("both", "exports.where = 'sdk'", "commonjs")):
-        (sdk / name).mkdir(parents=True)
-        (sdk / name / "index.js").write_text(text)
-        (sdk / name / "package.json").write_text(json.dumps({"name": name, "type": kind, "main": "index.js"}))
-    own = tmp_path / "node_modules" / "both"
-    own.mkdir(parents=True)
-    (own / "index.js").write_text("exports.where = 'task'")
-    return {"BROOKLET_SDK_PATH": str(sdk)}
-
-
-def test_require_finds_the_sdk_after_the_function_s_packages(start, tmp_path):
-    instance = start("const a = require('cjs-sdk'), b = require('both')\nexports.handler = async () => [a.where, b.where]", packages(tmp_path))
-    assert instance.invoke() == ("A", ["sdk", "task"])
-
-
-def test_import_finds_the_sdk_after_the_function_s_packages(start, tmp_path):
-    source = "import a from 'cjs-sdk'\nimport { where } from 'esm-sdk'\nimport b from 'both'\nexport const handler = async () => [a.where, where, b.where]"
-    instance = start(source, packages(tmp_path), file="app.mjs")
-    assert instance.invoke() == ("A", ["sdk", "sdk", "task"])
-
-
 def test_source_maps_are_used_when_asked_for(start, tmp_path):
     (tmp_path / "app.js.map").write_text(json.dumps({"version": 3, "file": "app.js", "sources": ["app.ts"], "names": [], "mappings": "AAEA"}))
     source = "exports.handler = async () => { throw new Error('mapped') }\n//# sourceMappingURL=app.js.map\n"

@@ -1,0 +1,91 @@
+//! Functions in a folder of the test's own, and an executor for them.
+
+#![allow(dead_code)] // each test file uses its part
+
+use bytes::Bytes;
+use model::{Contract, MiB, RequestId, Timestamp, Version};
+use ports::{Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure};
+use process::{Isolation, ProcessExecutor, Settings};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
+    let settings = Settings { run_dir: dir.join("run"), runtimes_dir: dir.join("runtimes"), isolation };
+    ProcessExecutor::new(settings).expect("an executor")
+}
+
+pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
+    InstanceSpec {
+        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
+        function: "f".into(),
+        version: Version::Latest,
+        runtime: runtime.into(),
+        handler: handler.into(),
+        contract: Contract::Lambda,
+        environment: Default::default(),
+        code_dir: code_dir.into(),
+        layer_dirs: vec![],
+        memory: MiB(256),
+        ephemeral_storage: MiB(512),
+        timeout: Duration::from_secs(20),
+        init_timeout: Duration::from_secs(20),
+        concurrency: 1,
+        region: "us-east-1".into(),
+        log_group: "/aws/lambda/f".into(),
+        log_format: "Text".into(),
+        log_level: None,
+    }
+}
+
+/// What one invocation of a new instance ends with: the answer, or `error …`, or why it did not start.
+pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
+    struct Nowhere;
+    impl LogSink for Nowhere {
+        fn write(&self, _: LogEvent) {}
+    }
+    let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
+    let instance = match executor.start(Arc::new(spec), "stream".into(), Arc::new(Nowhere)).await {
+        Ok(started) => started.instance,
+        Err(StartFailure::Init(json)) => return format!("init error {}", text(json)),
+        Err(other) => return format!("{other:?}"),
+    };
+    let invocation = Invocation {
+        request_id: RequestId(uuid::Uuid::from_u128(1)),
+        invoked_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
+        deadline: Timestamp(4_102_444_800_000),
+        payload: Payload::Event("{}".into()),
+        trace_id: "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0".into(),
+        client_context: None,
+        cognito_identity: None,
+    };
+    let completion = instance.invoke(invocation, tokio::sync::oneshot::channel().0).await;
+    instance.stop(Duration::ZERO).await;
+    match completion.result {
+        InvokeResult::Answer(answer) => text(answer),
+        InvokeResult::Error(json) => format!("error {}", text(json)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A file that may be executed.
+pub fn write(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+pub fn newest_python() -> String {
+    format!("python{}", newest("python"))
+}
+
+pub fn newest_node() -> String {
+    format!("nodejs{}.x", newest("node"))
+}
+
+/// Any version that the machine has.
+fn newest(language: &str) -> String {
+    let found = process::survey().into_iter().rfind(|found| found.language == language);
+    found.unwrap_or_else(|| panic!("this test needs {language}")).version
+}
