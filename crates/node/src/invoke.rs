@@ -127,7 +127,11 @@ struct PoolName {
 impl Node {
     /// A data plane with nothing running. Must be called within a tokio runtime.
     pub fn new(config: NodeConfig, executor: Arc<dyn Executor>, logs: Arc<Logs>) -> Arc<Node> {
-        let budget = BudgetConfig { descriptors: config.descriptors, ..BudgetConfig::new(config.memory) };
+        let budget = BudgetConfig {
+            descriptors: config.descriptors,
+            max_starts: cores(),
+            ..BudgetConfig::new(config.memory)
+        };
         let budget = Budget::new(budget);
         let node = Arc::new(Node {
             pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
@@ -273,11 +277,10 @@ impl Node {
     }
 
     fn pool_config(&self, target: &Target) -> PoolConfig {
-        let cores = std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
         PoolConfig {
             instance_concurrency: target.configuration.instance_concurrency.max(1),
             keep_alive: self.config.keep_alive,
-            hot_instances: 2 * cores,
+            hot_instances: 2 * cores() as u32,
             ..PoolConfig::default()
         }
     }
@@ -365,6 +368,11 @@ impl Node {
             self.config.descriptors
         )
     }
+}
+
+/// Processor cores that this server may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// How often pools that have scaled to zero are looked for.

@@ -204,9 +204,13 @@ impl Pools {
 }
 
 async fn keep_budget_awake(pools: Weak<Pools>) {
+    let mut idleness = Idleness::default();
     loop {
         let Some(alive) = pools.upgrade() else { return };
         let at = alive.budget.lock().expect("no panic while held").wake_at();
+        if at.is_some() {
+            idleness.refresh();
+        }
         let changed = async {
             alive.budget_changed.notified().await;
         };
@@ -214,10 +218,47 @@ async fn keep_budget_awake(pools: Weak<Pools>) {
             None => changed.await,
             Some(at) => {
                 if tokio::time::timeout_at(alive.clock.instant(at), changed).await.is_err() {
-                    alive.tell_budget(budget::Event::Wake);
+                    alive.tell_budget(budget::Event::Wake { spare: idleness.has_spare_time() });
                 }
             }
         }
+    }
+}
+
+/// What the machine's processors have not done, from `/proc/uptime`: seconds since boot, and seconds that
+/// processors were idle, summed over them; both to 10 ms.
+#[derive(Default)]
+struct Idleness {
+    looked: Option<(f64, f64)>,
+}
+
+impl Idleness {
+    /// Idle time is told from two looks; one longer ago than this says nothing about now.
+    const RECENT_S: f64 = 0.5;
+
+    /// Sees to it that the last look is recent.
+    fn refresh(&mut self) {
+        let now = Idleness::look();
+        let is_recent = |(then, now): ((f64, f64), (f64, f64))| now.0 - then.0 < Idleness::RECENT_S;
+        if !self.looked.zip(now).is_some_and(is_recent) {
+            self.looked = now;
+        }
+    }
+
+    /// Whether half a core or more was idle since the last look.
+    fn has_spare_time(&mut self) -> bool {
+        let (then, now) = (self.looked, Idleness::look());
+        self.looked = now;
+        then.zip(now).is_some_and(|(then, now)| {
+            let span = now.0 - then.0;
+            (0.02..Idleness::RECENT_S).contains(&span) && now.1 - then.1 >= span / 2.0
+        })
+    }
+
+    fn look() -> Option<(f64, f64)> {
+        let text = std::fs::read_to_string("/proc/uptime").ok()?;
+        let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
+        Some((numbers.next()?, numbers.next()?))
     }
 }
 
@@ -335,8 +376,9 @@ impl PoolShell {
         let (instance, handle) = (running.key, running.instance.clone());
         let used = handle.memory().unwrap_or(MiB(0));
         self.lock().instances.insert(instance, Arc::new(running));
-        self.pools.tell_budget(budget::Event::Observed { pool: self.key, instance, used });
+        // First the pool: it may no longer want the instances that the budget would now grant.
         self.tell(Event::Started { instance });
+        self.pools.tell_budget(budget::Event::Observed { pool: self.key, instance, used });
         self.pools.observe();
         let shell = Arc::downgrade(self);
         tokio::spawn(async move {

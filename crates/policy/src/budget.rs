@@ -1,5 +1,8 @@
-//! The machine's memory and the server's descriptors, shared by all pools: who may start another instance, who
-//! has to wait, and which idle instance has to go.
+//! The machine's memory and processors and the server's descriptors, shared by all pools: who may start another
+//! instance, who has to wait, and which idle instance has to go.
+//!
+//! As many instances are started at once as [`BudgetConfig::max_starts`] says; pools take turns, and an ask that
+//! waits can be taken back at no cost when it is no longer needed.
 //!
 //! Of descriptors an instance is charged what it can come to hold, from its grant to its end. Of memory, what
 //! counts is what instances really use, not their limits: a running one its last observation, a
@@ -13,9 +16,14 @@
 //! one has really been idle. As the times only ever move towards the truth, what is stopped is the least
 //! recently used idle instance of the whole machine.
 
+mod asks; //   who waits, in what order
+mod places; // how many instances are being started at once
+
 use crate::pool::InstanceKey;
+use asks::{Asked, Asks};
 use model::{MiB, Time};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use places::Places;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A pool, named by the owner of the budget.
@@ -41,9 +49,17 @@ pub struct BudgetConfig {
     /// What an instance of a pool that was never observed is expected to use, unless its own limit is
     /// smaller (default 64 MiB).
     pub estimate: MiB,
-    /// Instances that may wait for room, over all pools; one more is denied (default 1,000). Zero: what
-    /// does not fit at once is denied.
+    /// Instances that may wait for room or a start, over all pools; one more is denied (default 1,000). Zero:
+    /// what does not fit at once is denied.
     pub max_asks: usize,
+    /// Instances that are started at once, over all pools (default 2; at least 1). The number of cores is a good
+    /// one.
+    pub max_starts: usize,
+    /// A start that has lasted this long does not keep another pool from its first (default 50 ms; less than 1 ms
+    /// is taken for 1 ms). If the processors had time to spare meanwhile, it waits for something: it no longer
+    /// counts, and one more may be made for as long as it lasts, so that a burst of such starts is soon under
+    /// way. One that has lasted twenty times as long no longer counts in any case.
+    pub start_patience: Duration,
     /// Nothing idle for less than this is reclaimed, and a pool without an idle instance is not asked again
     /// sooner (default 10 ms; less than 1 ms is taken for 1 ms).
     pub min_idle: Duration,
@@ -52,9 +68,16 @@ pub struct BudgetConfig {
 impl BudgetConfig {
     /// The defaults for this much memory.
     pub fn new(limit: MiB) -> BudgetConfig {
-        let (headroom, estimate) = (MiB(2), MiB(64));
-        let (descriptors, min_idle) = (u32::MAX, Duration::from_millis(10));
-        BudgetConfig { limit, descriptors, headroom, estimate, max_asks: 1_000, min_idle }
+        BudgetConfig {
+            limit,
+            descriptors: u32::MAX,
+            headroom: MiB(2),
+            estimate: MiB(64),
+            max_asks: 1_000,
+            max_starts: 2,
+            start_patience: Duration::from_millis(50),
+            min_idle: Duration::from_millis(10),
+        }
     }
 }
 
@@ -79,7 +102,8 @@ pub enum Event {
         /// The instance.
         instance: InstanceKey,
     },
-    /// What an instance uses now: once when it has started, then sampled every second or so.
+    /// What an instance uses now: once when it has started, which ends its start, then sampled every second or
+    /// so.
     Observed {
         /// The pool.
         pool: PoolKey,
@@ -105,7 +129,11 @@ pub enum Event {
     /// The configuration changed.
     Reconfigured(BudgetConfig),
     /// [`Budget::wake_at`] has come.
-    Wake,
+    Wake {
+        /// Whether the processors had time to spare lately, say half a core over the last 50 ms; false when that
+        /// is not known.
+        spare: bool,
+    },
 }
 
 /// What the owner must do, in order.
@@ -118,7 +146,7 @@ pub enum Command {
         /// The instance.
         instance: InstanceKey,
     },
-    /// Too many wait for room already.
+    /// Too many wait already.
     Deny {
         /// The pool.
         pool: PoolKey,
@@ -147,12 +175,13 @@ pub struct Stats {
     pub descriptors: u32,
     /// Granted instances.
     pub instances: usize,
-    /// Instances that wait for room.
+    /// … of which are being started and count.
+    pub starting: usize,
+    /// Instances that wait for room or a start.
     pub asks: usize,
 }
 
-/// Asks that are looked at when deciding how much to reclaim: enough to keep several stops under way, few
-/// enough that a long queue costs nothing extra.
+/// Asks that room is reclaimed for at once, at most: enough to keep several stops under way.
 const LOOK_AHEAD: usize = 16;
 
 /// Pools that are asked in one step, at most, without getting anything back.
@@ -166,7 +195,8 @@ pub struct Budget {
     pools: BTreeMap<PoolKey, Holder>,
     /// Pools that have instances and are not being asked, by the time since when one might have been idle.
     candidates: BTreeSet<(Time, PoolKey)>,
-    asks: VecDeque<Asked>,
+    asks: Asks,
+    places: Places,
     charged: Room,
     /// The part of it that instances which were reclaimed will give back.
     returning: Room,
@@ -220,14 +250,6 @@ struct Holder {
     idle_since: Time,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    pool: PoolKey,
-    instance: InstanceKey,
-    limit: MiB,
-    descriptors: u32,
-}
-
 impl Budget {
     /// Nothing granted yet.
     pub fn new(config: BudgetConfig) -> Budget {
@@ -236,7 +258,8 @@ impl Budget {
             instances: BTreeMap::new(),
             pools: BTreeMap::new(),
             candidates: BTreeSet::new(),
-            asks: VecDeque::new(),
+            asks: Asks::default(),
+            places: Places::default(),
             charged: Room::default(),
             returning: Room::default(),
             probing: None,
@@ -249,15 +272,16 @@ impl Budget {
     pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
         match event {
             Event::Ask { pool, instance, limit, descriptors } => {
-                self.asks.push_back(Asked { pool, instance, limit, descriptors });
+                self.asks.push(pool, instance, limit, descriptors);
             }
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
             Event::Dropped { pool } => self.dropped(pool),
             Event::Reconfigured(config) => self.config = config,
-            Event::Wake => {}
+            Event::Wake { spare } => self.places.look(now, spare, self.start_patience()),
         }
+        self.places.look(now, false, self.start_patience());
         self.grant(now, commands);
         self.deny(commands);
         self.reclaim(now, commands);
@@ -265,6 +289,12 @@ impl Budget {
 
     /// When to call [`step`](Budget::step) with `Event::Wake` if nothing happens before; `None`: never.
     pub fn wake_at(&self) -> Option<Time> {
+        let look = self.places.look_at().filter(|_| !self.asks.is_empty());
+        look.into_iter().chain(self.probe_at()).min()
+    }
+
+    /// When to ask for idle instances again.
+    fn probe_at(&self) -> Option<Time> {
         if self.probing.is_some() || !self.is_short() {
             return None;
         }
@@ -287,15 +317,17 @@ impl Budget {
             limit: self.config.limit,
             descriptors: u32::try_from(self.charged.descriptors).unwrap_or(u32::MAX),
             instances: self.instances.len(),
+            starting: self.places.held(),
             asks: self.asks.len(),
         }
     }
 
     fn released(&mut self, pool: PoolKey, instance: InstanceKey) {
         let Some(charge) = self.instances.remove(&(pool, instance)) else {
-            self.asks.retain(|ask| (ask.pool, ask.instance) != (pool, instance));
+            self.asks.remove(pool, instance);
             return;
         };
+        self.places.end((pool, instance));
         self.charged -= charge.room;
         if charge.returning {
             self.returning -= charge.room;
@@ -310,6 +342,7 @@ impl Budget {
     /// A pool's estimate rises at once and falls slowly: too low a guess costs more than too high a one.
     fn observed(&mut self, pool: PoolKey, instance: InstanceKey, used: MiB) {
         let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
+        self.places.end((pool, instance));
         let before = charge.room;
         charge.room.mib = u64::from(used.0.saturating_add(self.config.headroom.0));
         let totals = [Some(&mut self.charged), charge.returning.then_some(&mut self.returning)];
@@ -346,7 +379,7 @@ impl Budget {
     }
 
     fn dropped(&mut self, pool: PoolKey) {
-        self.asks.retain(|ask| ask.pool != pool);
+        self.asks.remove_pool(pool);
         let of_pool = (pool, InstanceKey(0))..=(pool, InstanceKey(u64::MAX));
         let instances: Vec<_> = self.instances.range(of_pool).map(|(&(_, instance), _)| instance).collect();
         for instance in instances {
@@ -358,16 +391,17 @@ impl Budget {
         }
     }
 
-    /// Grants the oldest asks while they fit. Strictly in order: a large one is not starved by small ones.
+    /// Grants asks while they fit. Strictly in turn: a large one is not starved by small ones.
     fn grant(&mut self, now: Time, commands: &mut Vec<Command>) {
-        while let Some(&ask) = self.asks.front() {
+        while let Some(ask) = self.next() {
             let room = self.expected(ask);
             let mut charged = self.charged;
             charged += room;
             if !charged.fits_in(self.limit()) {
                 return;
             }
-            self.asks.pop_front();
+            self.asks.take(ask.pool);
+            self.places.take(now, (ask.pool, ask.instance), self.start_patience());
             self.charged = charged;
             self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false });
             let holder = self.pools.entry(ask.pool).or_default();
@@ -380,10 +414,26 @@ impl Budget {
         }
     }
 
+    /// Whose turn it is of those that may start.
+    fn next(&self) -> Option<Asked> {
+        if self.places.are_taken(self.max_starts()) {
+            return None;
+        }
+        self.asks.in_turn().find(|ask| self.places.free(self.max_starts(), ask.pool) > 0)
+    }
+
+    fn max_starts(&self) -> usize {
+        self.config.max_starts.max(1)
+    }
+
+    fn start_patience(&self) -> Duration {
+        self.config.start_patience.max(Duration::from_millis(1))
+    }
+
     /// Denies the newest asks of those that are too many.
     fn deny(&mut self, commands: &mut Vec<Command>) {
         while self.asks.len() > self.config.max_asks
-            && let Some(ask) = self.asks.pop_back()
+            && let Some(ask) = self.asks.pop_newest()
         {
             commands.push(Command::Deny { pool: ask.pool, instance: ask.instance });
         }
@@ -406,11 +456,15 @@ impl Budget {
         }
     }
 
-    /// Whether more is charged or asked for than there is, beyond what is already on its way back.
+    /// Whether more is charged or asked for than there is, beyond what is already on its way back. What may not start
+    /// yet does not count: perhaps nobody wants it any more when it may.
     fn is_short(&self) -> bool {
         let mut wanted = self.charged;
-        for &ask in self.asks.iter().take(LOOK_AHEAD) {
-            wanted += self.expected(ask);
+        if let Some(ask) = self.next() {
+            let starts = self.places.free(self.max_starts(), ask.pool).min(self.asks.len());
+            for _ in 0..starts.min(LOOK_AHEAD) {
+                wanted += self.expected(ask);
+            }
         }
         wanted -= self.returning;
         !wanted.fits_in(self.limit())

@@ -8,12 +8,15 @@
 //! caller while it waits. A dispatched request ends with its `Finished`, or with `Lost` of its instance.
 //!
 //! Requests are served in order of arrival by the most recently used instance that can take one. When none
-//! can, the pool weighs waiting for a busy one against starting another ([`PoolConfig::wait_bound`]); a
-//! waiting request is served by whichever comes first.
+//! can, the pool weighs waiting for a busy one against starting others ([`PoolConfig::wait_bound`], `demand`);
+//! a waiting request is served by whichever comes first. An ask is not a start yet: the budget grants it when
+//! the machine can begin one, and asks that nothing needs any more by then are taken back.
 
-mod slots;
+mod demand; // how many instances should be on their way
+mod slots; //  the instances
 
 use crate::estimate::Estimate;
+use demand::Queue;
 use model::Time;
 use slots::{Slots, State};
 use std::collections::VecDeque;
@@ -53,12 +56,20 @@ pub struct PoolConfig {
     pub start_estimate: Duration,
     /// Requests that may wait; one more is refused with [`Reason::Queue`] (default 1,000).
     pub max_waiting: usize,
-    /// A request that has waited for memory this long is refused with [`Reason::Memory`] (default 5 s).
-    /// One for which an instance is being started waits for the end of that start instead.
+    /// A request is refused with [`Reason::Memory`] when it has waited this long and for as long the budget has
+    /// granted the pool nothing (default 5 s). One for which an instance is being started waits for the end of
+    /// that start instead.
     pub max_wait: Duration,
-    /// A request waits at most this long for a busy instance before one is started for it (default 10 ms),
-    /// and waits at all only if it can expect its turn sooner than a start. Zero: always start at once.
+    /// A request waits for a busy instance while it can expect its turn within this time, and sooner than a start
+    /// would be over (default 10 ms); otherwise instances are asked for, as many as would bring the wait down to
+    /// that. Requests shorter than this are served many at a time by each instance, so for them it is done
+    /// when the queue has been too long for as long as a start takes, or is longer than what the busy instances
+    /// can serve during a start. When nothing has finished for `wait_bound`, expectations are void: one is
+    /// asked for, for each request that has waited `wait_bound`. Zero: always ask at once.
     pub wait_bound: Duration,
+    /// Whatever was expected: for a request that has waited this long an instance is asked for (default 100 ms;
+    /// at least `wait_bound`).
+    pub wait_limit: Duration,
     /// While at least this many instances are busy, a request that can expect one of them within
     /// `spread_bound` waits for it although an idle one is there: caches, compiled code and the processor
     /// are theirs (default 4; twice the cores is a good number).
@@ -79,6 +90,7 @@ impl Default for PoolConfig {
             max_waiting: 1_000,
             max_wait: Duration::from_secs(5),
             wait_bound: Duration::from_millis(10),
+            wait_limit: Duration::from_millis(100),
             hot_instances: 4,
             spread_bound: Duration::from_micros(300),
             spread_limit: Duration::from_millis(2),
@@ -258,12 +270,17 @@ pub struct Pool {
     asking: Vec<u32>,
     /// No `Ask` before this.
     ask_again: Time,
+    /// Whether there is demand for one.
+    paused: bool,
     service: Estimate,
     start: Estimate,
     /// Requests that instances being asked for could run at once.
     asking_room: u32,
     /// Requests that instances being started could run at once.
     starting_room: u32,
+    /// When the budget last granted anything.
+    granted: Time,
+    queue: Queue,
     running: u32,
     starting: u32,
     busy: u32,
@@ -280,10 +297,13 @@ impl Pool {
             waiting: VecDeque::new(),
             asking: Vec::new(),
             ask_again: Time::ZERO,
+            paused: false,
             service: Estimate::default(),
             start: Estimate::default(),
             asking_room: 0,
             starting_room: 0,
+            granted: Time::ZERO,
+            queue: Queue::default(),
             running: 0,
             starting: 0,
             busy: 0,
@@ -320,10 +340,11 @@ impl Pool {
                 at = at.min(front.since + self.config.spread_limit);
             }
         } else if let Some(first) = self.waiting.get((self.starting_room + self.asking_room) as usize) {
-            at = (first.since + self.config.wait_bound).max(self.ask_again);
+            let rises = if self.paused { Time::ZERO } else { self.demand_rises_at(first.since) };
+            at = rises.max(self.ask_again);
         }
         if let Some(first) = self.waiting.get(self.starting_room as usize) {
-            at = at.min(first.since + self.config.max_wait);
+            at = at.min(self.refused_at(first.since));
         }
         (at < Time(u64::MAX)).then_some(at)
     }
@@ -374,6 +395,7 @@ impl Pool {
         };
         let slot = &mut self.slots[index];
         (slot.state, slot.since) = (State::Starting, now);
+        self.granted = now;
         self.starting += 1;
         self.starting_room += slot.concurrency;
         commands.push(Command::Start { instance });
@@ -397,6 +419,7 @@ impl Pool {
     fn started(&mut self, now: Time, instance: InstanceKey) {
         let Some(index) = self.stop_starting(instance) else { return };
         self.start.add(now.since(self.slots[index].since));
+        self.queue.measure_anew(now);
         self.make_idle(now, index);
     }
 
@@ -429,6 +452,7 @@ impl Pool {
         let (_, dispatched) = slot.running.swap_remove(position);
         let is_idle = slot.running.is_empty();
         self.service.add(now.since(dispatched));
+        self.queue.turned = now;
         self.running -= 1;
         if was_open {
             self.slots.unlink_open(index);
@@ -493,8 +517,9 @@ impl Pool {
         self.serve(now, commands);
         self.refuse(now, commands);
         self.expire(now, commands);
-        self.ask(now, commands);
-        self.withdraw(commands);
+        let demand = self.demand(now);
+        self.ask(now, demand, commands);
+        self.withdraw(demand, commands);
         if self.is_empty() {
             (self.waiting, self.asking) = (VecDeque::new(), Vec::new());
         }
@@ -525,6 +550,9 @@ impl Pool {
         let slot = &mut self.slots[index];
         slot.state = State::Busy;
         slot.running.push((request, now));
+        if self.running == 0 {
+            self.queue.turned = now;
+        }
         self.running += 1;
         if slot.is_open() {
             self.slots.link_open(index);
@@ -536,34 +564,34 @@ impl Pool {
     fn prefers_hot(&self, now: Time, since: Time) -> bool {
         self.keep_alive() > Duration::ZERO
             && self.busy >= self.config.hot_instances
-            && self.waiting.len() <= self.turns_within(self.config.spread_bound)
+            && self.service.after(ENOUGH_REQUESTS).is_some_and(|service| {
+                self.waiting.len() as u64 <= self.turns_within(self.config.spread_bound, service)
+            })
             && now.since(since) < self.config.spread_limit
     }
 
-    /// How many requests can expect to find one of the busy instances free within `span`: with a mean
-    /// service time s and n requests running, a turn comes every s/n.
-    fn turns_within(&self, span: Duration) -> usize {
-        let Some(service_ns) = self.service.after(ENOUGH_REQUESTS) else { return 0 };
-        (span.as_nanos() * u128::from(self.running) / u128::from(service_ns)) as usize
+    /// When a request that waits since then, and that no start covers, is refused.
+    fn refused_at(&self, since: Time) -> Time {
+        since.max(self.granted) + self.config.max_wait
     }
 
     /// Refuses those that no start covers and whose time is up.
     fn refuse(&mut self, now: Time, commands: &mut Vec<Command>) {
         while let Some(&Waiting { request, since }) = self.waiting.get(self.starting_room as usize)
-            && now.since(since) >= self.config.max_wait
+            && self.refused_at(since) <= now
         {
             self.waiting.remove(self.starting_room as usize);
             commands.push(Command::Refuse { request, reason: Reason::Memory });
         }
     }
 
-    /// Asks for as many instances as there are requests that had better not wait for a busy one.
-    fn ask(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if self.waiting.is_empty() || self.idle > 0 || now < self.ask_again {
+    /// Asks for instances until as many requests can be run by those on their way as there is demand for.
+    fn ask(&mut self, now: Time, demand: usize, commands: &mut Vec<Command>) {
+        self.paused = now < self.ask_again && (self.starting_room + self.asking_room) < demand as u32;
+        if now < self.ask_again {
             return;
         }
-        let impatient = self.waiting.len() - self.patient(now);
-        while ((self.starting_room + self.asking_room) as usize) < impatient {
+        while ((self.starting_room + self.asking_room) as usize) < demand {
             let concurrency = self.config.instance_concurrency.max(1);
             let index = self.slots.insert(now, concurrency);
             self.asking.push(index);
@@ -572,21 +600,14 @@ impl Pool {
         }
     }
 
-    /// How many of the waiting requests, the youngest, had better wait for a busy instance: those that can
-    /// expect one sooner than a new one, and have not waited for as long as they may.
-    fn patient(&self, now: Time) -> usize {
-        let start = self.start.after(1).map_or(self.config.start_estimate, Duration::from_nanos);
-        let turns = self.turns_within(start.min(self.config.wait_bound));
-        let overdue = self.waiting.partition_point(|w| now.since(w.since) >= self.config.wait_bound);
-        turns.min(self.waiting.len() - overdue)
-    }
-
-    /// Takes back asks for which nothing waits any more, the newest first.
-    fn withdraw(&mut self, commands: &mut Vec<Command>) {
+    /// Takes back asks for which there is no demand any more, the newest first. Where some is left, half as much
+    /// again is kept: it goes up and down with every request, and an ask should not.
+    fn withdraw(&mut self, demand: usize, commands: &mut Vec<Command>) {
+        let keep = (demand + demand / 2).min(self.waiting.len());
         while let Some(&index) = self.asking.last() {
             let concurrency = self.slots[index].concurrency;
             let others = self.starting_room + self.asking_room - concurrency;
-            if self.waiting.len() > others as usize {
+            if keep > others as usize {
                 return;
             }
             self.asking.pop();

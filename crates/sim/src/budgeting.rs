@@ -5,7 +5,7 @@ use model::{MiB, Time};
 use policy::budget::{BudgetConfig, Command, Event, PoolKey};
 use policy::concurrency::Throttle;
 use policy::{Budget, Concurrency, InstanceKey};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Memory may stay with instances that were idle this long, while others wait for it, for this long.
@@ -21,64 +21,120 @@ pub(crate) struct Ledger {
     descriptors: BTreeMap<(PoolKey, InstanceKey), u32>,
     /// Descriptors that there are.
     descriptor_limit: u32,
-    asks: VecDeque<(PoolKey, InstanceKey)>,
+    /// In order of arrival.
+    asks: Vec<(PoolKey, InstanceKey)>,
+    /// Starts under way, and since when.
+    starts: BTreeMap<(PoolKey, InstanceKey), Time>,
+    /// What happened last to each pool that asks: it began to, or was granted one.
+    turns: BTreeMap<PoolKey, u64>,
+    turn: u64,
+    max_starts: usize,
+    patience: Duration,
     /// Since when others wait for memory that idle instances hold.
     hoarding_since: Option<Time>,
 }
 
 impl Ledger {
     pub(crate) fn new(config: &BudgetConfig) -> Ledger {
-        let BudgetConfig { headroom, max_asks, descriptors: descriptor_limit, .. } = *config;
-        let (granted, descriptors, asks) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Ledger { headroom, max_asks, granted, descriptors, descriptor_limit, asks, hoarding_since: None }
+        Ledger {
+            headroom: config.headroom,
+            max_asks: config.max_asks,
+            granted: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            descriptor_limit: config.descriptors,
+            asks: Vec::new(),
+            starts: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            turn: 0,
+            max_starts: config.max_starts.max(1),
+            patience: config.start_patience.max(Duration::from_millis(1)),
+            hoarding_since: None,
+        }
+    }
+
+    /// Notes what pools began to ask and which have stopped.
+    fn take_turns(&mut self) {
+        let asking: BTreeSet<_> = self.asks.iter().map(|ask| ask.0).collect();
+        self.turns.retain(|pool, _| asking.contains(pool));
+        for pool in asking {
+            self.turn += 1;
+            self.turns.entry(pool).or_insert(self.turn);
+        }
     }
 
     /// An event that the budget is about to get.
     pub(crate) fn event(&mut self, event: &Event) {
         match *event {
             Event::Ask { pool, instance, descriptors, .. } => {
-                self.asks.push_back((pool, instance));
+                self.asks.push((pool, instance));
                 self.descriptors.insert((pool, instance), descriptors);
             }
             Event::Released { pool, instance } => {
                 self.descriptors.remove(&(pool, instance));
                 self.granted.remove(&(pool, instance));
+                self.starts.remove(&(pool, instance));
                 self.asks.retain(|&ask| ask != (pool, instance));
             }
             Event::Observed { pool, instance, used } => {
                 if let Some(observed) = self.granted.get_mut(&(pool, instance)) {
                     *observed = Some(used);
+                    self.starts.remove(&(pool, instance));
                 }
             }
             Event::Dropped { pool } => {
                 self.granted.retain(|key, _| key.0 != pool);
                 self.descriptors.retain(|key, _| key.0 != pool);
+                self.starts.retain(|key, _| key.0 != pool);
                 self.asks.retain(|ask| ask.0 != pool);
             }
             Event::Reconfigured(ref config) => {
                 (self.headroom, self.max_asks) = (config.headroom, config.max_asks);
                 self.descriptor_limit = config.descriptors;
+                self.max_starts = config.max_starts.max(1);
+                self.patience = config.start_patience.max(Duration::from_millis(1));
             }
-            Event::Reclaimed { .. } | Event::Wake => {}
+            Event::Reclaimed { .. } | Event::Wake { .. } => {}
         }
+        self.take_turns();
     }
 
     /// A command that the budget gave.
-    pub(crate) fn command(&mut self, command: &Command) -> Result<(), Broken> {
+    pub(crate) fn command(&mut self, now: Time, command: &Command) -> Result<(), Broken> {
         match *command {
             Command::Grant { pool, instance } => {
-                let oldest = self.asks.pop_front();
-                ensure!(oldest == Some((pool, instance)), "{pool} {instance} is granted before {oldest:?}");
+                self.check_turn(now, pool, instance)?;
+                self.asks.retain(|&ask| ask != (pool, instance));
                 self.granted.insert((pool, instance), None);
+                self.starts.insert((pool, instance), now);
+                self.turns.remove(&pool);
+                self.take_turns();
             }
             Command::Deny { pool, instance } => {
                 ensure!(self.asks.len() > self.max_asks, "{pool} {instance} is denied: the queue has room");
-                let newest = self.asks.pop_back();
+                let newest = self.asks.pop();
                 self.descriptors.remove(&(pool, instance));
+                self.take_turns();
                 ensure!(newest == Some((pool, instance)), "{pool} {instance} is denied for {newest:?}");
             }
             Command::Reclaim { .. } => {}
         }
+        Ok(())
+    }
+
+    /// A pool's asks are granted in order, pools take turns unless they have a start under way, and there are not
+    /// more starts at once than may be.
+    fn check_turn(&self, now: Time, pool: PoolKey, instance: InstanceKey) -> Result<(), Broken> {
+        let oldest = self.asks.iter().find(|ask| ask.0 == pool);
+        ensure!(oldest == Some(&(pool, instance)), "{pool} {instance} is granted before {oldest:?}");
+        let turn = self.turns[&pool];
+        for (other, _) in self.turns.iter().filter(|&(_, &others)| others < turn) {
+            let starts = self.starts.keys().any(|start| start.0 == *other);
+            ensure!(starts, "{pool} {instance} is granted when it is the turn of {other}");
+        }
+        let (long, short): (Vec<&Time>, Vec<&Time>) =
+            self.starts.values().partition(|&&since| now.since(since) >= self.patience);
+        let most = self.max_starts + long.len();
+        ensure!(short.len() < most, "{pool} {instance} is granted beside {} starts", short.len());
         Ok(())
     }
 
@@ -91,6 +147,14 @@ impl Ledger {
             self.granted.len(),
             self.asks.len(),
         );
+        ensure!(
+            stats.starting <= self.starts.len(),
+            "{} hold a place, {} start",
+            stats.starting,
+            self.starts.len()
+        );
+        let is_free = self.granted.is_empty() && stats.asks > 0;
+        ensure!(!is_free, "{} wait for a grant on an empty machine", stats.asks);
         let (charged, limit) = (stats.charged, stats.limit);
         ensure!(!granted || charged <= limit, "granted beyond the limit: {charged} of {limit}");
         let held: u32 = self.granted.keys().map(|key| self.descriptors[key]).sum();
@@ -117,7 +181,9 @@ impl Ledger {
     ) -> Result<(), Broken> {
         let stats = budget.stats();
         let idle = oldest_idle.is_some_and(|since| now.since(since) >= HOARDING);
-        if !idle || stats.asks == 0 || stats.returning > MiB(0) {
+        // What waits for a place does not wait for memory.
+        let places = self.starts.values().any(|&since| now.since(since) < self.patience * 21);
+        if !idle || stats.asks == 0 || places || stats.returning > MiB(0) {
             self.hoarding_since = None;
             return Ok(());
         }

@@ -34,6 +34,10 @@ pub(crate) struct Account {
     arrived: u64,
     starts: u64,
     last_serial: u64,
+    /// When the budget last granted anything.
+    granted: Time,
+    /// When a request last finished, or began to run while no other did.
+    turned: Time,
     /// The budget said no; the pool may pause before it asks again.
     denied: Option<Time>,
     /// The `Reclaim` being answered.
@@ -85,6 +89,8 @@ impl Account {
             arrived: 0,
             starts: 0,
             last_serial: 0,
+            granted: Time::ZERO,
+            turned: Time::ZERO,
             denied: None,
             reclaiming: None,
             stray: None,
@@ -119,7 +125,10 @@ impl Account {
             Event::Granted { instance } if !self.instances.contains_key(&instance) => {
                 self.stray = Some(instance);
             }
-            Event::Granted { instance } => self.enter(instance, Stage::Granted),
+            Event::Granted { instance } => {
+                self.granted = now;
+                self.enter(instance, Stage::Granted);
+            }
             Event::Denied { instance } => {
                 if self.instances.remove(&instance).is_some() {
                     self.denied = Some(now);
@@ -132,6 +141,7 @@ impl Account {
                     && instance.running.remove(&request).is_some()
                 {
                     instance.stage = Stage::Ready(now);
+                    self.turned = now;
                 }
             }
             Event::Lost { instance } => match self.instances.get(&instance).map(|instance| instance.stage) {
@@ -218,7 +228,11 @@ impl Account {
             Stage::Gone | Stage::Failed => Ok(()),
             Stage::Asked => {
                 let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
-                ensure!(coming >= self.waiting.len(), "{instance} is given up while something waits for it");
+                let served = self.instances.values().any(|i| matches!(i.stage, Stage::Ready(_)));
+                ensure!(
+                    served || coming >= self.waiting.len(),
+                    "{instance} is given up while it is waited for"
+                );
                 Ok(())
             }
             stage => Err(format!("{instance} is released while {stage:?}")),
@@ -231,7 +245,10 @@ impl Account {
             return Err(format!("{request} is served before {oldest:?} or twice"));
         };
         let bound = self.longest.0 + self.longest.1 + self.slop;
-        ensure!(now.since(since) <= bound, "{request} has waited since {}", clock(since));
+        ensure!(now.since(since.max(self.granted)) <= bound, "{request} has waited since {}", clock(since));
+        if self.instances.values().all(|instance| instance.running.is_empty()) {
+            self.turned = now;
+        }
         let newest = self.idle().map(|idle| idle.1).max();
         let some_open = self.instances.values().any(Instance::is_open);
         let Some(instance) = self.instances.get_mut(&key) else {
@@ -263,7 +280,8 @@ impl Account {
             }
             Reason::Retired => ensure!(self.retired, "{request} is refused by a pool that is not retired"),
             Reason::Memory => {
-                ensure!(now.since(since) >= self.config.max_wait, "{request} is refused before its time");
+                let vain = now.since(since.max(self.granted));
+                ensure!(vain >= self.config.max_wait, "{request} is refused before its time");
                 let starting = self.room(|stage| matches!(stage, Stage::Starting(_)));
                 ensure!(index >= starting, "{request} is refused while an instance is being started for it");
             }
@@ -381,12 +399,20 @@ impl Account {
         let coming = starting + self.room(|stage| stage == Stage::Asked);
         if let Some(&(request, since)) = self.waiting.get(starting) {
             let late = self.config.max_wait + self.late();
-            ensure!(now.since(since) < late, "{request} waits since {} in vain", clock(since));
+            ensure!(
+                now.since(since.max(self.granted)) < late,
+                "{request} waits since {} in vain",
+                clock(since)
+            );
         }
         let may_ask = self.denied.is_none_or(|at| now.since(at) >= DENIAL_PAUSE + self.late());
         if let Some(&(request, since)) = self.waiting.get(coming).filter(|_| may_ask && !any_idle) {
-            let late = self.config.wait_bound + self.late();
+            let (bound, limit) = (self.config.wait_bound, self.config.wait_bound.max(self.config.wait_limit));
+            ensure!(busy > 0, "{request} waits for a busy instance and there is none");
+            let late = limit + self.late();
             ensure!(now.since(since) < late, "{request} waits since {} and nothing starts", clock(since));
+            let stuck = now.since(since.max(self.turned)) >= bound + self.late();
+            ensure!(!stuck, "{request} waits since {}, nothing ends and nothing starts", clock(since));
         }
         Ok(())
     }

@@ -29,10 +29,14 @@ pub struct Report {
     pub abandoned: u64,
     /// Instances started.
     pub starts: u64,
+    /// … that never ran a request.
+    pub unused: u64,
     /// Instances stopped because the budget needed the memory.
     pub reclaims: u64,
     /// From arrival to dispatch, for each request that was dispatched; sorted.
     pub waits: Vec<Duration>,
+    /// From arrival to finish, for each request that finished; sorted.
+    pub responses: Vec<Duration>,
     /// Time during which instances ran requests, summed over requests.
     pub busy: Duration,
     /// Billed time, ms.
@@ -46,9 +50,19 @@ pub struct Report {
 impl Report {
     /// The wait that this share (0 to 1) of the dispatched requests did not exceed; zero when there were none.
     pub fn wait(&self, share: f64) -> Duration {
-        let last = self.waits.len().saturating_sub(1);
-        self.waits.get((share * last as f64).round() as usize).copied().unwrap_or_default()
+        quantile(&self.waits, share)
     }
+
+    /// The time from arrival to finish that this share (0 to 1) of the finished requests did not exceed; zero when
+    /// there were none.
+    pub fn response(&self, share: f64) -> Duration {
+        quantile(&self.responses, share)
+    }
+}
+
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((share * last as f64).round() as usize).copied().unwrap_or_default()
 }
 
 /// A rule that did not hold.

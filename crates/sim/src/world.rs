@@ -3,8 +3,9 @@
 //! Everything that will happen is in one heap, ordered by time and then by when it was put there. Commands
 //! turn into happenings; happenings turn into events.
 
-mod executor; // how long things take and what goes wrong
-mod shell; //    feeds the state machines and carries out their commands
+mod executor; //  how long things take and what goes wrong
+mod processor; // what computing costs while others compute
+mod shell; //     feeds the state machines and carries out their commands
 
 use crate::Random;
 use crate::budgeting::{Flights, Ledger};
@@ -15,8 +16,9 @@ use model::{MiB, Time};
 use policy::budget::{self, PoolKey};
 use policy::pool::{self, Event};
 use policy::{Budget, Concurrency, InstanceKey, Pool, RequestKey, meter};
+use processor::Processors;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::hash::Hasher;
 use std::time::Duration;
 
@@ -58,11 +60,21 @@ enum Happening {
         pool: PoolKey,
         instance: InstanceKey,
     },
+    /// A timer fires, unless an earlier one has taken its place.
     PoolTimer {
         pool: PoolKey,
+        due: Time,
     },
-    BudgetTimer,
+    BudgetTimer {
+        due: Time,
+    },
     Fault,
+    /// Something has been waited for; now it takes this much work.
+    Work(Duration, Box<Happening>),
+    /// A piece of work is done, if none has begun or ended since this was said.
+    WorkEnds {
+        turn: u64,
+    },
 }
 
 /// What goes between a pool and the budget.
@@ -100,6 +112,8 @@ struct Member {
     memory: BTreeMap<InstanceKey, (MiB, Time)>,
     /// How long the start took that a request waited for.
     inits: BTreeMap<InstanceKey, Duration>,
+    /// Instances that have not run any request yet.
+    unused: BTreeSet<InstanceKey>,
 }
 
 /// A request that has not ended.
@@ -149,6 +163,12 @@ pub(crate) struct World<'a> {
     checked: Time,
     /// Faults still to come.
     faults_left: u32,
+    /// None: computing is not slowed down by other computing.
+    processors: Option<Processors>,
+    /// When the processors' spare time was last looked at, and how much there had been.
+    idle: (Time, u64),
+    /// Counts changes of what the processors do.
+    turn: u64,
     report: Report,
     digest: Digest,
     log: Option<VecDeque<String>>,
@@ -178,6 +198,9 @@ impl<'a> World<'a> {
             unsent: scenario.functions.iter().map(|function| function.requests).collect(),
             checked: Time::ZERO,
             faults_left: 200,
+            processors: (scenario.cores > 0).then(|| Processors::new(scenario.cores)),
+            idle: (Time::ZERO, 0),
+            turn: 0,
             report: Report::default(),
             digest: Digest::default(),
             log: with_log.then(VecDeque::new),
@@ -199,6 +222,7 @@ impl<'a> World<'a> {
         self.report.digest = self.digest.finish();
         self.report.end = self.now;
         self.report.waits.sort_unstable();
+        self.report.responses.sort_unstable();
         self.report
     }
 
@@ -250,8 +274,8 @@ impl<'a> World<'a> {
         self.last_pool += 1;
         let account = Account::new(config.clone(), self.scenario.timer_slop);
         let pool = Pool::new(config);
-        let (memory, inits) = (BTreeMap::new(), BTreeMap::new());
-        let member = Member { function, pool, account, timer: None, memory, inits };
+        let (memory, inits, unused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let member = Member { function, pool, account, timer: None, memory, inits, unused };
         self.members.insert(PoolKey(self.last_pool), member);
         PoolKey(self.last_pool)
     }
@@ -320,10 +344,48 @@ impl<'a> World<'a> {
                 self.observe(pool, instance);
                 Ok(())
             }
-            Happening::PoolTimer { pool } => self.pool_timer(pool),
-            Happening::BudgetTimer => self.budget_timer(),
+            Happening::PoolTimer { pool, due } => self.pool_timer(pool, due),
+            Happening::BudgetTimer { due } => self.budget_timer(due),
             Happening::Fault => self.fault(),
+            Happening::Work(work, end) => {
+                self.work(work, *end);
+                Ok(())
+            }
+            Happening::WorkEnds { turn } => self.work_ends(turn),
         }
+    }
+
+    /// Lets something happen after `span`, of which this share (0 to 1) is work for the processors and the rest,
+    /// before it, a wait.
+    fn after(&mut self, span: Duration, share: f64, end: Happening) {
+        let work = span.mul_f64(share);
+        if self.processors.is_none() || work.is_zero() {
+            self.later(span, end);
+        } else if work < span {
+            self.later(span - work, Happening::Work(work, Box::new(end)));
+        } else {
+            self.work(work, end);
+        }
+    }
+
+    fn work(&mut self, work: Duration, end: Happening) {
+        let Some(processors) = &mut self.processors else { return };
+        processors.begin(self.now, work, end);
+        self.await_work();
+    }
+
+    fn await_work(&mut self) {
+        self.turn += 1;
+        if let Some(at) = self.processors.as_ref().and_then(Processors::next) {
+            self.at(at, Happening::WorkEnds { turn: self.turn });
+        }
+    }
+
+    fn work_ends(&mut self, turn: u64) -> Result<(), Broken> {
+        let Some(processors) = self.processors.as_mut().filter(|_| turn == self.turn) else { return Ok(()) };
+        let ended = processors.end(self.now);
+        self.await_work();
+        ended.into_iter().try_for_each(|happening| self.happen(happening))
     }
 
     fn send(&mut self, function: usize) -> Result<(), Broken> {
@@ -396,6 +458,9 @@ impl<'a> World<'a> {
             End::Refused => &mut ends.refused,
             End::Abandoned => &mut ends.abandoned,
         } += 1;
+        if end == End::Finished {
+            self.report.responses.push(self.now.since(live.arrived));
+        }
         if let Some(dispatched) = live.dispatched {
             let busy = self.now.since(dispatched);
             let billed_ms = meter::billed_ms(busy, live.init);

@@ -1,12 +1,17 @@
 //! Each test is a transcript: an event per line, the commands it caused indented below it. Sizes are MiB.
 //!
 //! The budget has 100 MiB, headroom 2, and expects 30 of an instance that it knows nothing about. `wake`
-//! advances to `wake_at` and feeds `Wake`, and shows when that was.
+//! advances to `wake_at` and feeds `Wake`, and shows when that was, and `wake_idle` says that the processors had time to spare.
 
 use super::*;
 
 fn config() -> BudgetConfig {
-    BudgetConfig { estimate: MiB(30), ..BudgetConfig::new(MiB(100)) }
+    BudgetConfig { estimate: MiB(30), max_starts: 100, ..BudgetConfig::new(MiB(100)) }
+}
+
+/// Two starts at once, and room for all.
+fn starts() -> BudgetConfig {
+    BudgetConfig { max_starts: 2, ..BudgetConfig::new(MiB(1_000)) }
 }
 
 /// Runs the events of a transcript and compares all of it.
@@ -36,12 +41,12 @@ fn play(budget: &mut Budget, config: &BudgetConfig, now: &mut Time, line: &str) 
                 "charged {charged}, returning {returning}, instances {instances}, asks {asks}"
             )];
         }
-        ["wake"] => {
+        ["wake" | "wake_idle"] => {
             let Some(at) = budget.wake_at() else { return vec!["never".into()] };
             assert!(at > *now, "a wake-up that is not in the future would be repeated without end");
             *now = at;
             shown.push(format!("at {}ms", at.0 / 1_000_000));
-            Event::Wake
+            Event::Wake { spare: words == ["wake_idle"] }
         }
         [at, ref event @ ..] => {
             *now = millis(at);
@@ -425,4 +430,166 @@ fn who_is_refused_can_be_told_which_of_the_two_ran_out() {
     budget.step(Time::ZERO, Event::Ask { pool, instance, limit, descriptors: 4 }, &mut Vec::new());
     assert!(!budget.lacks_descriptors(4));
     assert!(budget.lacks_descriptors(5));
+}
+
+#[test]
+fn as_many_instances_start_at_once_as_may_and_the_next_when_one_has_started_or_failed() {
+    check(
+        starts(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+            grant p1 i2
+        0ms ask p1 i3 128
+        0ms ask p1 i4 128
+        0ms ask p1 i5 128
+        20ms observed p1 i2 10
+            grant p1 i3
+        21ms observed p1 i2 10
+        22ms released p1 i1
+            grant p1 i4
+        23ms released p1 i2
+        ",
+    );
+}
+
+#[test]
+fn an_ask_that_is_taken_back_before_its_start_costs_nothing() {
+    check(
+        starts(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+            grant p1 i2
+        0ms ask p1 i3 128
+        0ms ask p1 i4 128
+        10ms released p1 i4
+        10ms released p1 i3
+        20ms observed p1 i1 10
+        20ms observed p1 i2 10
+        wake
+            never
+        ",
+    );
+}
+
+#[test]
+fn pools_take_turns_at_starting() {
+    check(
+        starts(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+            grant p1 i2
+        0ms ask p1 i3 128
+        0ms ask p1 i4 128
+        1ms ask p2 i1 128
+        1ms ask p2 i2 128
+        2ms ask p3 i1 128
+        20ms observed p1 i1 10
+            grant p1 i3
+        20ms observed p1 i2 10
+            grant p2 i1
+        20ms observed p1 i3 10
+            grant p3 i1
+        20ms observed p2 i1 10
+            grant p1 i4
+        20ms observed p3 i1 10
+            grant p2 i2
+        ",
+    );
+}
+
+#[test]
+fn starts_that_wait_while_the_processors_are_idle_make_room_for_as_many_again() {
+    check(
+        starts(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+            grant p1 i2
+        0ms ask p1 i3 128
+        0ms ask p1 i4 128
+        0ms ask p1 i5 128
+        0ms ask p1 i6 128
+        0ms ask p1 i7 128
+        wake_idle
+            at 50ms
+            grant p1 i3
+            grant p1 i4
+            grant p1 i5
+            grant p1 i6
+        60ms observed p1 i1 10
+        60ms observed p1 i2 10
+        61ms observed p1 i3 10
+        61ms observed p1 i4 10
+        61ms observed p1 i5 10
+            grant p1 i7
+        ",
+    );
+}
+
+#[test]
+fn a_start_that_computes_for_long_keeps_its_own_pool_waiting_and_no_other() {
+    check(
+        starts(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+            grant p1 i2
+        0ms ask p1 i3 128
+        10ms ask p2 i1 128
+        10ms ask p2 i2 128
+        wake
+            at 50ms
+            grant p2 i1
+        60ms ask p3 i1 128
+            grant p3 i1
+        61ms ask p4 i1 128
+        70ms observed p2 i1 10
+            grant p2 i2
+        71ms observed p3 i1 10
+            grant p4 i1
+        ",
+    );
+}
+
+#[test]
+fn a_start_that_never_ends_does_not_count_for_ever() {
+    check(
+        BudgetConfig { max_starts: 1, start_patience: Duration::from_millis(500), ..starts() },
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms ask p1 i2 128
+        9999ms ask p2 i1 128
+            grant p2 i1
+        9999ms observed p2 i1 10
+        wake
+            at 10499ms
+            grant p1 i2
+        ",
+    );
+}
+
+#[test]
+fn what_may_not_start_yet_costs_no_idle_instance() {
+    check(
+        BudgetConfig { max_starts: 1, ..config() },
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 40
+        30ms ask p2 i1 128
+            grant p2 i1
+        30ms ask p2 i2 128
+        40ms observed p2 i1 40
+            reclaim p1 unused since 0ms
+        ",
+    );
 }

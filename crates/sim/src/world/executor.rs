@@ -22,9 +22,10 @@ impl World<'_> {
             span *= 20;
         }
         let ok = !self.random.chance(faults.failed_start);
-        self.later(span, Happening::StartEnds { pool, instance, ok });
+        self.after(span, plan.start_work, Happening::StartEnds { pool, instance, ok });
         if let Some(member) = self.members.get_mut(&pool) {
             member.memory.insert(instance, (MiB(1), self.now));
+            member.unused.insert(instance);
         }
     }
 
@@ -83,6 +84,7 @@ impl World<'_> {
 
     pub(super) fn bury(&mut self, pool: PoolKey, instance: InstanceKey) {
         let Some(member) = self.members.get_mut(&pool) else { return };
+        self.report.unused += u64::from(member.unused.remove(&instance));
         if let Some((_, since)) = member.memory.remove(&instance) {
             self.report.instance_time += self.now.since(since);
         }

@@ -102,7 +102,10 @@ impl World<'_> {
         self.report.waits.push(self.now.since(live.arrived));
         let span = plan.spread.draw(plan.service, &mut self.random);
         let crash = self.random.chance(faults.crash);
-        self.later(span, Happening::RequestEnds { pool, instance, request, crash });
+        self.after(span, plan.service_work, Happening::RequestEnds { pool, instance, request, crash });
+        if let Some(member) = self.members.get_mut(&pool) {
+            member.unused.remove(&instance);
+        }
         Ok(())
     }
 
@@ -117,12 +120,13 @@ impl World<'_> {
         }
         if let Some(at) = member.pool.wake_at().filter(|&at| member.timer.is_none_or(|timer| at < timer)) {
             member.timer = Some(at);
-            self.at(at + slop, Happening::PoolTimer { pool: key });
+            self.at(at + slop, Happening::PoolTimer { pool: key, due: at });
         }
     }
 
-    pub(super) fn pool_timer(&mut self, key: PoolKey) -> Result<(), Broken> {
-        let Some(member) = self.members.get_mut(&key) else { return Ok(()) };
+    pub(super) fn pool_timer(&mut self, key: PoolKey, due: Time) -> Result<(), Broken> {
+        let member = self.members.get_mut(&key).filter(|member| member.timer == Some(due));
+        let Some(member) = member else { return Ok(()) };
         member.timer = None;
         if member.pool.wake_at().is_some_and(|at| at <= self.now) {
             return self.tell_pool(key, Event::Wake);
@@ -140,7 +144,7 @@ impl World<'_> {
         log(&mut self.log, || format!("{} budget {event:?} -> {commands:?}", clock(self.now)));
         let mut granted = false;
         for command in &commands {
-            self.ledger.command(command)?;
+            self.ledger.command(self.now, command)?;
             granted |= matches!(command, budget::Command::Grant { .. });
         }
         self.report.peak_mib = self.report.peak_mib.max(u64::from(self.budget.stats().charged.0));
@@ -169,14 +173,27 @@ impl World<'_> {
         if let Some(at) = self.budget.wake_at().filter(|&at| self.budget_timer.is_none_or(|timer| at < timer))
         {
             self.budget_timer = Some(at);
-            self.at(at + slop, Happening::BudgetTimer);
+            self.at(at + slop, Happening::BudgetTimer { due: at });
         }
     }
 
-    pub(super) fn budget_timer(&mut self) -> Result<(), Broken> {
+    /// Whether half a core had nothing to do since this was last asked, no longer than half a second ago.
+    fn has_spare_time(&mut self) -> bool {
+        let Some(processors) = &mut self.processors else { return true };
+        let idle = (self.now, processors.idle(self.now));
+        let last = std::mem::replace(&mut self.idle, idle);
+        let span = self.now.since(last.0).as_nanos() as u64;
+        (1..500_000_000).contains(&span) && (idle.1 - last.1) * 2 > span
+    }
+
+    pub(super) fn budget_timer(&mut self, due: Time) -> Result<(), Broken> {
+        if self.budget_timer != Some(due) {
+            return Ok(());
+        }
         self.budget_timer = None;
         if self.budget.wake_at().is_some_and(|at| at <= self.now) {
-            return self.tell_budget(budget::Event::Wake);
+            let spare = self.has_spare_time();
+            return self.tell_budget(budget::Event::Wake { spare });
         }
         self.arm_budget();
         Ok(())
