@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import packages, processes, rigs
+from harness import aws, packages, processes, rigs
 from harness.server import binary, environment, run, started
 
 NOT_FOUND, FUNCTION_ERROR, UNREACHABLE, USAGE, MISTAKES, DECLINED, BUILD = 7, 9, 5, 2, 3, 10, 4
@@ -101,6 +101,36 @@ def test_a_second_deploy_of_the_same_changes_nothing(cli, project):
     cli("deploy", project)
     assert json.loads(cli("invoke", "cli-greeter").stdout) == "new"
     cli("rm", "cli-greeter", "--yes")
+
+
+def test_no_request_runs_new_code_with_old_settings(cli, server, project):
+    """Both sides are changed by every deploy; whoever invokes in between sees one or the other, never a mixture."""
+    manifest = (project / "brooklet.toml").read_text()
+
+    def deploy(word):
+        (project / "app.py").write_text(
+            f"import os\ndef handler(event, context):\n    return ['{word}', os.environ['COLOUR']]\n"
+        )
+        (project / "brooklet.toml").write_text(manifest.replace("blue", word))
+        cli("deploy", project)
+
+    deploy("one")
+    seen, done, client = set(), threading.Event(), aws.client(server)
+
+    def invoke():
+        while not done.is_set():
+            seen.add(tuple(json.load(client.invoke(FunctionName="cli-greeter")["Payload"])))
+
+    callers = [threading.Thread(target=invoke) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for word in ["two", "three", "four", "five"]:
+        deploy(word)
+    done.set()
+    for caller in callers:
+        caller.join()
+    cli("rm", "cli-greeter", "--yes")
+    assert len(seen) > 1 and all(code == setting for code, setting in seen), seen
 
 
 def test_prune_removes_what_the_manifest_no_longer_declares(cli, project):

@@ -261,11 +261,13 @@ fn refusal(answer: &Answer) -> Error {
         (500.., _) => Exit::Failure,
         _ => Exit::Refused,
     };
+    let elsewhere = message.contains("valid region");
     let mut error = Error::new(exit, message);
     if !kind.is_empty() {
         error = error.because(format!("{kind} (status {})", status.as_u16()));
     }
     match status.as_u16() {
+        403 if elsewhere => error.fix("set AWS_REGION to the server's region"),
         403 => {
             error.fix("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a pair of the server's access-keys")
         }
@@ -309,6 +311,14 @@ mod tests {
             r#"{"Type":"User","Message":"Function not found: a"}"#,
             Exit::NotFound,
             "Function not found: a\n  because: ResourceNotFoundException (status 404)",
+        );
+        check(
+            403,
+            "InvalidSignatureException",
+            r#"{"message":"Credential should be scoped to a valid region: this server's is 'us-east-1'."}"#,
+            Exit::Refused,
+            "Credential should be scoped to a valid region: this server's is 'us-east-1'.\n  because: \
+             InvalidSignatureException (status 403)\n  fix:     set AWS_REGION to the server's region",
         );
         check(502, "", "<html>", Exit::Failure, "the server answered 502 Bad Gateway");
         check(429, "", r#"{"message":"Rate Exceeded."}"#, Exit::Throttled, "Rate Exceeded.");

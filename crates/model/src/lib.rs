@@ -3,9 +3,9 @@
 //! No behaviour beyond parsing and printing themselves, no I/O, no clock. Suggested reading order:
 
 pub mod function; //   function, version, alias, URL, limits
-pub mod invocation;
+pub mod invocation; // request ids, outcomes, the record that is metered
 pub mod time; //       points in time and their units
-pub mod units; //      sizes // request ids, outcomes, the record that is metered
+pub mod units; //      sizes
 
 pub use function::*;
 pub use invocation::*;

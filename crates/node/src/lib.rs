@@ -3,11 +3,11 @@
 //! `control` changes what functions exist; `invoke` runs them. They meet in `control::Target` (what to run)
 //! and in nothing else. Suggested reading order:
 
-mod clock;
+mod clock; //       the server's two clocks
 pub mod control; // functions, versions, aliases, URLs: every change is one document write
 pub mod invoke; //  from an admitted request to its one outcome
 pub mod logs; //    what functions wrote, and the meter ledger
-mod pools; //       one pool per function version, and what the machine shares among them //       the server's two clocks
+mod pools; //       one pool per function version, and what the machine shares among them
 
 pub use clock::Clock;
 pub use invoke::{Node, NodeConfig};
