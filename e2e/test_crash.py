@@ -6,6 +6,7 @@ seed is printed; BROOKLET_E2E_SEED runs one again, BROOKLET_E2E_CRASHES sets how
 
 import base64
 import hashlib
+import json
 import os
 import random
 import threading
@@ -216,3 +217,53 @@ def check_survivors(tmp_path, crash, writers):
         assert not found, f"seed {SEED}, crash {crash}: nobody made {found}"
         # A version number that was given out is never given out again, so an unacknowledged publish counts.
         return {name: state for name, state in settled.items() if state is not None}
+
+
+ECHO = "def handler(event, context):\n    print(event)\n    return event\n"
+
+
+class Caller(threading.Thread):
+    """Invokes until the server is gone; remembers the request ids of the answers."""
+
+    def __init__(self, client, name):
+        super().__init__(daemon=True)
+        self.client, self.name = client, name
+        self.answered = []
+
+    def run(self):
+        try:
+            while True:
+                answer = self.client.invoke(FunctionName=self.name, Payload=b"1")
+                assert answer["Payload"].read() == b"1"
+                self.answered.append(answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"])
+        except GONE:
+            pass
+
+
+def test_what_was_answered_has_been_metered_once_when_the_server_is_killed(fresh, tmp_path):
+    answered, data = [], tmp_path / "data"
+    for crash in range(3):
+        own = fresh(data_dir=data)
+        client = aws.client(own, checked=False, max_pool_connections=8)
+        if crash == 0:
+            aws.Deployer(client, "meter")({"app.py": ECHO}, packages.PYTHON, "app.handler", name="metered")
+        callers = [Caller(client, "metered") for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        processes.wait_until(lambda: sum(len(c.answered) for c in callers) >= 300, "there is load")  # noqa: B023
+        own.kill()
+        for caller in callers:
+            caller.join(20)
+            answered += caller.answered
+    fresh(data_dir=data).stop()
+    lines = [line for path in (data / "meter").iterdir() for line in path.read_bytes().splitlines()]
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line)["request_id"])
+        except ValueError:  # cut off by the kill, before its caller was answered
+            pass
+    assert len(answered) >= 900
+    assert not set(answered) - set(records), "answered, but not metered"
+    assert len(records) == len(set(records)), "metered twice"
+    assert len(lines) - len(records) <= 3, "one crash cuts off one record at most"

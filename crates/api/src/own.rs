@@ -9,13 +9,12 @@ use crate::{lambda, time};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use model::{RequestId, Timestamp};
-use node::logs::{Entry, EntryKind, Filter, Logs};
+use node::logs::{Entry, EntryKind, Filter, Followed, Follower};
 use serde_json::json;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 
 /// The longest body that any of these takes.
@@ -123,7 +122,7 @@ fn filter(query: &str) -> Result<Filter> {
 /// Writes what is there, then, if asked, what comes. Ends when the reader has left, or with the server.
 async fn write_logs(app: Arc<App>, name: String, filter: Filter, follow: bool, lines: mpsc::Sender<Bytes>) {
     // Subscribed before the files are read, so that nothing falls between; what is then seen twice is dropped.
-    let live = follow.then(|| app.logs.follow());
+    let live = follow.then(|| app.logs.follow(&name, filter.clone()));
     let recent = time::now().as_millis().saturating_sub(10_000);
     let mut seen = Seen::new();
     let reading = {
@@ -141,32 +140,21 @@ async fn write_logs(app: Arc<App>, name: String, filter: Filter, follow: bool, l
     let (Ok(seen), Some(live)) = (reading.await, live) else { return };
     tokio::select! {
         () = app.closing() => {}
-        () = write_live(live, &name, &filter, seen, lines) => {}
+        () = write_live(live, seen, lines) => {}
     }
 }
 
 /// Entries of the files' end, which may come live too: how often each was seen.
 type Seen = HashMap<u64, u32>;
 
-async fn write_live(
-    mut live: broadcast::Receiver<Arc<(Arc<str>, Entry)>>,
-    name: &str,
-    filter: &Filter,
-    mut seen: Seen,
-    lines: mpsc::Sender<Bytes>,
-) {
+async fn write_live(mut live: Follower, mut seen: Seen, lines: mpsc::Sender<Bytes>) {
     loop {
-        let line = match tokio::time::timeout(HEARTBEAT, live.recv()).await {
+        let line = match tokio::time::timeout(HEARTBEAT, live.next()).await {
             Err(_) => Bytes::from_static(b"\n"),
-            Ok(Err(RecvError::Closed)) => return,
-            Ok(Err(RecvError::Lagged(missed))) => missed_line(missed),
-            Ok(Ok(event)) => {
-                let (function, entry) = &*event;
-                if **function != *name || !Logs::matches(filter, entry) || was_seen(&mut seen, entry) {
-                    continue;
-                }
-                json_lines(entry)
-            }
+            Ok(None) => return,
+            Ok(Some(Followed::Missed(missed))) => missed_line(missed),
+            Ok(Some(Followed::Entry(entry))) if was_seen(&mut seen, &entry) => continue,
+            Ok(Some(Followed::Entry(entry))) => json_lines(&entry),
         };
         if lines.send(line).await.is_err() {
             return;
@@ -209,8 +197,7 @@ fn json_lines(entry: &Entry) -> Bytes {
 }
 
 fn missed_line(missed: u64) -> Bytes {
-    let message =
-        format!("({missed} lines of all functions came faster than they were read and are left out here)");
+    let message = format!("({missed} lines came faster than they were read and are left out here)");
     let at = time::now().as_millis();
     let json = json!({ "timestamp": at, "stream": null, "request_id": null, "message": message });
     format!("{json}\n").into()

@@ -5,6 +5,7 @@ use crate::document::{Mistake, Source, Table, fail};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
+use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct Config {
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
     /// refused, when less is available. Default `512MiB`.
     pub memory_reserve: u64,
+    /// Disk space of one function's log: 8MiB to 1TiB. When it is full the oldest lines go. Default `32MiB`.
+    pub log_limit: u64,
     /// How long running invocations may take to end when the server is told to stop: 0s to 15m. Default `30s`.
     pub drain_timeout: Duration,
 }
@@ -80,6 +83,9 @@ pub fn resolve(
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
         memory_reserve: reader.get("memory-reserve", units::size).unwrap_or(512 << 20),
+        log_limit: reader
+            .get("log-limit", |text| within(text, units::size, MIN_KEPT, 1 << 40, "8MiB to 1TiB"))
+            .unwrap_or(DEFAULT_KEPT),
         drain_timeout: reader
             .get("drain-timeout", |text| within(text, units::duration, seconds(0), seconds(900), "0s to 15m"))
             .unwrap_or(seconds(30)),
@@ -288,6 +294,7 @@ mod tests {
             idle_timeout: seconds(600),
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
+            log_limit: 32 << 20,
             drain_timeout: seconds(30),
         };
         assert_eq!(config, expected);
@@ -348,6 +355,7 @@ mod tests {
         "idle-timeout",
         "account-concurrency",
         "memory-reserve",
+        "log-limit",
         "drain-timeout",
     ];
 

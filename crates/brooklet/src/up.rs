@@ -34,7 +34,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
-    let logs = Logs::open(data.root()).doing(|| "open the logs".into())?;
+    let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
     let executor = Arc::new(executor(&config, &data)?);
     if config.isolation == Isolation::Strict {
         refuse_without_isolation(&executor).await?;

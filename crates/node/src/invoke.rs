@@ -4,7 +4,7 @@ mod trouble; // what a caller is told when the function did not answer
 
 use crate::clock::Clock;
 use crate::control::{Change, Target, What};
-use crate::logs::{EntryKind, Logs};
+use crate::logs::{EntryKind, Logs, Tail};
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
 use bytes::Bytes;
 use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
@@ -423,9 +423,7 @@ impl Conversation<'_> {
     ) {
         let log = self.pool.log();
         let InvokeRequest { request_id, payload, qualifier, trace_id, client_context, tail } = request;
-        if tail {
-            log.begin_tail(request_id);
-        }
+        let tail = tail.then(|| log.tail(request_id));
         let started = Clock::timestamp();
         log.add(started, &running.stream, Some(request_id), EntryKind::Start(self.target.version));
         let timeout = self.pool.spec().timeout;
@@ -467,8 +465,8 @@ impl Conversation<'_> {
         if let Some(line) = trouble::log_line(&result, request_id, timeout) {
             log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Line(line));
         }
-        log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Report(Box::new(record)));
-        let tail = tail.then(|| log.end_tail(request_id)).flatten();
+        log.report(Clock::timestamp(), &running.stream, record);
+        let tail = tail.map(Tail::finish);
         let reply = match result {
             InvokeResult::Answer(payload) => Reply::Answer(payload),
             // A very short stream may be over before its head was noticed.
@@ -496,9 +494,7 @@ impl Conversation<'_> {
     fn failed_start(&self, failed: FailedStart, request: &InvokeRequest) -> Invoked {
         let FailedStart { stream, failure, took } = failed;
         let (log, id, now) = (self.pool.log(), request.request_id, Clock::timestamp());
-        if request.tail {
-            log.begin_tail(id);
-        }
+        let tail = request.tail.then(|| log.tail(id));
         let timed_out = matches!(failure, StartFailure::TimedOut);
         let error_type = (!timed_out).then(|| trouble::init_error_type(&failure));
         let duration_us = took.as_micros() as u64;
@@ -520,11 +516,11 @@ impl Conversation<'_> {
             billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
             ..self.record(id, &stream, now, status, Duration::ZERO, None)
         };
-        log.add(now, &stream, Some(id), EntryKind::Report(Box::new(record)));
+        log.report(now, &stream, record);
         Invoked {
             reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
             executed_version: self.target.version,
-            log_tail: request.tail.then(|| log.end_tail(id)).flatten(),
+            log_tail: tail.map(Tail::finish),
         }
     }
 

@@ -1,36 +1,45 @@
-//! What functions wrote, and what the platform says of each invocation, by function, stream and request id.
+//! What functions wrote, and what the platform says of each invocation, by function, stream and request id; and
+//! the meter ledger.
 //!
-//! Lines are buffered for some milliseconds and appended to segment files by one thread, so that a function
-//! that floods its log costs others nothing; each function keeps a bounded number of segments. The platform's
+//! Lines are collected for some milliseconds and appended to segment files by one thread, so that a function
+//! that floods its log costs others nothing. What waits, what is kept on disk and what a follower has yet to read
+//! are bounded in bytes; what goes beyond is counted, and the log itself says how much is missing. The platform's
 //! own lines (START, END, REPORT) are kept as data and put into words when they are read.
+//!
+//! What survives `kill -9` of the server: a meter record from before its caller got the answer, a line from some
+//! milliseconds after it was written. What survives power loss is up to the kernel, which writes both to the disk
+//! within half a minute or so.
 
-mod platform; // the platform's own entries in Lambda's words
+mod buffer; //    entries that wait for the writer
+mod followers; // readers of entries as they are written
+mod ledger; //    the meter
+mod platform; //  the platform's own entries in Lambda's words
+mod segments; //  a function's log on disk
+mod tail; //      the end of one invocation's log
+mod writer; //    the thread that writes
+
+pub use followers::{Followed, Follower};
+pub use tail::Tail;
 
 use crate::clock::{Clock, date};
+use buffer::{Buffer, Source};
+use followers::Followers;
+use ledger::Ledger;
 use model::{MeterRecord, RequestId, Timestamp, Version};
-use ports::{LogEvent, LogSink};
+use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tail::Tails;
+use writer::Writer;
 
-/// Lambda's limit for `LogType=Tail`.
-const TAIL_BYTES: usize = 4096;
-/// A segment is closed at this size.
-const SEGMENT_BYTES: u64 = 8 << 20;
-/// Segments kept per function: the log of one is at most `SEGMENT_BYTES` × this, 32 MiB.
-const SEGMENTS: usize = 4;
-/// Lines that wait for the disk; more are counted as dropped.
-const MAX_BUFFERED: usize = 200_000;
-/// How long lines are collected before they are written.
-const COLLECT: Duration = Duration::from_millis(5);
-/// Segment files held open.
-const MAX_OPEN: usize = 128;
+/// What is kept of a function's log on disk unless told otherwise: bytes.
+pub const DEFAULT_KEPT: u64 = 32 << 20;
+/// The least that may be kept: bytes.
+pub const MIN_KEPT: u64 = 8 << 20;
 
 /// One entry of a function's log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +83,16 @@ pub enum EntryKind {
     /// An invocation ended.
     #[serde(rename = "report")]
     Report(Box<MeterRecord>),
+    /// Entries that should be here are not: they came faster than they could be written.
+    #[serde(rename = "dropped")]
+    Dropped {
+        /// How many.
+        #[serde(rename = "n")]
+        entries: u64,
+        /// Of how many bytes.
+        #[serde(rename = "b")]
+        bytes: u64,
+    },
 }
 
 impl Entry {
@@ -84,6 +103,16 @@ impl Entry {
             EntryKind::Line(text) => text.clone(),
             kind if self.json => platform::json(self.at, self.request_id, kind),
             kind => platform::text(self.request_id, kind),
+        }
+    }
+
+    /// What it counts for where entries are held: bytes.
+    fn weight(&self) -> usize {
+        /// The entry itself, and its share of the collections that hold it.
+        const FIXED: usize = 256;
+        match &self.kind {
+            EntryKind::Line(text) => FIXED + text.len(),
+            _ => 2 * FIXED,
         }
     }
 }
@@ -100,26 +129,19 @@ pub struct Logs {
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
+/// What the logs of functions, the writer and readers share.
 struct Shared {
     dir: PathBuf,
-    ledger: PathBuf,
+    /// Bytes of one function's log on disk.
+    kept: u64,
     buffer: Mutex<Buffer>,
+    /// Something waits, or the end has come.
     filled: Condvar,
+    /// A batch is on disk.
     written: Condvar,
-    dropped: AtomicU64,
-    /// Invocations whose lines are also kept for `LogType=Tail`.
-    tails: Mutex<HashMap<RequestId, String>>,
-    tailing: AtomicUsize,
-    live: broadcast::Sender<Arc<(Arc<str>, Entry)>>,
-}
-
-#[derive(Default)]
-struct Buffer {
-    entries: Vec<(Arc<str>, Entry)>,
-    /// Counts batches, so that a reader can wait until what it saw happen is on disk.
-    taken: u64,
-    written: u64,
-    closed: bool,
+    tails: Tails,
+    followers: Followers,
+    ledger: Ledger,
 }
 
 /// Which entries a reader wants; all conditions must hold.
@@ -142,23 +164,22 @@ impl Filter {
 }
 
 impl Logs {
-    /// Logs below `dir`/logs, the meter ledger below `dir`/meter.
-    pub fn open(dir: &Path) -> std::io::Result<Arc<Logs>> {
-        let (logs, ledger) = (dir.join("logs"), dir.join("meter"));
+    /// Logs below `dir`/logs, the meter ledger below `dir`/meter. Of each function's log the newest `kept` bytes
+    /// stay on disk, at least [`MIN_KEPT`].
+    pub fn open(dir: &Path, kept: u64) -> std::io::Result<Arc<Logs>> {
+        let logs = dir.join("logs");
         std::fs::create_dir_all(&logs)?;
-        std::fs::create_dir_all(&ledger)?;
         let shared = Arc::new(Shared {
             dir: logs,
-            ledger,
+            kept: kept.max(MIN_KEPT),
             buffer: Mutex::default(),
             filled: Condvar::new(),
             written: Condvar::new(),
-            dropped: AtomicU64::new(0),
-            tails: Mutex::default(),
-            tailing: AtomicUsize::new(0),
-            live: broadcast::channel(4096).0,
+            tails: Tails::default(),
+            followers: Followers::default(),
+            ledger: Ledger::open(dir.join("meter"))?,
         });
-        let writer = Writer { shared: shared.clone(), segments: HashMap::new(), ledger: None };
+        let writer = Writer::new(shared.clone());
         let thread = std::thread::Builder::new().name("logs".into()).spawn(move || writer.run())?;
         Ok(Arc::new(Logs { shared, writer: Mutex::new(Some(thread)) }))
     }
@@ -167,13 +188,14 @@ impl Logs {
     ///
     /// `json`: whether the platform's own lines are JSON there.
     pub fn function(&self, name: &str, json: bool) -> Arc<FunctionLog> {
-        Arc::new(FunctionLog { name: name.into(), json, shared: self.shared.clone() })
+        Arc::new(FunctionLog { source: Source::new(name, json), shared: self.shared.clone() })
     }
 
-    /// Entries of a function in the order they came. Reads files: call it off the async workers.
+    /// Entries of a function in the order they came, until `each` wants no more. A segment that is removed
+    /// meanwhile is left out, or read to its end. Reads files: call it off the async workers.
     pub fn read(&self, function: &str, filter: &Filter, mut each: impl FnMut(Entry) -> bool) {
         self.shared.settle();
-        for path in segments(&self.shared.dir.join(function)) {
+        for path in segments::list(&self.shared.dir.join(function)) {
             let Ok(file) = File::open(path) else { continue };
             for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
                 let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
@@ -184,30 +206,19 @@ impl Logs {
         }
     }
 
-    /// Entries of all functions from now on. A reader that is too slow misses some and is told how many.
-    pub fn follow(&self) -> broadcast::Receiver<Arc<(Arc<str>, Entry)>> {
-        self.shared.live.subscribe()
+    /// Entries of a function from now on.
+    pub fn follow(&self, function: &str, filter: Filter) -> Follower {
+        self.shared.followers.add(function, filter)
     }
 
-    /// Whether `entry` is one that `filter` lets through.
-    pub fn matches(filter: &Filter, entry: &Entry) -> bool {
-        filter.wants(entry)
-    }
-
-    /// Lines that were thrown away because the disk was too slow.
+    /// Entries of all functions that were thrown away: they came faster than they could be written.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.shared.buffer.lock().expect("no panic while held").dropped()
     }
 
-    /// Forgets a function's log.
-    pub fn forget(&self, function: &str) {
-        self.shared.settle();
-        let _ = std::fs::remove_dir_all(self.shared.dir.join(function));
-    }
-
-    /// Writes what is buffered and ends the writer.
+    /// Writes what waits, tells followers that it is over, and ends the writer.
     pub fn close(&self) {
-        self.shared.buffer.lock().expect("no panic while held").closed = true;
+        self.shared.buffer.lock().expect("no panic while held").close();
         self.shared.filled.notify_one();
         if let Some(thread) = self.writer.lock().expect("no panic while held").take() {
             let _ = thread.join();
@@ -217,40 +228,33 @@ impl Logs {
 
 /// The log of one function.
 pub struct FunctionLog {
-    name: Arc<str>,
-    json: bool,
+    source: Arc<Source>,
     shared: Arc<Shared>,
 }
 
 impl FunctionLog {
-    /// Also keeps what `id` writes from here on, for `LogType=Tail`.
-    pub fn begin_tail(&self, id: RequestId) {
-        self.shared.tailing.fetch_add(1, Ordering::Relaxed);
-        self.shared.tails.lock().expect("no panic while held").insert(id, String::new());
-    }
-
-    /// The last 4 KiB of what was kept for `id`.
-    pub fn end_tail(&self, id: RequestId) -> Option<bytes::Bytes> {
-        let text = self.shared.tails.lock().expect("no panic while held").remove(&id)?;
-        self.shared.tailing.fetch_sub(1, Ordering::Relaxed);
-        Some(bytes::Bytes::from(text).slice_ref_last(TAIL_BYTES))
+    /// Also keeps the end of what `id` writes from here on, for `LogType=Tail`.
+    pub fn tail(&self, id: RequestId) -> Tail {
+        self.shared.tails.begin(id, self.shared.clone())
     }
 
     /// Adds an entry of the platform's own.
     pub fn add(&self, at: Timestamp, stream: &Arc<str>, request_id: Option<RequestId>, kind: EntryKind) {
-        self.append(Entry { at, stream: stream.clone(), request_id, json: self.json, kind });
+        self.append(Entry { at, stream: stream.clone(), request_id, json: self.source.json, kind });
+    }
+
+    /// An invocation has ended. When this returns, the kernel has its record: what the caller is told afterwards
+    /// has been metered, even if the server is killed in between.
+    pub fn report(&self, at: Timestamp, stream: &Arc<str>, record: MeterRecord) {
+        self.shared.ledger.append(&record);
+        self.add(at, stream, Some(record.request_id), EntryKind::Report(Box::new(record)));
     }
 
     fn append(&self, entry: Entry) {
-        self.shared.tail(&entry);
+        self.shared.tails.add(&entry);
         let mut buffer = self.shared.buffer.lock().expect("no panic while held");
-        if buffer.entries.len() >= MAX_BUFFERED && matches!(entry.kind, EntryKind::Line(_)) {
-            drop(buffer);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let first = buffer.entries.is_empty();
-        buffer.entries.push((self.name.clone(), entry));
+        let first = buffer.is_empty();
+        buffer.push(&self.source, entry);
         drop(buffer);
         if first {
             self.shared.filled.notify_one();
@@ -260,7 +264,8 @@ impl FunctionLog {
 
 impl LogSink for FunctionLog {
     fn write(&self, event: LogEvent) {
-        let text = String::from_utf8_lossy(&event.message).into_owned();
+        let message = &event.message[..event.message.len().min(MAX_MESSAGE)];
+        let text = String::from_utf8_lossy(message).into_owned();
         self.append(Entry {
             at: event.at,
             stream: event.stream,
@@ -272,180 +277,16 @@ impl LogSink for FunctionLog {
 }
 
 impl Shared {
-    fn tail(&self, entry: &Entry) {
-        if self.tailing.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let Some(id) = entry.request_id else { return };
-        if let Some(text) = self.tails.lock().expect("no panic while held").get_mut(&id) {
-            text.push_str(&entry.text());
-            text.push('\n');
-            if text.len() > 4 * TAIL_BYTES {
-                let mut cut = text.len() - TAIL_BYTES;
-                while !text.is_char_boundary(cut) {
-                    cut += 1;
-                }
-                text.drain(..cut);
-            }
-        }
-    }
-
-    /// Waits until everything that was appended before is on disk (in the page cache).
+    /// Waits until everything that was appended before has been given to the kernel.
     fn settle(&self) {
         let mut buffer = self.buffer.lock().expect("no panic while held");
-        let wanted = buffer.taken + u64::from(!buffer.entries.is_empty());
-        while buffer.written < wanted && !buffer.closed {
-            buffer =
-                self.written.wait_timeout(buffer, Duration::from_secs(5)).expect("no panic while held").0;
+        let wanted = buffer.batch_of_last();
+        while !buffer.is_written(wanted) {
+            let waited = self.written.wait_timeout(buffer, Duration::from_secs(5));
+            buffer = waited.expect("no panic while held").0;
         }
     }
 }
 
-/// Appends batches to segment files and the ledger.
-struct Writer {
-    shared: Arc<Shared>,
-    segments: HashMap<Arc<str>, Segment>,
-    ledger: Option<((i64, u32, u32), File)>,
-}
-
-struct Segment {
-    file: File,
-    length: u64,
-    touched: u64,
-}
-
-impl Writer {
-    fn run(mut self) {
-        loop {
-            let (batch, closed) = self.next_batch();
-            let count = batch.len();
-            if let Err(error) = self.append(&batch) {
-                self.shared.dropped.fetch_add(count as u64, Ordering::Relaxed);
-                tracing::error!(%error, count, "log lines could not be written");
-            }
-            for entry in batch {
-                if self.shared.live.receiver_count() > 0 {
-                    let _ = self.shared.live.send(Arc::new(entry));
-                }
-            }
-            let mut buffer = self.shared.buffer.lock().expect("no panic while held");
-            buffer.written = buffer.taken;
-            self.shared.written.notify_all();
-            if closed && buffer.entries.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn next_batch(&self) -> (Vec<(Arc<str>, Entry)>, bool) {
-        let mut buffer = self.shared.buffer.lock().expect("no panic while held");
-        while buffer.entries.is_empty() && !buffer.closed {
-            buffer = self.shared.filled.wait(buffer).expect("no panic while held");
-        }
-        if !buffer.closed {
-            drop(buffer);
-            std::thread::sleep(COLLECT);
-            buffer = self.shared.buffer.lock().expect("no panic while held");
-        }
-        buffer.taken += 1;
-        (std::mem::take(&mut buffer.entries), buffer.closed)
-    }
-
-    fn append(&mut self, batch: &[(Arc<str>, Entry)]) -> std::io::Result<()> {
-        let mut by_function: HashMap<&Arc<str>, Vec<u8>> = HashMap::new();
-        let mut records = Vec::new();
-        for (function, entry) in batch {
-            let lines = by_function.entry(function).or_default();
-            serde_json::to_writer(&mut *lines, entry)?;
-            lines.push(b'\n');
-            if let EntryKind::Report(record) = &entry.kind {
-                serde_json::to_writer(&mut records, record)?;
-                records.push(b'\n');
-            }
-        }
-        if !records.is_empty() {
-            self.ledger()?.write_all(&records)?;
-        }
-        let turn = self.shared.buffer.lock().expect("no panic while held").taken;
-        for (function, lines) in by_function {
-            let segment = self.segment(function, turn)?;
-            segment.file.write_all(&lines)?;
-            segment.length += lines.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// One file a day.
-    fn ledger(&mut self) -> std::io::Result<&mut File> {
-        let today = date(Clock::timestamp());
-        if self.ledger.as_ref().is_none_or(|(day, _)| *day != today) {
-            let (year, month, day) = today;
-            let path = self.shared.ledger.join(format!("{year:04}-{month:02}-{day:02}.ndjson"));
-            self.ledger = Some((today, OpenOptions::new().create(true).append(true).open(path)?));
-        }
-        Ok(&mut self.ledger.as_mut().expect("just opened").1)
-    }
-
-    fn segment(&mut self, function: &Arc<str>, turn: u64) -> std::io::Result<&mut Segment> {
-        let full = self.segments.get(function).is_some_and(|segment| segment.length >= SEGMENT_BYTES);
-        if full {
-            self.segments.remove(function);
-        }
-        if !self.segments.contains_key(function) {
-            if self.segments.len() >= MAX_OPEN {
-                let oldest =
-                    self.segments.iter().min_by_key(|(_, s)| s.touched).map(|(name, _)| name.clone());
-                oldest.map(|name| self.segments.remove(&name));
-            }
-            let segment = open_segment(&self.shared.dir.join(&**function))?;
-            self.segments.insert(function.clone(), segment);
-        }
-        let segment = self.segments.get_mut(function).expect("just put there");
-        segment.touched = turn;
-        Ok(segment)
-    }
-}
-
-/// The newest segment with room, or a new one; old ones beyond the limit are removed.
-fn open_segment(dir: &Path) -> std::io::Result<Segment> {
-    std::fs::create_dir_all(dir)?;
-    let mut paths = segments(dir);
-    let last = paths.last().and_then(|path| Some((path.clone(), path.metadata().ok()?.len())));
-    let (path, length) = match last {
-        Some((path, length)) if length < SEGMENT_BYTES => (path, length),
-        _ => {
-            let next = paths.last().and_then(|path| number(path)).map_or(1, |n| n + 1);
-            let path = dir.join(format!("{next:08}.ndjson"));
-            paths.push(path.clone());
-            (path, 0)
-        }
-    };
-    for old in paths.iter().take(paths.len().saturating_sub(SEGMENTS)) {
-        let _ = std::fs::remove_file(old);
-    }
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    Ok(Segment { file, length, touched: 0 })
-}
-
-/// A function's segments, oldest first.
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).filter(|path| number(path).is_some()).collect();
-    paths.sort();
-    paths
-}
-
-fn number(path: &Path) -> Option<u64> {
-    path.file_stem()?.to_str()?.parse().ok()
-}
-
-/// Cutting from the end.
-trait SliceLast {
-    fn slice_ref_last(&self, length: usize) -> bytes::Bytes;
-}
-
-impl SliceLast for bytes::Bytes {
-    fn slice_ref_last(&self, length: usize) -> bytes::Bytes {
-        self.slice(self.len().saturating_sub(length)..)
-    }
-}
+#[cfg(test)]
+mod tests;

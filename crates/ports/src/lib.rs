@@ -13,6 +13,6 @@ pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a
 
 pub use blobs::Blobs;
 pub use executor::*;
-pub use logs::{LogEvent, LogSink};
+pub use logs::{LogEvent, LogSink, MAX_MESSAGE};
 pub use memory::{MemoryBlobs, MemoryStore};
 pub use store::Store;

@@ -14,9 +14,13 @@ pub struct LogEvent {
     /// The invocation that was running, when exactly one was; `None` during initialisation and between
     /// invocations.
     pub request_id: Option<RequestId>,
-    /// Without the line end; any bytes.
+    /// Without the line end; any bytes, at most [`MAX_MESSAGE`].
     pub message: Bytes,
 }
+
+/// The longest message of an event, in bytes; a longer line is cut into several. Source: CloudWatch Logs quotas,
+/// event size.
+pub const MAX_MESSAGE: usize = 256 * 1024;
 
 /// Takes lines. Implementations must be quick and never wait.
 pub trait LogSink: Send + Sync {

@@ -6,14 +6,15 @@
 
 use bytes::{Bytes, BytesMut};
 use model::{RequestId, Timestamp};
-use ports::{LogEvent, LogSink};
+use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use tokio::io::unix::AsyncFd;
 
-/// A longer line is cut into several events (CloudWatch's largest event).
-const MAX_EVENT: usize = 256 * 1024;
+/// What one look at the pipe takes at most: bytes. As much as a pipe holds, when the function has made it as large
+/// as it may. Who writes faster than this reads must neither keep the thread nor the answer of an invocation.
+const MAX_DRAIN: usize = 1 << 20;
 
 /// Milliseconds since 1970.
 pub fn now() -> Timestamp {
@@ -52,6 +53,7 @@ impl Output {
             let Ok(mut ready) = self.pipe.readable().await else { return };
             match self.drain() {
                 Ok(Drained::Empty) => ready.clear_ready(),
+                Ok(Drained::Partly) => tokio::task::yield_now().await,
                 Ok(Drained::Ended) | Err(_) => return self.flush(),
             }
         }
@@ -69,15 +71,18 @@ impl Output {
     }
 
     /// A record that came over the transport, already whole.
-    pub fn record(&self, message: Bytes) {
+    pub fn record(&self, mut message: Bytes) {
         let request_id = self.lines.lock().expect("no panic while held").request;
+        while message.len() > MAX_MESSAGE {
+            self.emit(request_id, message.split_to(MAX_MESSAGE));
+        }
         self.emit(request_id, message);
     }
 
     fn drain(&self) -> io::Result<Drained> {
         let mut lines = self.lines.lock().expect("no panic while held");
         let mut buffer = [0; 16 * 1024];
-        loop {
+        for _ in 0..MAX_DRAIN / buffer.len() {
             match (&mut self.pipe.get_ref()).read(&mut buffer) {
                 Ok(0) => return Ok(Drained::Ended),
                 Ok(n) => {
@@ -93,16 +98,20 @@ impl Output {
                 Err(error) => return Err(error),
             }
         }
+        Ok(Drained::Partly)
     }
 
     fn split(&self, lines: &mut Lines) {
         while let Some(end) = memchr::memchr(b'\n', &lines.partial) {
             let mut line = lines.partial.split_to(end + 1).freeze();
             line.truncate(end);
+            while line.len() > MAX_MESSAGE {
+                self.emit(lines.request, line.split_to(MAX_MESSAGE));
+            }
             self.emit(lines.request, line);
         }
-        while lines.partial.len() > MAX_EVENT {
-            let piece = lines.partial.split_to(MAX_EVENT).freeze();
+        while lines.partial.len() > MAX_MESSAGE {
+            let piece = lines.partial.split_to(MAX_MESSAGE).freeze();
             self.emit(lines.request, piece);
         }
     }
@@ -122,6 +131,8 @@ impl Output {
 
 enum Drained {
     Empty,
+    /// There may be more.
+    Partly,
     Ended,
 }
 

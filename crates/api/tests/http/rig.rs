@@ -76,7 +76,7 @@ impl Setup {
             Registry::open(Arc::new(MemoryStore::new()), Arc::new(MemoryBlobs::new()), options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let logs = Logs::open(&dir).unwrap();
+        let logs = Logs::open(&dir, node::logs::DEFAULT_KEPT).unwrap();
         let app = App::new(AppConfig {
             registry: Arc::new(registry),
             invoker: Box::new(Fake(self.run)),

@@ -1,7 +1,7 @@
 //! The platform's own entries in Lambda's words.
 //!
 //! Source: AWS Lambda developer guide, "Log formats" and the Telemetry API's event schema (`platform.start`,
-//! `platform.initReport`, `platform.report`).
+//! `platform.initReport`, `platform.report`, `platform.logsDropped`).
 
 use super::EntryKind;
 use crate::clock::iso;
@@ -22,6 +22,9 @@ pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
             format!("INIT_REPORT Init Duration: {} ms\tPhase: init\t{status}", millis(*duration_us))
         }
         EntryKind::Report(record) => format!("END RequestId: {id}\n{}", report(record)),
+        EntryKind::Dropped { entries, bytes } => {
+            format!("LOGS DROPPED: {entries} lines of {bytes} bytes came faster than they could be written")
+        }
     }
 }
 
@@ -50,6 +53,12 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("status".into(), json!(status(report.status)));
             report.error_type.as_ref().map(|kind| record.insert("errorType".into(), json!(kind)));
             "platform.report"
+        }
+        EntryKind::Dropped { entries, bytes } => {
+            record.insert("reason".into(), json!("The lines came faster than they could be written."));
+            record.insert("droppedRecords".into(), json!(entries));
+            record.insert("droppedBytes".into(), json!(bytes));
+            "platform.logsDropped"
         }
     };
     json!({ "time": iso(at), "type": kind, "record": record }).to_string()

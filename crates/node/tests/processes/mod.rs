@@ -28,7 +28,7 @@ impl World {
             isolation: Isolation::Root,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");
-        let logs = Logs::open(dir.path()).expect("logs");
+        let logs = Logs::open(dir.path(), node::logs::DEFAULT_KEPT).expect("logs");
         let config = NodeConfig {
             descriptors: u32::MAX,
             account: Account { id: "000000000000".into(), region: "us-east-1".into() },
