@@ -285,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_for_users_names_what_never_belongs_into_a_package() {
+        let reference = include_str!("../../../docs/manifest.md");
+        for line in NEVER.lines().filter(|line| !matches!(*line, "" | ".hg/" | ".svn/" | ".jj/")) {
+            let name = line.trim_matches('/');
+            assert!(reference.contains(&format!("`{name}`")), "docs/manifest.md lacks {name}");
+        }
+    }
+
+    #[test]
     fn the_ignore_file_reads_like_gitignore() {
         let folder = Folder::of(&[
             (".brookletignore", "# tests stay home\ntests/\n*.md\n!KEEP.md\n"),

@@ -235,6 +235,14 @@ mod tests {
         assert!(missing.is_empty(), "operations without a row: {missing:?}");
     }
 
+    #[test]
+    fn the_reference_for_users_names_every_operation_that_is_answered() {
+        let reference = include_str!("../../../../docs/lambda-api.md");
+        for operation in OPERATIONS.iter().filter(|operation| !matches!(operation.run, Run::NotYet)) {
+            assert!(reference.contains(operation.name), "docs/lambda-api.md lacks {}", operation.name);
+        }
+    }
+
     fn check(request: &str, expected: &str) {
         let (method, target) = request.split_once(' ').unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
