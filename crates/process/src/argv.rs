@@ -5,6 +5,9 @@ use crate::interpreter::{Found, Wanted};
 use crate::java;
 use ports::{InstanceSpec, StartFailure};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// The command line that runs `spec` on `found`. `sdk` is the folder of what `brooklet runtimes install` put.
 ///
@@ -89,18 +92,39 @@ fn dotnet_argv(
 
 /// `bootstrap` in the package, or in a layer.
 fn own_bootstrap(spec: &InstanceSpec, places: &Places) -> Result<OsString, StartFailure> {
-    if spec.code_dir.join("bootstrap").is_file() {
-        return Ok(format!("{}/bootstrap", places.task).into());
-    }
-    if spec.layer_dirs.iter().any(|layer| layer.join("bootstrap").is_file()) {
-        return Ok("/opt/bootstrap".into());
-    }
+    let own = format!("{}/bootstrap", places.task);
+    let layers = spec.layer_dirs.iter().rev().map(|layer| (layer, "/opt/bootstrap"));
+    let folders = std::iter::once((&spec.code_dir, own.as_str())).chain(layers);
+    let mut files = folders.map(|(folder, seen)| (folder.join("bootstrap"), seen));
     // Lambda's own words, so that people find them.
-    let json = serde_json::json!({
-        "errorType": "Runtime.InvalidEntrypoint",
-        "errorMessage": format!(
-            "Couldn't find valid bootstrap(s): [{0}/bootstrap /opt/bootstrap]", places.task
-        ),
-    });
-    Err(StartFailure::Init(json.to_string().into()))
+    let (file, seen) = files
+        .find(|(file, _)| file.is_file())
+        .ok_or_else(|| invalid(format!("Couldn't find valid bootstrap(s): [{own} /opt/bootstrap]")))?;
+    match not_executable(&file) {
+        None => Ok(seen.into()),
+        Some(why) => Err(invalid(format!("fork/exec {seen}: exec format error. {why}"))),
+    }
+}
+
+/// Why the kernel would not execute a program. The C library then gives it to a shell, whose syntax errors help
+/// nobody.
+fn not_executable(file: &Path) -> Option<String> {
+    const MACHINES: [(u16, &str); 2] = [(62, "x86_64"), (183, "aarch64")];
+    let mut head = Vec::new();
+    File::open(file).ok()?.take(20).read_to_end(&mut head).ok()?;
+    if head.starts_with(b"#!") {
+        return None;
+    }
+    let (true, Some(&[low, high])) = (head.starts_with(b"\x7fELF"), head.get(18..20)) else {
+        return Some("It is neither a program nor a script that begins with #! and its interpreter.".into());
+    };
+    let number = u16::from_le_bytes([low, high]);
+    let (_, machine) = MACHINES.into_iter().find(|(known, _)| *known == number)?;
+    let here = std::env::consts::ARCH;
+    (machine != here).then(|| format!("It was built for {machine}; this machine is {here}."))
+}
+
+fn invalid(message: String) -> StartFailure {
+    let json = serde_json::json!({ "errorType": "Runtime.InvalidEntrypoint", "errorMessage": message });
+    StartFailure::Init(json.to_string().into())
 }

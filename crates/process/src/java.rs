@@ -61,6 +61,10 @@ fn flags(memory_mib: u32, own: &[&str]) -> Vec<String> {
     // Lambda's share of the memory, at every size.
     if !names(&["-Xmx", "-XX:MaxHeapSize=", "-XX:MaxRAM"]) {
         flags.push(format!("-Xmx{}m", (memory_mib * 85 / 100).max(64)));
+        // The JVM's own beginning is a 64th of the machine's memory, which it fills before it first collects.
+        if !names(&["-Xms", "-XX:InitialHeapSize=", "-XX:InitialRAMPercentage="]) {
+            flags.push("-Xms16m".into());
+        }
     }
     // One invocation at a time has no use for collectors with threads of their own.
     if !own.iter().any(|o| o.starts_with("-XX:+Use") && o.ends_with("GC")) {
@@ -97,15 +101,16 @@ mod tests {
 
     #[test]
     fn the_jvm_is_told_to_start_fast_and_to_keep_within_the_memory() {
-        check("", "-Xmx435m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        check("", "-Xmx435m -Xms16m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
         assert_eq!(flags(64, &[])[0], "-Xmx64m");
     }
 
     #[test]
     fn the_functions_own_options_have_the_last_word() {
-        check("-XX:TieredStopAtLevel=4", "-Xmx435m -XX:+UseSerialGC -XX:-UsePerfData");
-        check("-XX:+UseG1GC -Dx=1", "-Xmx435m -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        check("-XX:TieredStopAtLevel=4", "-Xmx435m -Xms16m -XX:+UseSerialGC -XX:-UsePerfData");
+        check("-XX:+UseG1GC -Dx=1", "-Xmx435m -Xms16m -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
         check("-XX:MaxRAMPercentage=50", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
+        check("-Xms64m", "-Xmx435m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
         check("-Xint -XX:+UsePerfData -Xmx100m", "-XX:+UseSerialGC");
     }
 

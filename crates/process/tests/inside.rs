@@ -206,6 +206,25 @@ async fn a_wrapper_that_cannot_be_executed_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_this_machine_cannot_execute_is_told_as_such() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let check = async |bootstrap: &[u8], expected: &str| {
+        let package = dir.path().join("package");
+        write(&package.join("bootstrap"), "");
+        std::fs::write(package.join("bootstrap"), bootstrap).expect("written");
+        let error = run(dir.path(), Isolation::Root, spec("provided.al2023", "f", &package)).await;
+        let wanted = format!("fork/exec /var/task/bootstrap: exec format error. {expected}");
+        assert!(error.contains("Runtime.InvalidEntrypoint") && error.contains(&wanted), "{error}");
+    };
+    check(b"echo no interpreter", "It is neither a program nor a script").await;
+    check(b"", "It is neither a program nor a script").await;
+    let mut elf = std::fs::read("/bin/true").expect("a program");
+    let (other, number) = if std::env::consts::ARCH == "x86_64" { ("aarch64", 183) } else { ("x86_64", 62) };
+    elf[18] = number;
+    check(&elf, &format!("It was built for {other}; this machine is {}.", std::env::consts::ARCH)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bootstrap_is_started_without_a_wrapper() {
     let own = "#!/bin/sh\nexit 9\n";
     let answer = wrapped("provided.al2023", "bootstrap", SHELL_ENVIRONMENT, own).await;
