@@ -84,21 +84,13 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     let log = invoked.log_tail.map(|tail| STANDARD.encode(tail));
     *response.body_mut() = match invoked.reply {
-        Reply::Answer(payload) => {
-            let mut events = chunk_events(&payload);
-            events.push(complete(None, log.as_deref()));
-            Body::from(joined(events))
-        }
+        Reply::Answer(payload) => whole(&payload, log.as_deref()),
         Reply::FunctionError(payload) => Body::from(complete(Some(&payload), log.as_deref())),
         Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
             Body::stream(Events { chunks, log, ended: false })
         }
         Reply::Stream(other) => match stream::collect(other, MAX_PAYLOAD).await {
-            Collected::Whole(payload) => {
-                let mut events = chunk_events(&payload);
-                events.push(complete(None, log.as_deref()));
-                Body::from(joined(events))
-            }
+            Collected::Whole(payload) => whole(&payload, log.as_deref()),
             Collected::Failed(error) => Body::from(complete(Some(&error), log.as_deref())),
             Collected::TooLarge => Body::from(complete(Some(&too_large()), log.as_deref())),
         },
@@ -252,6 +244,13 @@ pub fn too_large() -> Bytes {
 fn chunk_events(payload: &[u8]) -> Vec<Bytes> {
     let chunks = payload.chunks(MAX_CHUNK);
     chunks.map(|chunk| eventstream::event("PayloadChunk", "application/octet-stream", chunk)).collect()
+}
+
+/// A response stream whose payload is there already.
+fn whole(payload: &[u8], log: Option<&str>) -> Body {
+    let mut events = chunk_events(payload);
+    events.push(complete(None, log));
+    Body::from(joined(events))
 }
 
 /// Events as one piece; a single one is not copied.

@@ -7,6 +7,7 @@ use crate::error::{Doing, Result};
 use crate::exit::Exit;
 use crate::machine::{self, Interpreter};
 use crate::output;
+use node::control::RUNTIMES;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -93,36 +94,67 @@ pub fn installed(language: &str, dir: &Path) -> Option<String> {
 }
 
 fn list(format: Output, dir: &Path) -> Result<Exit> {
-    let found = machine::interpreters();
+    let all = deployable(machine::interpreters());
     match format {
         Output::Json => {
-            let entry = |one: &Interpreter| json!({"runtime": runtime(one), "program": one.program, "installed": installed(one.language, dir)});
-            output::json(&found.iter().map(entry).collect())?;
+            let entry = |(runtime, one): &(&str, Option<&Interpreter>)| {
+                json!({
+                    "runtime": runtime,
+                    "program": one.map(|one| &one.program),
+                    "installed": one.and_then(|one| installed(one.language, dir)),
+                })
+            };
+            output::json(&all.iter().map(entry).collect())?;
         }
         Output::Table => {
-            let row = |one: &Interpreter| {
-                let extra = installed(one.language, dir).unwrap_or_else(|| "-".to_string());
-                vec![runtime(one), one.program.display().to_string(), extra]
+            let row = |(runtime, one): &(&str, Option<&Interpreter>)| {
+                let own = "the package's own".to_string();
+                let program = one.map_or(own, |one| one.program.display().to_string());
+                let extra = one.and_then(|one| installed(one.language, dir));
+                vec![runtime.to_string(), program, extra.unwrap_or_else(|| "-".to_string())]
             };
-            let mut rows: Vec<Vec<String>> = found.iter().map(row).collect();
-            for plain in ["provided.*", "http"] {
-                rows.push(vec![plain.to_string(), "the package's own program".to_string(), "-".to_string()]);
-            }
+            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
             output::line(output::table(&["RUNTIME", "PROGRAM", "INSTALLED"], &rows))?;
         }
     }
     Ok(Exit::Success)
 }
 
-/// What a function names as its runtime to run on this interpreter.
-fn runtime(one: &Interpreter) -> String {
-    match (one.language, one.version.as_str()) {
-        ("node", version) => format!("nodejs{version}.x"),
-        ("java", "8") => "java8.al2".to_string(),
-        ("python" | "java", version) => format!("{}{version}", one.language),
-        // Any .NET runtime, and Mono, runs what was built for an older one.
-        _ => "dotnet*".to_string(),
-    }
+/// The runtimes that functions can have on this machine, by language and version, each with the interpreter that it
+/// runs on: of exactly its version, but for Java (that or the next newer) and .NET (any). Those without one run what
+/// the package brings.
+fn deployable(found: &[Interpreter]) -> Vec<(&'static str, Option<&Interpreter>)> {
+    let of = |language: &'static str| found.iter().filter(move |one| one.language == language);
+    let exactly = |language: &'static str, version: &str| of(language).find(|one| one.version == version);
+    let interpreter = |runtime: &str| -> Option<Option<&Interpreter>> {
+        let (language, version) =
+            runtime.split_at(runtime.find(|c: char| c.is_ascii_digit()).unwrap_or(runtime.len()));
+        match language {
+            "python" => exactly("python", version).map(Some),
+            "nodejs" => exactly("node", version.trim_end_matches(".x")).map(Some),
+            "java" => {
+                let least = numbers(version).first().copied();
+                let fitting = of("java").filter(|one| numbers(&one.version).first().copied() >= least);
+                fitting.min_by_key(|one| numbers(&one.version)).map(Some)
+            }
+            "dotnet" | "dotnetcore" => of("dotnet").chain(of("mono")).next().map(Some),
+            _ => Some(None),
+        }
+    };
+    let runnable = |runtime: &&'static str| interpreter(runtime).map(|one| (*runtime, one));
+    let mut all: Vec<_> = RUNTIMES.iter().filter_map(runnable).collect();
+    all.sort_by_key(|(runtime, one)| {
+        let language = runtime.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+        let place =
+            ["python", "nodejs", "java", "dotnet"].iter().position(|known| language.starts_with(known));
+        (place.unwrap_or(usize::MAX), one.is_none(), numbers(runtime))
+    });
+    all
+}
+
+/// The numbers in a text, in order: `python3.11` → 3, 11.
+fn numbers(text: &str) -> Vec<u32> {
+    text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
 fn install(language: Language, dir: &Path) -> Result<()> {
@@ -205,23 +237,50 @@ fn java(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use node::control::RUNTIMES;
 
     #[test]
-    fn what_is_listed_can_be_deployed() {
-        let check = |language, version: &str, expected: &str| {
-            let one = Interpreter { language, version: version.into(), program: "/x".into() };
-            assert_eq!(runtime(&one), expected);
-            assert!(
-                RUNTIMES.iter().any(|known| known.starts_with(expected.trim_end_matches('*'))),
-                "{expected}"
-            );
+    fn what_is_listed_is_what_can_be_deployed() {
+        let one = |language, version: &str| Interpreter {
+            language,
+            version: version.into(),
+            program: format!("/{language}{version}").into(),
         };
-        check("python", "3.12", "python3.12");
-        check("node", "22", "nodejs22.x");
-        check("java", "8", "java8.al2");
-        check("java", "21", "java21");
-        check("dotnet", "8.0.1", "dotnet*");
-        check("mono", "6.8.0.105", "dotnet*");
+        let found = [
+            one("python", "3.7"),
+            one("python", "3.9"),
+            one("python", "3.11"),
+            one("node", "20"),
+            one("java", "17"),
+            one("java", "25"),
+            one("mono", "6.8.0"),
+        ];
+        let lines: Vec<String> = deployable(&found)
+            .into_iter()
+            .map(|(runtime, one)| {
+                let program = one.map(|one| one.program.display().to_string());
+                format!("{runtime} {}", program.unwrap_or_else(|| "-".into()))
+            })
+            .collect();
+        let expected = [
+            "python3.9 /python3.9",
+            "python3.11 /python3.11",
+            "nodejs20.x /node20",
+            "java8.al2 /java17",
+            "java11 /java17",
+            "java17 /java17",
+            "java21 /java25",
+            "java25 /java25",
+            "dotnetcore3.1 /mono6.8.0",
+            "dotnet6 /mono6.8.0",
+            "dotnet8 /mono6.8.0",
+            "dotnet10 /mono6.8.0",
+            "http -",
+            "provided -",
+            "provided.al2 -",
+            "provided.al2023 -",
+        ];
+        assert_eq!(lines, expected);
+        let bare: Vec<&str> = deployable(&[]).into_iter().map(|(runtime, _)| runtime).collect();
+        assert_eq!(bare, ["http", "provided", "provided.al2", "provided.al2023"]);
     }
 }
