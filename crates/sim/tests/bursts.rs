@@ -52,8 +52,8 @@ fn a_burst_of_long_requests_gets_an_instance_each_as_fast_as_the_machine_can_sta
 
 #[test]
 fn starting_in_turn_is_never_slower_than_starting_all_at_once() {
-    for service in [SHORT, ms(1), ms(5), ms(20), ms(100), ms(1_000)] {
-        for service_work in [0.0, 0.5, 1.0] {
+    for service in [SHORT, ms(1), ms(20), ms(1_000)] {
+        for service_work in [0.0, 1.0] {
             let function = Function { service_work, ..Function::burst(128, service, START) };
             let (turns, at_once) = (play(vec![function.clone()]), play_unbounded(function));
             for share in [0.5, 0.9, 0.99] {
@@ -107,7 +107,7 @@ fn callers_that_come_again_and_again_are_served_by_a_few_instances_when_more_do_
 #[test]
 fn a_standing_queue_of_short_requests_that_wait_gets_more_instances() {
     let workload = Workload::Closed(500, Duration::from_micros(20));
-    let function = Function { workload, requests: 60_000, ..Function::burst(0, ms(2), START) };
+    let function = Function { workload, requests: 40_000, ..Function::burst(0, ms(2), START) };
     let report = play(vec![function]);
     let bound = PoolConfig::default().wait_bound;
     assert!(report.response(0.5) <= ms(2) + bound * 2, "p50 {:?}", report.response(0.5));
