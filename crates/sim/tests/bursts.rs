@@ -101,7 +101,19 @@ fn callers_that_come_again_and_again_are_served_by_a_few_instances_when_more_do_
         Function { service_work: 1.0, workload, requests: 20_000, ..Function::burst(0, SHORT, START) };
     let report = play(vec![function]);
     assert!(report.starts <= 8, "{} instances", report.starts);
-    assert!(report.response(0.99) <= ms(10), "p99 {:?}", report.response(0.99));
+    assert!(report.response(0.99) <= ms(15), "p99 {:?}", report.response(0.99));
+}
+
+#[test]
+fn as_many_instances_as_keep_the_processors_busy_are_made_for_callers_that_never_pause() {
+    for callers in [16, 32] {
+        let workload = Workload::Closed(callers, Duration::from_micros(20));
+        let function =
+            Function { service_work: 0.5, workload, requests: 20_000, ..Function::burst(0, SHORT, START) };
+        let report = play(vec![function]);
+        let hot = u64::from(PoolConfig::default().hot_instances);
+        assert!((hot..=hot + 1).contains(&report.starts), "{} instances for {callers}", report.starts);
+    }
 }
 
 #[test]
