@@ -5,6 +5,7 @@
 mod app; //             what the faces share
 pub mod auth; //        who may call: Signature Version 4
 mod body; //            bodies of answers; bodies of requests within their limits
+mod eager; //           a connection goes on at once when it can
 pub mod error; //       the one error table
 mod eventstream; //     binary framing of streamed answers
 mod guard; //           no web page may use a browser to call a server without keys

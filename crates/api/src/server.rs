@@ -1,6 +1,7 @@
 //! Accepts connections and speaks HTTP/1.1 on them: every wait and every buffer has a limit.
 
 use crate::app::App;
+use crate::eager::Eager;
 use crate::service;
 use http::{HeaderValue, header};
 use hyper::body::Incoming;
@@ -149,16 +150,17 @@ impl Connection {
             // A client may close its sending side and still wait for the answer.
             .half_close(true)
             .serve_connection(io, service);
-        let mut connection = pin!(connection);
+        let connection = pin!(connection);
+        let mut connection = Eager::new(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
             // Told once; an error means that the server is gone, which is the same.
             _ = closing.changed() => {
-                connection.as_mut().graceful_shutdown();
+                connection.inner().graceful_shutdown();
                 connection.await
             }
             () = leave => {
-                connection.as_mut().graceful_shutdown();
+                connection.inner().graceful_shutdown();
                 connection.await
             }
         };

@@ -1,7 +1,9 @@
 //! From an admitted request to its one outcome.
 
+mod attended; // the caller's task runs the invocation
 mod trouble; // what a caller is told when the function did not answer
 
+use self::attended::Attended;
 use crate::clock::Clock;
 use crate::control::{Change, Target, What};
 use crate::logs::{EntryKind, Logs, Tail};
@@ -158,8 +160,7 @@ impl Node {
     ) -> Result<Invoked, Refusal> {
         let permit = self.admit(&target)?;
         let (answer, caller) = oneshot::channel();
-        tokio::spawn(self.clone().run(permit, target, request, answer));
-        caller
+        Attended::new(self.clone().run(permit, target, request, answer), caller)
             .await
             .unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
     }

@@ -76,8 +76,7 @@ impl Launch {
             code: &spec.code_dir,
             layers: &spec.layer_dirs,
             binds: &binds,
-            tmp: spec.ephemeral_storage,
-            memory: spec.memory,
+            tmp_mib: spec.ephemeral_storage.0,
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
         let protocol = Protocol::of(wanted, &spec.handler);

@@ -66,7 +66,10 @@ impl Output {
 
     /// Takes everything that is in the pipe now, including a last line without an end.
     pub fn finish(&self) {
-        let _ = self.drain();
+        // After most invocations nothing is: no buffer is made ready for that.
+        if pending(self.pipe.get_ref()) {
+            let _ = self.drain();
+        }
         self.flush();
     }
 
@@ -134,6 +137,15 @@ enum Drained {
     /// There may be more.
     Partly,
     Ended,
+}
+
+/// Whether bytes wait in the pipe.
+fn pending(pipe: &std::fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut count: libc::c_int = 0;
+    // SAFETY: `pipe` owns the descriptor; `count` lives on this stack for the call.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    result != 0 || count != 0
 }
 
 fn set_nonblocking(file: &std::fs::File) -> io::Result<()> {

@@ -3,14 +3,12 @@
 import os
 import threading
 import urllib.request
-import uuid
 
 from flask import Flask, Response, request
 
 app = Flask(__name__)
 lock = threading.Lock()
 at_once = most = 0
-INSTANCE = str(uuid.uuid4())
 
 
 @app.get("/hello")
@@ -35,7 +33,7 @@ def event():
 
 @app.get("/most")
 def tell_most():
-    return {"most": most, "instance": INSTANCE}
+    return {"most": most, "pid": os.getpid()}
 
 
 @app.get("/events")
@@ -58,7 +56,7 @@ def hold():
     urllib.request.urlopen(request.args["gate"], timeout=60).read()
     with lock:
         at_once -= 1
-    return {"instance": INSTANCE}
+    return {"pid": os.getpid()}
 
 
 @app.get("/crash")
