@@ -88,8 +88,8 @@ def test_many_requests_share_one_instance_up_to_its_concurrency(url):
         asked = [pool.submit(requests.get, url + "hold", params={"gate": gate.url}, timeout=60) for _ in range(8)]
         gate.wait_for(8)
         gate.open()
-        pids = {a.result().json()["pid"] for a in asked}
-    assert len(pids) == 1
+        instances = {a.result().json()["instance"] for a in asked}
+    assert len(instances) == 1
     assert requests.get(url + "most", timeout=60).json()["most"] == 8
 
 
@@ -120,9 +120,9 @@ def test_invoke_posts_the_event_to_the_program(function):
 
 
 def test_a_program_that_ends_during_a_request_is_named_and_replaced(function, url):
-    before = requests.get(url + "most", timeout=60).json()["pid"]
+    before = requests.get(url + "most", timeout=60).json()["instance"]
     assert requests.get(url + "crash", timeout=60).status_code == 502
-    assert requests.get(url + "most", timeout=60).json()["pid"] != before
+    assert requests.get(url + "most", timeout=60).json()["instance"] != before
 
 
 def test_a_program_that_never_listens_is_an_initialisation_timeout(create):

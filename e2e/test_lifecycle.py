@@ -276,27 +276,7 @@ def test_health_and_readiness_are_told_apart_from_the_api(server):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become someone else")
 def test_an_ordinary_user_runs_the_server_too():
-    with tempfile.TemporaryDirectory(prefix="brooklet-user-") as name:
-        folder = pathlib.Path(name)
-        # A folder and a copy of the program that someone else can reach: checkouts often lie below /root.
-        os.chmod(folder, 0o777)
-        shutil.copy(servers.binary(), folder / "brooklet")
-        process = subprocess.Popen(
-            [folder / "brooklet", "up", "--listen", "127.0.0.1:0", "--data-dir", folder / "data"],
-            env=servers.environment(HOME=name),
-            stdout=subprocess.PIPE,
-            stderr=open(folder / "log", "wb"),
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            cwd="/",
-        )
-        servers.started.add(process.pid)
-        try:
-            line = process.stdout.readline().decode()
-            assert line, (folder / "log").read_text()
-            own = types.SimpleNamespace(url=line.split()[-1])
-            assert echo(own)({"a": 1}) == {"a": 1}
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
+    folder = servers.open_folder()
+    with servers.Server(folder, user=65534) as own:
+        assert echo(own)({"a": 1}) == {"a": 1}
+    shutil.rmtree(folder)

@@ -159,7 +159,7 @@ def test_five_mebibytes_go_both_ways(probe):
 def test_requests_at_once_run_in_instances_of_their_own(probe):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         # Long enough that all four overlap on a busy machine.
-        asked = [pool.submit(probe, {"do": "sleep", "ms": 1500}) for _ in range(4)]
+        asked = [pool.submit(probe, {"do": "sleep", "ms": 4000}) for _ in range(4)]
         assert len({a.result()["id"] for a in asked}) == 4
 
 

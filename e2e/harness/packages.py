@@ -54,6 +54,11 @@ def python_probe():
 
 
 @functools.cache
+def walls():
+    return zip_of({"walls.py": source("python/walls.py")})
+
+
+@functools.cache
 def node_probe():
     return zip_of({"probe.mjs": source("node/probe.mjs")})
 

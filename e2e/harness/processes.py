@@ -66,6 +66,11 @@ def orphans(started):
     return [pid for pid in strangers if alive(pid)]
 
 
+def control_groups():
+    """Every control group that a server of ours has made, in all hierarchies."""
+    return {str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob("brooklet-*") if path.is_dir()}
+
+
 def wait_until(condition, what, seconds=20):
     """Waits until `condition()` is true and gives what it gave; fails saying `what` was waited for."""
     end = time.monotonic() + seconds

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 
 from . import processes, rigs
@@ -37,10 +38,27 @@ def environment(**extra):
     return clean | extra
 
 
+def open_folder():
+    """A folder that every user of the machine may use; the caller removes it."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="brooklet-"))
+    folder.chmod(0o777)
+    return folder
+
+
 class Server:
     """One `brooklet up`. As a context manager it is stopped, and its clean end checked, when the block ends."""
 
-    def __init__(self, folder, *arguments, data_dir=None, listen="127.0.0.1:0", env=None, config=None, open_files=None):
+    def __init__(
+        self,
+        folder,
+        *arguments,
+        data_dir=None,
+        listen="127.0.0.1:0",
+        env=None,
+        config=None,
+        open_files=None,
+        user=None,
+    ):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = pathlib.Path(data_dir or self.folder / "data")
@@ -51,15 +69,22 @@ class Server:
             self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
         self.env = environment(**(env or {}))
         self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
+        self.user = user  # whose process it is, by number, when not this one's
         self.process = None
         self.url = None
 
     def start(self):
         """Starts it and waits for its line that says it is ready."""
         log = open(self.log_path, "ab")
+        program, who = binary(), {}
+        if self.user is not None:
+            # A copy that somebody else can reach: checkouts often lie below /root.
+            program = shutil.copy(binary(), self.folder / "brooklet")
+            who = {"user": self.user, "group": self.user, "extra_groups": [], "cwd": "/"}
         self.process = subprocess.Popen(
-            [binary(), "up", *self.arguments],
-            env=self.env,
+            [program, "up", *self.arguments],
+            **who,
+            env=self.env | ({"HOME": str(self.folder)} if who else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

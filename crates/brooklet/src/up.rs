@@ -36,9 +36,7 @@ pub async fn run(config: Config) -> Result<()> {
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
     let executor = Arc::new(executor(&config, &data)?);
-    if config.isolation == Isolation::Strict {
-        refuse_without_isolation(&executor).await?;
-    }
+    look_at_isolation(&executor, &config).await?;
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
     let node = Node::new(
         NodeConfig {
@@ -121,16 +119,28 @@ fn descriptors() -> Result<Share> {
     })
 }
 
-async fn refuse_without_isolation(executor: &ProcessExecutor) -> Result<()> {
-    if executor.isolation().await != process::Isolation::None {
-        return Ok(());
+/// Strict isolation is every wall and every limit; without it, what is missing is told.
+async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Result<()> {
+    let mut missing = Vec::new();
+    if executor.isolation().await == process::Isolation::None {
+        missing.push("functions are not walled in: neither root nor user namespaces are to be had");
     }
-    Err(Error::new(
-        Exit::Failure,
-        "refusing to start: this machine cannot give functions a view of their own",
-    )
-    .because("isolation is strict, and neither root nor user namespaces are to be had")
-    .fix("run as root, allow user namespaces (`brooklet doctor` says how), or say --isolation best-effort"))
+    if !executor.enforced().memory || !executor.enforced().tasks {
+        missing.push("memory and number of processes are not limited here: no control group to be had");
+    }
+    match config.isolation {
+        Isolation::Strict if !missing.is_empty() => Err(Error::new(
+            Exit::Failure,
+            "refusing to start: isolation is strict, and this machine cannot give all of it",
+        )
+        .because(missing.join("; "))
+        .fix("`brooklet doctor` says what is missing and how to get it; or say --isolation best-effort")),
+        Isolation::Strict | Isolation::BestEffort => {
+            missing.iter().for_each(|what| tracing::warn!("{what}"));
+            Ok(())
+        }
+        Isolation::None => Ok(()),
+    }
 }
 
 fn executor(config: &Config, data: &DataDir) -> Result<ProcessExecutor> {

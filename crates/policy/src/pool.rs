@@ -72,7 +72,8 @@ pub struct PoolConfig {
     pub wait_limit: Duration,
     /// While at least this many instances are busy, a request that can expect one of them within
     /// `spread_bound` waits for it although an idle one is there: caches, compiled code and the processor
-    /// are theirs (default 4; twice the cores is a good number).
+    /// are theirs (default 4; twice the cores is a good number). For a queue of short requests that has stood for
+    /// as long as a start takes there are to be as many, should it wait no longer than `wait_bound` without.
     pub hot_instances: u32,
     /// See `hot_instances` (default 300 µs). Zero: an idle instance is always used at once.
     pub spread_bound: Duration,

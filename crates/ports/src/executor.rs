@@ -146,6 +146,8 @@ pub enum Exit {
     Status(i32),
     /// By this signal.
     Signal(i32),
+    /// Killed because it used more memory than it may.
+    OutOfMemory,
     /// Unknown: it was no longer there to be asked.
     Unknown,
 }
@@ -155,7 +157,7 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Exit::Status(code) => write!(f, "exit status {code}"),
-            Exit::Signal(9) => f.write_str("signal: killed"),
+            Exit::Signal(9) | Exit::OutOfMemory => f.write_str("signal: killed"),
             Exit::Signal(11) => f.write_str("signal: segmentation fault"),
             Exit::Signal(6) => f.write_str("signal: aborted"),
             Exit::Signal(15) => f.write_str("signal: terminated"),

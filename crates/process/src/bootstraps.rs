@@ -2,6 +2,7 @@
 
 use crate::interpreter::Found;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,16 +21,25 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
 };
 
-/// Writes into `run_dir` what every sandbox needs: the folder `runtime` with the bootstraps, an empty mount
-/// point, and the names of Lambda's users.
+/// The program of every sandbox's first process; `build.rs` makes it.
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
+/// bootstraps, an empty mount point, and the names of Lambda's users.
 pub fn lay_out(run_dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(run_dir)?;
+    // One that still runs cannot be overwritten, but replaced.
+    let (init, new) = (run_dir.join("init"), run_dir.join("init.new"));
+    std::fs::write(&new, INIT)?;
+    std::fs::rename(new, &init)?;
     lay_out_sources(&run_dir.join("runtime"))?;
     std::fs::create_dir_all(run_dir.join("root"))?;
     let etc = run_dir.join("etc");
     std::fs::create_dir_all(&etc)?;
     std::fs::write(etc.join("passwd"), PASSWD)?;
     std::fs::write(etc.join("group"), GROUP)?;
-    open_to_all(run_dir)
+    open_to_all(run_dir)?;
+    std::fs::set_permissions(init, std::fs::Permissions::from_mode(0o755))
 }
 
 /// Compiles our bootstrap once per interpreter: otherwise every cold start would. Without it they still work.
@@ -91,7 +101,6 @@ fn lay_out_sources(folder: &Path) -> io::Result<()> {
 
 /// The function's user must be able to read the bootstraps, whatever the server's umask.
 fn open_to_all(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     let meta = dir.metadata()?;
     let mode = if meta.is_dir() { 0o755 } else { 0o644 };
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))?;

@@ -1,36 +1,73 @@
-//! A running process: when it ends, how to end it, how much memory it uses.
+//! A running sandbox and its program: when it ends, how to end it, how much memory it uses.
 
+use crate::cgroup::Group;
+use crate::script::{Script, ops};
+use crate::socket::Control;
+use crate::spawner::NotStarted;
 use model::MiB;
 use ports::Exit;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// A process that leads its own group.
+/// A sandbox's first process, and the program that it started.
 pub struct Child {
-    pid: u32,
+    /// Of the first process: readable when it has ended, and with it everything else there.
     pidfd: AsyncFd<OwnedFd>,
+    control: Control,
+    group: Group,
+    /// Whether everything in the sandbox ends with its first process, whatever that is doing.
+    walled: bool,
+    /// The program, as the server sees it; 0 before it was started.
+    program: u32,
     exit: Mutex<Option<Exit>>,
     peak_mib: AtomicU32,
 }
 
 impl Child {
-    /// Takes charge of a freshly started process; it will be reaped here and nowhere else.
-    pub fn adopt(pid: u32) -> io::Result<Child> {
-        // SAFETY: pidfd_open takes a pid and flags and returns a descriptor that we own from here on.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` is open and owned by nobody else; it stays registered exactly as long as it is open.
-        let pidfd = unsafe { AsyncFd::register(OwnedFd::from_raw_fd(fd as i32))? };
-        Ok(Child { pid, pidfd, exit: Mutex::new(None), peak_mib: AtomicU32::new(0) })
+    /// Takes charge of a freshly made first process; it will be reaped here and nowhere else. Must be called
+    /// within a tokio runtime.
+    pub fn adopt(pidfd: OwnedFd, control: Control, group: Group, walled: bool) -> io::Result<Child> {
+        // SAFETY: `pidfd` owns its descriptor, which stays registered exactly as long as it is open.
+        let pidfd = unsafe { AsyncFd::register(pidfd)? };
+        let (exit, peak_mib) = (Mutex::new(None), AtomicU32::new(0));
+        Ok(Child { pidfd, control, group, walled, program: 0, exit, peak_mib })
     }
 
-    /// Resolves when the process has ended and is reaped; any number of callers.
+    /// Its control group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Has the first process carry out a row that ends with the start of the program. Blocks for as long as
+    /// that takes: milliseconds.
+    pub fn run(&mut self, script: &Script, fds: &[RawFd]) -> Result<(), NotStarted> {
+        let sent = script.bytes().and_then(|bytes| self.control.send(bytes, fds));
+        sent.map_err(NotStarted::at("tell the first process what to do"))?;
+        let reply = self.control.receive(true).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("it has ended"),
+            io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
+            _ => error,
+        });
+        let reply = reply.map_err(NotStarted::at("hear of the first process"))?;
+        let error = || io::Error::from_raw_os_error(reply.errno as i32);
+        match (reply.errno, &reply.descriptor) {
+            (0, Some(pidfd)) => {
+                let number = number(pidfd).map_err(NotStarted::at("find the program"))?;
+                self.program = number.unwrap_or(0);
+                Ok(())
+            }
+            (0, None) => Err(NotStarted::at("start the program")(io::Error::other("nothing was started"))),
+            _ if script.is_run(reply.place as usize) => Err(NotStarted::Program(error())),
+            _ => Err(NotStarted::at(script.describe(reply.place as usize))(error())),
+        }
+    }
+
+    /// Resolves when the sandbox has ended and is reaped; any number of callers.
     pub async fn exited(&self) -> Exit {
         loop {
             // Whoever reaped it has left its word; else the descriptor tells, and the kernel need not be asked.
@@ -45,58 +82,57 @@ impl Child {
         }
     }
 
-    /// How it ended, if it has.
+    /// How the program ended, if the sandbox has.
     pub fn try_exit(&self) -> Option<Exit> {
         let mut exit = self.exit.lock().expect("no panic while held");
-        if exit.is_none() {
-            *exit = self.reap();
+        if exit.is_none() && reap(self.pidfd.get_ref()) {
+            *exit = Some(self.verdict());
         }
         exit.clone()
     }
 
-    /// Ends what is left of the group while its dead leader still holds the group's number, then reaps.
-    fn reap(&self) -> Option<Exit> {
-        let exit = self.wait(libc::WNOWAIT)?;
-        self.signal(libc::SIGKILL);
-        self.wait(0);
-        Some(exit)
-    }
-
-    fn wait(&self, options: i32) -> Option<Exit> {
-        // SAFETY: siginfo_t is plain data for which all zeros is valid.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = self.pidfd.get_ref().as_raw_fd() as libc::id_t;
-        let options = options | libc::WEXITED | libc::WNOHANG;
-        // SAFETY: `info` lives on this stack; the pidfd is open.
-        if unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) } < 0 {
-            return Some(Exit::Unknown);
-        }
-        // SAFETY: waitid succeeded, so the child fields are set (pid 0: still running).
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        match (pid, info.si_code) {
-            (0, _) => None,
-            (_, libc::CLD_EXITED) => Some(Exit::Status(status)),
-            (_, _) => Some(Exit::Signal(status)),
+    /// What the first process told before it went. When it told nothing it was killed, and all with it.
+    fn verdict(&self) -> Exit {
+        let status = loop {
+            match self.control.receive(false) {
+                Ok(reply) if reply.errno == ops::ENDED => break reply.place as i32,
+                Ok(_) => {}
+                Err(_) => break libc::SIGKILL,
+            }
+        };
+        let status = std::process::ExitStatus::from_raw(status);
+        match (status.code(), status.signal()) {
+            (_, Some(libc::SIGKILL)) if self.group.ran_out_of_memory() => {
+                // The process is no longer there to be asked.
+                self.peak_mib.fetch_max(self.group.peak().unwrap_or_default().0, Ordering::Relaxed);
+                Exit::OutOfMemory
+            }
+            (_, Some(signal)) => Exit::Signal(signal),
+            (Some(code), _) => Exit::Status(code),
+            _ => Exit::Unknown,
         }
     }
 
-    /// Kills the whole process group at once; nothing when it has already been reaped.
+    /// Ends everything in the sandbox; nothing when that has already happened.
     pub fn kill(&self) {
-        if self.try_exit().is_none() {
-            self.signal(libc::SIGKILL);
+        if self.try_exit().is_some() {
+            return;
+        }
+        match self.walled {
+            true => signal(self.pidfd.get_ref(), libc::SIGKILL),
+            // Killed, it would leave its children to the machine; told so, it ends them first.
+            false => self.control.close(),
         }
     }
 
-    fn signal(&self, signal: i32) {
-        // SAFETY: kill touches no memory. The leader is unreaped, so the group's number is still its own.
-        unsafe { libc::kill(-(self.pid as i32), signal) };
-    }
-
-    /// Asks the group to end, kills it after `grace`, and waits until the leader is gone.
+    /// Asks the program to end, kills everything after `grace`, and waits until it is gone.
     pub async fn stop(&self, grace: Duration) {
         if !grace.is_zero() && self.try_exit().is_none() {
-            self.signal(libc::SIGTERM);
-            let _ = tokio::time::timeout(grace, self.exited()).await;
+            let mut script = Script::default();
+            script.add(ops::SIGNAL, &[]).number(libc::SIGTERM as u32);
+            if script.bytes().and_then(|bytes| self.control.send(bytes, &[])).is_ok() {
+                let _ = tokio::time::timeout(grace, self.exited()).await;
+            }
         }
         self.kill();
         self.exited().await;
@@ -104,7 +140,7 @@ impl Child {
 
     /// Resident memory now, in MiB rounded up; `None` when the process is gone.
     pub fn memory(&self) -> Option<MiB> {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.program)).ok()?;
         let mut fields = statm.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (resident, shared) = (fields.nth(1)?, fields.next()?);
         let peak = MiB::from_bytes_ceil(resident * PAGE);
@@ -115,7 +151,7 @@ impl Child {
 
     /// The most resident memory that has been seen.
     pub fn peak(&self) -> MiB {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program)).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kib) = peak.and_then(|p| p.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
             self.peak_mib.fetch_max(MiB::from_bytes_ceil(kib << 10).0, Ordering::Relaxed);
@@ -135,20 +171,39 @@ const PAGE: u64 = 4096;
 impl Drop for Child {
     /// Nothing of an instance outlives it. Killing takes the kernel a moment, so a thread waits for the rest.
     fn drop(&mut self) {
+        self.kill();
         if self.try_exit().is_some() {
             return;
         }
-        self.signal(libc::SIGKILL);
         let Ok(pidfd) = self.pidfd.get_ref().try_clone() else { return };
         std::thread::spawn(move || {
-            // SAFETY: the descriptor is owned by this closure; both structures live on its stack.
-            unsafe {
-                let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-                libc::poll(&raw mut poll, 1, 10_000);
-                let mut info: libc::siginfo_t = std::mem::zeroed();
-                let id = pidfd.as_raw_fd() as libc::id_t;
-                libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::WNOHANG);
-            }
+            let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: `poll` lives on this stack; the descriptor is owned by this closure.
+            unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+            reap(&pidfd);
         });
     }
+}
+
+/// Takes a process that has ended out of the process table; whether it had.
+fn reap(pidfd: &OwnedFd) -> bool {
+    // SAFETY: siginfo_t is plain data for which all zeros is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let (id, options) = (pidfd.as_raw_fd() as libc::id_t, libc::WEXITED | libc::WNOHANG);
+    // SAFETY: `info` lives on this stack; the pidfd is open.
+    let result = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) };
+    // SAFETY: waitid succeeded, so the process id is set; 0 when nothing has happened.
+    result < 0 || unsafe { info.si_pid() } != 0
+}
+
+fn signal(pidfd: &OwnedFd, signal: i32) {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a pidfd that is open; without an info structure the kernel reads no memory.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+}
+
+/// The process id behind a pidfd, in this process's namespace; `None` when it has ended.
+fn number(pidfd: &OwnedFd) -> io::Result<Option<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()))
 }

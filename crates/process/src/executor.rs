@@ -1,7 +1,7 @@
 //! Create → init: finds the interpreter, plans the sandbox, starts the process and waits until it is ready.
 
 use crate::bootstraps;
-use crate::child::Child;
+use crate::cgroup::{Enforced, Groups};
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Process, Running, Transport};
@@ -12,8 +12,8 @@ use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
-use crate::sessions::{Sessions, Stragglers, end_all_that_see};
-use crate::spawner::{Program, Spawner};
+use crate::spawner::{NotStarted, Program, Spawner};
+use model::MiB;
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,8 +36,7 @@ pub struct Settings {
 pub struct ProcessExecutor {
     settings: Settings,
     spawner: Spawner,
-    sessions: Sessions,
-    stragglers: Stragglers,
+    enforced: Enforced,
     isolation: OnceLock<Isolation>,
     runtimes: Arc<Runtimes>,
 }
@@ -46,21 +45,14 @@ impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
         bootstraps::lay_out(&settings.run_dir)?;
-        let (sessions, left) = Sessions::open(settings.run_dir.join("sessions"))?;
-        let left = left + end_all_that_see(&settings.run_dir.join("runtime"));
-        if left > 0 {
-            tracing::info!(processes = left, "ended what an earlier server had left running");
-        }
-        let spawner = Spawner::new(2);
+        let groups = match settings.isolation {
+            Isolation::None => Groups::none(),
+            _ => Groups::open(&group_name(&settings.run_dir)),
+        };
+        let enforced = groups.enforced();
+        let spawner = Spawner::new(2, &settings.run_dir.join("init"), groups)?;
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        Ok(ProcessExecutor {
-            settings,
-            spawner,
-            sessions,
-            stragglers: Stragglers::new(),
-            isolation: OnceLock::new(),
-            runtimes,
-        })
+        Ok(ProcessExecutor { settings, spawner, enforced, isolation: OnceLock::new(), runtimes })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -94,10 +86,11 @@ impl ProcessExecutor {
             code: &self.settings.run_dir.join("runtime"),
             layers: &[],
             binds: &[],
-            tmp_mib: 1,
+            tmp: MiB(1),
+            memory: MiB(16),
         };
         let (_reader, output) = io::pipe()?;
-        let pid = self
+        let child = self
             .spawner
             .spawn(Program {
                 sandbox: Arc::new(Sandbox::plan(&view)?),
@@ -106,11 +99,17 @@ impl ProcessExecutor {
                 transport: None,
                 output: OwnedFd::from(output),
             })
-            .await?;
-        match Child::adopt(pid)?.exited().await {
+            .await
+            .map_err(io::Error::other)?;
+        match child.exited().await {
             ports::Exit::Status(0) => Ok(()),
             exit => Err(io::Error::other(format!("a trial process ended with {exit}"))),
         }
+    }
+
+    /// Which limits control groups enforce here.
+    pub fn enforced(&self) -> Enforced {
+        self.enforced
     }
 
     async fn runtime(&self, runtime: &str) -> Result<Runtime, String> {
@@ -165,17 +164,9 @@ impl ProcessExecutor {
         timeout: Duration,
     ) -> Result<Arc<dyn Instance>, StartFailure> {
         let what = program.argv[0].to_string_lossy().into_owned();
-        let pid = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
-        let (mark, straggling) = (self.sessions.mark(pid).ok(), self.stragglers.of(pid));
-        let process = Process::new(Child::adopt(pid).map_err(machine)?, output, mark, straggling);
+        let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
+        let process = Process::new(child, output);
         Ok(Arc::new(Running::init(process, transport, timeout).await?))
-    }
-}
-
-impl Drop for ProcessExecutor {
-    /// With the server goes everything that its functions started.
-    fn drop(&mut self) {
-        end_all_that_see(&self.settings.run_dir.join("runtime"));
     }
 }
 
@@ -211,7 +202,7 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its process and its mount namespace.
+        /// Its output, its first process and the socket to that.
         const ANY: u32 = 3;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
         match protocol {
@@ -224,12 +215,13 @@ impl Executor for ProcessExecutor {
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.
-fn not_started(program: &str, own: bool, error: &io::Error) -> StartFailure {
-    if let Some(full) = no_room(error) {
+fn not_started(program: &str, own: bool, error: &NotStarted) -> StartFailure {
+    let (NotStarted::Sandbox { error: cause, .. } | NotStarted::Program(cause)) = error;
+    if let Some(full) = no_room(cause) {
         return full;
     }
-    match (own, error.kind()) {
-        (true, io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) | (true, io::ErrorKind::Other) => {
+    match error {
+        NotStarted::Program(error) if own => {
             let json = serde_json::json!({
                 "errorType": "Runtime.InvalidEntrypoint",
                 "errorMessage": format!(
@@ -239,6 +231,20 @@ fn not_started(program: &str, own: bool, error: &io::Error) -> StartFailure {
             });
             StartFailure::Init(json.to_string().into())
         }
-        _ => StartFailure::Machine(format!("{program} could not be started: {error}")),
+        NotStarted::Program(error) => {
+            StartFailure::Machine(format!("{program} could not be started: {error}"))
+        }
+        NotStarted::Sandbox { .. } => {
+            StartFailure::Machine(format!("an instance could not be made: {error}"))
+        }
     }
+}
+
+/// The name of the server's control group: the same for the next server on this data directory.
+fn group_name(run_dir: &Path) -> String {
+    let path = run_dir.canonicalize().unwrap_or_else(|_| run_dir.to_owned());
+    let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("brooklet-{hash:016x}")
 }

@@ -2,7 +2,6 @@
 
 use crate::child::Child;
 use crate::output::Output;
-use crate::sessions::{Mark, Straggling};
 use model::MiB;
 use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
 use std::future::Future;
@@ -90,31 +89,15 @@ pub struct Process {
     /// Its lines.
     pub output: Arc<Output>,
     follower: tokio::task::AbortHandle,
-    _mark: Option<Mark>,
-    /// After `child`, which must be gone first.
-    _straggling: Option<Straggling>,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
 }
 
 impl Process {
     /// Begins to follow the process's output.
-    pub fn new(
-        child: Child,
-        output: Arc<Output>,
-        mark: Option<Mark>,
-        straggling: Option<Straggling>,
-    ) -> Process {
+    pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        Process {
-            child,
-            output,
-            follower,
-            _mark: mark,
-            _straggling: straggling,
-            ending: AtomicBool::new(false),
-            sampled: Mutex::new(None),
-        }
+        Process { child, output, follower, ending: AtomicBool::new(false), sampled: Mutex::new(None) }
     }
 
     /// Concludes an invocation that was handed over at `started`.

@@ -76,7 +76,8 @@ impl Launch {
             code: &spec.code_dir,
             layers: &spec.layer_dirs,
             binds: &binds,
-            tmp_mib: spec.ephemeral_storage.0,
+            tmp: spec.ephemeral_storage,
+            memory: spec.memory,
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
         let protocol = Protocol::of(wanted, &spec.handler);

@@ -1,14 +1,15 @@
 //! Functions as Linux processes. The only crate that is allowed `unsafe`.
 //!
-//! An instance is a process group in a file-system view of its own. It is spoken to in one of three ways: our
+//! An instance is a program in a sandbox of its own. It is spoken to in one of three ways: our
 //! bootstraps over a private framed socket, the official runtime clients over the Runtime API, and any web
 //! program over HTTP on `$PORT`. Suggested reading order: `executor`, `launch`, `instance`, `framed`, `sandbox`.
 
-#![allow(unsafe_code)] // system calls that no safe wrapper offers between fork and exec
+#![allow(unsafe_code)] // system calls that no safe wrapper offers
 
 mod argv; //         the command line of each runtime
 mod bootstraps; //   our own runtimes, laid out and compiled on this machine
-mod child; //        a running process: exit, kill, memory
+mod cgroup; //       what an instance may use of the machine
+mod child; //        a running sandbox and its program: exit, kill, memory
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
@@ -21,10 +22,13 @@ mod launch; //       what one start needs: view, program, variables
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
 mod runtimes; //     the runtimes that functions have asked for, made ready
-mod sandbox; //      the file-system view, user and limits; what a child does between fork and exec
-mod sessions; //     whose processes are ours, for the start after a crash
-mod spawner; //      the threads that fork
+mod sandbox; //      the plan of a sandbox: view, user, limits
+mod script; //       that plan as a message to the sandbox's first process (`init/`)
+mod seccomp; //      which system calls a function may make
+mod socket; //       the socket to the first process
+mod spawner; //      the threads that start sandboxes
 
+pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
 pub use kernel::{landlock_abi, raise_open_files};

@@ -1,30 +1,28 @@
-//! What a function's process may see and who it is: a minimal read-only root assembled from bind mounts, its
-//! package at `/var/task`, layers at `/opt`, a private size-limited `/tmp`, Lambda's user, and limits.
+//! What a function's program may see, use and do, and who it is: namespaces of its own, a minimal read-only
+//! root assembled from bind mounts, its package at `/var/task`, layers at `/opt`, a private size-limited
+//! `/tmp`, Lambda's user without capabilities, a filter of system calls, and limits.
 //!
-//! The plan is made once per function version, before any fork; the child only walks it with system calls
-//! that are safe between `fork` and `exec` (no allocation, no locks).
+//! Here it is planned; the sandbox's first process (`init/`) carries it out.
 
-use std::ffi::CString;
+use crate::cgroup::Resources;
+use crate::script::{Script, ops};
+use crate::seccomp;
+use model::MiB;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The user that functions run as, with Lambda's numbers (`sbx_user1051`).
 pub const UID: u32 = 993;
 /// Its group.
 pub const GID: u32 = 990;
-/// Files that a function may have open, or as many as the server itself may. Source: "Lambda quotas", file
-/// descriptors.
-const MAX_OPEN_FILES: u64 = 1024;
-/// Descriptor on which a bootstrap finds its framed socket.
-pub const TRANSPORT_FD: i32 = 3;
 
 /// How strongly instances are separated from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// A mount namespace made as root; the process then becomes [`UID`].
+    /// Namespaces made as root; the program then becomes [`UID`].
     Root,
-    /// A user and a mount namespace made as an ordinary user, who appears inside as [`UID`].
+    /// Namespaces within a user namespace, made as an ordinary user, who appears inside as [`UID`].
     UserNamespace,
     /// The machine allows neither: the function sees the machine's files with the server's rights.
     None,
@@ -47,42 +45,12 @@ impl Bind {
     }
 }
 
-/// One step that the child takes on its way to `exec`.
-enum Step {
-    Mkdir {
-        path: CString,
-    },
-    Touch {
-        path: CString,
-    },
-    Symlink {
-        target: CString,
-        path: CString,
-    },
-    Bind {
-        source: CString,
-        target: CString,
-        recursive: bool,
-    },
-    Tmpfs {
-        target: CString,
-        options: CString,
-    },
-    /// Makes everything mounted so far read-only.
-    Seal {
-        root: CString,
-    },
-}
-
-/// Everything the child does between `fork` and `exec`.
+/// A plan of a sandbox.
 pub struct Sandbox {
     isolation: Isolation,
-    root: CString,
-    steps: Vec<Step>,
-    working_dir: CString,
-    uid_map: Vec<u8>,
-    gid_map: Vec<u8>,
-    open_files: u64,
+    script: Script,
+    working_dir: PathBuf,
+    resources: Resources,
 }
 
 /// What [`Sandbox::plan`] needs to know.
@@ -97,136 +65,112 @@ pub struct View<'a> {
     pub layers: &'a [PathBuf],
     /// Anything else: interpreters, bootstraps, SDKs.
     pub binds: &'a [Bind],
-    /// Size of `/tmp` in MiB.
-    pub tmp_mib: u32,
+    /// Size of `/tmp`.
+    pub tmp: MiB,
+    /// Memory for everything but `/tmp`.
+    pub memory: MiB,
 }
 
 /// Parts of the machine that every function sees, when they exist.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"];
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
+/// Files that a function may have open, and processes and threads it may have. Source: "Lambda quotas".
+const OPEN_FILES: u32 = 1024;
+const TASKS: u32 = 1024;
+
 impl Sandbox {
-    /// Plans the view. Reads the machine's file system, so call it off the request path.
+    /// Plans a sandbox. Reads the machine's file system, so call it off the request path.
     pub fn plan(view: &View<'_>) -> io::Result<Sandbox> {
-        let mut plan = Planner { root: view.root, steps: Vec::new(), made: Default::default() };
+        let mut script = Script::default();
+        if view.isolation == Isolation::UserNamespace {
+            // SAFETY: getuid and getgid always succeed and touch no memory.
+            let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+            for (file, line) in [
+                ("setgroups", "deny".to_owned()),
+                ("uid_map", format!("{UID} {uid} 1")),
+                ("gid_map", format!("{GID} {gid} 1")),
+            ] {
+                let path = Path::new("/proc/self").join(file);
+                script.add(ops::WRITE, &[path.as_os_str(), line.as_ref()]);
+            }
+        }
         if view.isolation != Isolation::None {
-            plan.assemble(view)?;
+            // The groups that it has joined by now are all that it will see.
+            script.add(ops::UNSHARE, &[]).number(libc::CLONE_NEWCGROUP as u32);
+            script.add(ops::HOSTNAME, &["sandbox".as_ref()]);
+            script.then(Planner::plan(view)?);
+            script.add(ops::IDENTITY, &[]).number(UID).number(GID);
+            let filter = seccomp::filter();
+            script.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
+        }
+        for (resource, value) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_NOFILE, OPEN_FILES)] {
+            script.add(ops::LIMIT, &[]).number(resource).number(value);
         }
         let working_dir = match view.isolation {
-            Isolation::None => c_path(view.code)?,
-            _ => c"/var/task".to_owned(),
+            Isolation::None => view.code.to_owned(),
+            _ => "/var/task".into(),
         };
-        // SAFETY: getuid and getgid always succeed and touch no memory.
-        let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
-        Ok(Sandbox {
-            isolation: view.isolation,
-            root: c_path(view.root)?,
-            steps: plan.steps,
-            working_dir,
-            uid_map: format!("{UID} {uid} 1").into_bytes(),
-            gid_map: format!("{GID} {gid} 1").into_bytes(),
-            open_files: MAX_OPEN_FILES.min(crate::kernel::open_files()?.1),
-        })
+        // What is in `/tmp` is memory, and there is no group that counts one but not the other.
+        let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
+        let resources = Resources { memory, weight: view.memory, tasks: TASKS };
+        Ok(Sandbox { isolation: view.isolation, script, working_dir, resources })
     }
 
-    /// Enters the sandbox. Runs in the child between `fork` and `exec`.
-    ///
-    /// # Errors
-    /// The first step that failed, as the operating system's error; the child then never runs.
-    pub fn enter(&self) -> io::Result<()> {
-        // SAFETY: only async-signal-safe system calls on memory prepared before the fork.
-        unsafe {
-            libc::setsid();
-            libc::umask(0o022);
-            limit(libc::RLIMIT_CORE, 0)?;
-            match self.isolation {
-                Isolation::None => {}
-                Isolation::Root => {
-                    check(libc::unshare(libc::CLONE_NEWNS))?;
-                    self.mount_all()?;
-                    check(libc::setgroups(0, std::ptr::null()))?;
-                    check(libc::setresgid(GID, GID, GID))?;
-                    check(libc::setresuid(UID, UID, UID))?;
-                }
-                Isolation::UserNamespace => {
-                    check(libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS))?;
-                    write_file(c"/proc/self/setgroups", b"deny")?;
-                    write_file(c"/proc/self/uid_map", &self.uid_map)?;
-                    write_file(c"/proc/self/gid_map", &self.gid_map)?;
-                    self.mount_all()?;
-                }
-            }
-            check(libc::chdir(self.working_dir.as_ptr()))?;
-            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-            // After the change of user, which clears it. The forking thread lives as long as the server.
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            // Last: what is opened on the way here may have a higher number.
-            limit(libc::RLIMIT_NOFILE, self.open_files)
+    /// What the first process does before it starts the program.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// Where the program starts, as seen inside.
+    pub fn working_dir(&self) -> &OsStr {
+        self.working_dir.as_os_str()
+    }
+
+    /// What it may use.
+    pub fn resources(&self) -> Resources {
+        self.resources
+    }
+
+    /// The namespaces that the first process is cloned into: `CLONE_NEW…` flags.
+    pub fn namespaces(&self) -> i32 {
+        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        match self.isolation {
+            Isolation::Root => all,
+            Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
+            Isolation::None => 0,
         }
     }
 
-    /// # Safety
-    /// Only between `fork` and `exec`, in a mount namespace of the child's own.
-    unsafe fn mount_all(&self) -> io::Result<()> {
-        // SAFETY: every pointer is a NUL-terminated string that `self` owns.
-        unsafe {
-            // Nothing that is mounted here may reach the machine.
-            mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)?;
-            for step in &self.steps {
-                step.take()?;
-            }
-            check(libc::chdir(self.root.as_ptr()))?;
-            check(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) as i32)?;
-            check(libc::umount2(c".".as_ptr(), libc::MNT_DETACH))
-        }
-    }
-}
-
-impl Step {
-    /// # Safety
-    /// As [`Sandbox::mount_all`].
-    unsafe fn take(&self) -> io::Result<()> {
-        // SAFETY: every pointer is a NUL-terminated string owned by the step.
-        unsafe {
-            match self {
-                Step::Mkdir { path } => check(libc::mkdir(path.as_ptr(), 0o755)),
-                Step::Touch { path } => {
-                    let fd =
-                        libc::open(path.as_ptr(), libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644);
-                    check(fd)?;
-                    check(libc::close(fd))
-                }
-                Step::Symlink { target, path } => check(libc::symlink(target.as_ptr(), path.as_ptr())),
-                Step::Bind { source, target, recursive } => {
-                    let depth = if *recursive { libc::MS_REC } else { 0 };
-                    mount(Some(source), target, None, libc::MS_BIND | depth, None)
-                }
-                Step::Tmpfs { target, options } => {
-                    let flags = libc::MS_NOSUID | libc::MS_NODEV;
-                    mount(Some(c"tmpfs"), target, Some(c"tmpfs"), flags, Some(options))
-                }
-                Step::Seal { root } => seal(root),
-            }
-        }
+    /// Whether everything in it ends with its first process.
+    pub fn is_walled(&self) -> bool {
+        self.isolation != Isolation::None
     }
 }
 
 /// Collects steps, making each directory once.
 struct Planner<'a> {
     root: &'a Path,
-    steps: Vec<Step>,
+    script: Script,
     made: std::collections::BTreeSet<PathBuf>,
 }
 
 impl Planner<'_> {
+    /// The file-system view.
+    fn plan(view: &View<'_>) -> io::Result<Script> {
+        let mut planner = Planner { root: view.root, script: Script::default(), made: Default::default() };
+        planner.assemble(view)?;
+        Ok(planner.script)
+    }
+
     fn assemble(&mut self, view: &View<'_>) -> io::Result<()> {
-        self.steps.push(Step::Tmpfs { target: c_path(self.root)?, options: c"mode=755,size=1m".to_owned() });
+        self.script.add(ops::PRIVATE, &[]);
+        self.mount("tmpfs", self.root.to_owned(), 0, "mode=755,size=1m");
         for path in SYSTEM.map(Path::new) {
             match path.symlink_metadata() {
                 // Debian's /bin is a link into /usr: keep it one.
                 Ok(meta) if meta.is_symlink() => {
-                    let (target, path) = (c_path(&path.read_link()?)?, self.inside(path)?);
-                    self.steps.push(Step::Symlink { target, path });
+                    self.symlink(path.read_link()?, path);
                 }
                 Ok(_) => self.bind(&Bind::same(path), false)?,
                 Err(_) => {}
@@ -236,9 +180,7 @@ impl Planner<'_> {
             self.bind(&Bind::same(device), false)?;
         }
         for (link, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
-            let target = c_string(format!("/proc/self/fd{target}"))?;
-            let path = self.inside(&Path::new("/dev").join(link))?;
-            self.steps.push(Step::Symlink { target, path });
+            self.symlink(format!("/proc/self/fd{target}").into(), &Path::new("/dev").join(link));
         }
         self.bind(&Bind { source: view.code.into(), target: "/var/task".into() }, false)?;
         self.layers(view.layers)?;
@@ -247,12 +189,22 @@ impl Planner<'_> {
         }
         self.directory(Path::new("/proc"))?;
         self.directory(Path::new("/tmp"))?;
-        self.steps.push(Step::Seal { root: c_path(self.root)? });
-        let tmp = format!("mode=1777,size={}m,nr_inodes={}", view.tmp_mib, 1024 * view.tmp_mib.max(64));
-        self.steps.push(Step::Tmpfs { target: self.inside(Path::new("/tmp"))?, options: c_string(tmp)? });
-        let (source, target) = (c"/proc".to_owned(), self.inside(Path::new("/proc"))?);
-        self.steps.push(Step::Bind { source, target, recursive: true });
+        self.script.add(ops::SEAL, &[self.root.as_os_str()]);
+        let size = format!("mode=1777,size={}m,nr_inodes={}", view.tmp.0, 1024 * view.tmp.0.max(64));
+        self.mount("tmpfs", self.inside(Path::new("/tmp")), 0, &size);
+        self.mount("proc", self.inside(Path::new("/proc")), libc::MS_NOEXEC as u32, "");
+        self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
         Ok(())
+    }
+
+    fn mount(&mut self, kind: &str, target: PathBuf, flags: u32, options: &str) {
+        let script = self.script.add(ops::MOUNT, &[kind.as_ref(), target.as_os_str()]);
+        script.number(flags).operand(options.as_ref());
+    }
+
+    fn symlink(&mut self, target: PathBuf, path: &Path) {
+        let path = self.inside(path);
+        self.script.add(ops::SYMLINK, &[target.as_os_str(), path.as_os_str()]);
     }
 
     /// One layer is `/opt`; of several, their top-level entries are merged, the later layer winning.
@@ -286,10 +238,11 @@ impl Planner<'_> {
             self.directory(&bind.target)?;
         } else if !bind.target.starts_with("/etc") {
             self.directory(bind.target.parent().unwrap_or(Path::new("/")))?;
-            self.steps.push(Step::Touch { path: self.inside(&bind.target)? });
+            let path = self.inside(&bind.target);
+            self.script.add(ops::TOUCH, &[path.as_os_str()]);
         }
-        let (source, target) = (c_path(&bind.source)?, self.inside(&bind.target)?);
-        self.steps.push(Step::Bind { source, target, recursive });
+        let (source, target) = (bind.source.as_os_str(), self.inside(&bind.target));
+        self.script.add(ops::BIND, &[source, target.as_os_str()]).number(recursive.into());
         Ok(())
     }
 
@@ -299,86 +252,14 @@ impl Planner<'_> {
         parents.reverse();
         for parent in parents {
             if self.made.insert(parent.to_owned()) {
-                self.steps.push(Step::Mkdir { path: self.inside(parent)? });
+                let path = self.inside(parent);
+                self.script.add(ops::MKDIR, &[path.as_os_str()]);
             }
         }
         Ok(())
     }
 
-    fn inside(&self, path: &Path) -> io::Result<CString> {
-        c_path(&self.root.join(path.strip_prefix("/").unwrap_or(path)))
-    }
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    c_string(path.as_os_str().as_bytes())
-}
-
-fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
-    CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path contains a NUL byte"))
-}
-
-fn check(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// # Safety
-/// Async-signal-safe; the pointers come from live `CStr`s.
-unsafe fn mount(
-    source: Option<&std::ffi::CStr>,
-    target: &std::ffi::CStr,
-    kind: Option<&std::ffi::CStr>,
-    flags: libc::c_ulong,
-    data: Option<&std::ffi::CStr>,
-) -> io::Result<()> {
-    let pointer = |text: Option<&std::ffi::CStr>| text.map_or(std::ptr::null(), |t| t.as_ptr());
-    // SAFETY: pointers are null or NUL-terminated strings that outlive the call.
-    check(unsafe {
-        libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(data).cast())
-    })
-}
-
-/// # Safety
-/// Async-signal-safe.
-unsafe fn seal(root: &std::ffi::CStr) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: `attributes` lives on this stack for the call and its size is passed along.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            root.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    check(result as i32)
-}
-
-/// # Safety
-/// Async-signal-safe.
-unsafe fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-    // SAFETY: `limit` lives on this stack for the call.
-    check(unsafe { libc::setrlimit(resource, &raw const limit) })
-}
-
-/// # Safety
-/// Async-signal-safe.
-unsafe fn write_file(path: &std::ffi::CStr, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: path and bytes outlive the calls; the descriptor is closed here.
-    unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        check(fd)?;
-        let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
-        let result = check(written as i32);
-        libc::close(fd);
-        result
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 }

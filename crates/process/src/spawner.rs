@@ -1,25 +1,25 @@
-//! The threads that fork. They live as long as the server, because the kernel kills a child with
-//! `PR_SET_PDEATHSIG` when the *thread* that forked it ends, and because a fork takes up to milliseconds that no
-//! async worker has.
-//!
-//! The child first lets go of everything that the server has open: otherwise a connection that the server
-//! closes meanwhile would stay open until the child is ready, and the child would inherit the server's lack of
-//! descriptors. The standard library has no place for that between its `fork` and its `exec`, so both are here.
+//! The threads that start sandboxes. They live as long as the server, because the kernel kills a process with
+//! `PR_SET_PDEATHSIG` when the *thread* that made it ends, and because making a sandbox takes milliseconds
+//! that no async worker has.
 
-use crate::sandbox::{Sandbox, TRANSPORT_FD};
-use std::ffi::{CString, OsString, c_char};
-use std::fs::File;
-use std::io::{self, Read};
+use crate::cgroup::{Group, Groups};
+use crate::child::Child;
+use crate::sandbox::Sandbox;
+use crate::script::ops;
+use crate::socket::Control;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, LazyLock};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A program to start.
 pub struct Program {
     /// The view it runs in.
     pub sandbox: Arc<Sandbox>,
-    /// Program, an absolute path, and arguments, as seen inside.
+    /// Program and arguments, as seen inside.
     pub argv: Vec<OsString>,
     /// All its variables.
     pub environment: Vec<(String, String)>,
@@ -29,172 +29,288 @@ pub struct Program {
     pub output: OwnedFd,
 }
 
+/// Why a program was not started. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// The sandbox could not be made.
+    #[error("{step}: {error}")]
+    Sandbox {
+        /// What could not be done.
+        step: String,
+        /// As the operating system says.
+        error: io::Error,
+    },
+    /// The sandbox is fine, the program cannot be executed.
+    #[error(transparent)]
+    Program(io::Error),
+}
+
+impl NotStarted {
+    /// The sandbox could not be made because this step failed.
+    pub fn at(step: impl Into<String>) -> impl FnOnce(io::Error) -> NotStarted {
+        |error| NotStarted::Sandbox { step: step.into(), error }
+    }
+}
+
 struct Job {
     program: Program,
-    reply: oneshot::Sender<io::Result<u32>>,
+    reply: oneshot::Sender<Result<Child, NotStarted>>,
 }
 
 /// Starts programs on its own threads.
 pub struct Spawner {
-    jobs: std::sync::mpsc::Sender<Job>,
+    /// `None` when it is being dropped.
+    jobs: Option<std::sync::mpsc::Sender<Job>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// What all starts share.
+struct Shared {
+    /// The sandboxes' first process, as a file.
+    init: CString,
+    groups: Groups,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Spawner {
-    /// `threads` forks can be under way at once.
-    pub fn new(threads: usize) -> Spawner {
+    /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process. Must
+    /// be called within a tokio runtime.
+    pub fn new(threads: usize, init: &Path, groups: Groups) -> io::Result<Spawner> {
+        let init = CString::new(init.as_os_str().as_bytes())?;
+        let shared = Arc::new(Shared { init, groups, runtime: tokio::runtime::Handle::current() });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let queue = Arc::new(std::sync::Mutex::new(queue));
+        let mut spawner = Spawner { jobs: Some(jobs), threads: Vec::new() };
         for n in 0..threads {
-            let queue = queue.clone();
+            let (queue, shared) = (queue.clone(), shared.clone());
             let run = move || {
+                block_signals();
                 loop {
                     let job = queue.lock().expect("a spawner never panics").recv();
                     let Ok(Job { program, reply }) = job else { return };
-                    let _ = reply.send(spawn(program));
+                    let _ = reply.send(shared.start(program));
                 }
             };
-            std::thread::Builder::new()
-                .name(format!("spawner-{n}"))
-                .spawn(run)
-                .expect("the machine can start a thread");
+            spawner.threads.push(std::thread::Builder::new().name(format!("spawner-{n}")).spawn(run)?);
         }
-        Spawner { jobs }
+        Ok(spawner)
     }
 
-    /// The new process's id. It leads a session and a process group of its own; the caller must reap it.
-    pub async fn spawn(&self, program: Program) -> io::Result<u32> {
+    /// Starts a program in a sandbox of its own.
+    pub async fn spawn(&self, program: Program) -> Result<Child, NotStarted> {
+        let stopped = || NotStarted::at("start a program")(io::Error::other("the server is stopping"));
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { program, reply }).map_err(|_| io::Error::other("the spawner has stopped"))?;
-        answer.await.map_err(|_| io::Error::other("the spawner has stopped"))?
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        jobs.send(Job { program, reply }).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 }
 
-/// Where the child finds the pipe that tells the server why it did not come to `exec`.
-const FAILURE_FD: RawFd = TRANSPORT_FD + 1;
-
-/// What every program reads as its input.
-static NOTHING: LazyLock<io::Result<OwnedFd>> =
-    LazyLock::new(|| clear_of_targets(File::open("/dev/null")?.into()));
-
-fn spawn(program: Program) -> io::Result<u32> {
-    let Program { sandbox, argv, environment, transport, output } = program;
-    let nothing = NOTHING.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-    let (mut failure, writer) = io::pipe()?;
-    let (writer, output) = (clear_of_targets(writer.into())?, clear_of_targets(output)?);
-    let transport = transport.map(clear_of_targets).transpose()?;
-    let argv = Strings::new(argv.into_iter().map(OsString::into_vec))?;
-    let variables = environment.into_iter().map(|(key, value)| format!("{key}={value}").into_bytes());
-    let prepared = Prepared {
-        sandbox: &sandbox,
-        argv,
-        environment: Strings::new(variables)?,
-        descriptors: [nothing.as_raw_fd(), output.as_raw_fd(), output.as_raw_fd()],
-        transport: transport.as_ref().map(AsRawFd::as_raw_fd),
-        failure: writer.as_raw_fd(),
-    };
-    // SAFETY: the child runs only `Prepared::run`, which is safe between `fork` and `exec`.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: as above; this is the child.
-        0 => unsafe { prepared.run() },
-        pid => pid,
-    };
-    drop((writer, output, transport));
-    let mut errno = [0; size_of::<i32>()];
-    match failure.read_exact(&mut errno) {
-        Ok(()) => {
-            // SAFETY: waitpid with no status pointer touches no memory; the child is ours and ending.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-        }
-        // Closed by `exec`.
-        Err(_) => Ok(pid as u32),
-    }
-}
-
-/// NUL-terminated strings and the array of pointers that `execve` wants.
-struct Strings {
-    pointers: Vec<*const c_char>,
-    _owned: Vec<CString>,
-}
-
-impl Strings {
-    fn new(texts: impl Iterator<Item = Vec<u8>>) -> io::Result<Strings> {
-        let owned = texts.map(CString::new).collect::<Result<Vec<_>, _>>()?;
-        let pointers = owned.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-        Ok(Strings { pointers, _owned: owned })
-    }
-}
-
-/// All that the child needs, made before the fork.
-struct Prepared<'a> {
-    sandbox: &'a Sandbox,
-    argv: Strings,
-    environment: Strings,
-    /// For its stdin, stdout and stderr.
-    descriptors: [RawFd; 3],
-    transport: Option<RawFd>,
-    failure: RawFd,
-}
-
-impl Prepared<'_> {
-    /// Becomes the program, or says why it could not.
-    ///
-    /// # Safety
-    /// Only in the child of a fork: allocates nothing, takes no lock, never returns.
-    unsafe fn run(&self) -> ! {
-        // SAFETY: the caller promises to be the child.
-        let error = unsafe { self.exec() }.err().and_then(|error| error.raw_os_error());
-        let errno = error.unwrap_or(libc::EIO).to_ne_bytes();
-        // SAFETY: `errno` lives on this stack; `_exit` runs no handlers of the server's.
-        unsafe {
-            libc::write(FAILURE_FD, errno.as_ptr().cast(), errno.len());
-            libc::_exit(127)
-        }
-    }
-
-    /// # Safety
-    /// As [`Prepared::run`].
-    unsafe fn exec(&self) -> io::Result<()> {
-        // SAFETY: async-signal-safe system calls on memory that was prepared before the fork.
-        unsafe {
-            // First, so that whatever fails can be told. No source is among the targets.
-            check(libc::dup3(self.failure, FAILURE_FD, libc::O_CLOEXEC))?;
-            for (target, source) in (0..).zip(self.descriptors) {
-                check(libc::dup2(source, target))?;
-            }
-            match self.transport {
-                Some(transport) => check(libc::dup2(transport, TRANSPORT_FD))?,
-                None => libc::close(TRANSPORT_FD),
-            };
-            // A kernel that lacks it (before 5.9) closes them at `exec`: all are close-on-exec.
-            libc::syscall(libc::SYS_close_range, FAILURE_FD + 1, libc::c_uint::MAX, 0);
-            self.sandbox.enter()?;
-            // What the server does with signals is not the program's business.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            let (argv, environment) = (self.argv.pointers.as_ptr(), self.environment.pointers.as_ptr());
-            libc::execve(*argv, argv, environment);
-            Err(io::Error::last_os_error())
+impl Drop for Spawner {
+    /// With the last thread the control groups are removed, which must not be cut off by the server's end.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
-/// The same open file under a number that the child does not give to something else.
-fn clear_of_targets(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > FAILURE_FD {
-        return Ok(fd);
+impl Shared {
+    fn start(&self, program: Program) -> Result<Child, NotStarted> {
+        let Program { sandbox, argv, environment, transport, output } = program;
+        let group = self.groups.make(&sandbox.resources())?;
+        let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
+        let pidfd = self
+            .first_process(&sandbox, &group, theirs.as_raw_fd())
+            .map_err(NotStarted::at("clone a process into namespaces"))?;
+        drop(theirs);
+        // From here on the child is taken down again if anything fails.
+        let runtime = self.runtime.enter();
+        let mut child = Child::adopt(pidfd, control, group, sandbox.is_walled())
+            .map_err(NotStarted::at("watch the process"))?;
+        drop(runtime);
+
+        let mut script = child.group().join_script();
+        script.then(sandbox.script().clone());
+        let variables: Vec<OsString> =
+            environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
+        script
+            .add(ops::RUN, &[sandbox.working_dir()])
+            .texts(argv.iter().map(OsString::as_os_str))
+            .texts(variables.iter().map(|variable| OsStr::new(variable.as_os_str())));
+        let mut fds = vec![output.as_raw_fd()];
+        fds.extend(transport.as_ref().map(AsRawFd::as_raw_fd));
+        child.run(&script, &fds)?;
+        Ok(child)
     }
-    // SAFETY: fcntl on a descriptor that `fd` owns; the result is a new one that nobody else owns.
+
+    /// Clones this thread into new namespaces, as the program `init`, with `control` as its descriptor 3; a
+    /// pidfd of it.
+    fn first_process(&self, sandbox: &Sandbox, group: &Group, control: RawFd) -> io::Result<OwnedFd> {
+        let unprivileged = sandbox.namespaces() & libc::CLONE_NEWUSER != 0;
+        let start = Start { init: self.init.as_ptr(), control, unprivileged };
+        let mut pidfd: RawFd = -1;
+        let mut stack = vec![0u8; STACK];
+        let mut arguments: libc::clone_args = no_arguments();
+        // Until it has become another program the child shares the server's memory and the server's thread
+        // waits, so nothing is copied, however large the server is.
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | sandbox.namespaces();
+        arguments.flags = flags as u64;
+        arguments.pidfd = (&raw mut pidfd) as u64;
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.stack = stack.as_mut_ptr() as u64;
+        arguments.stack_size = STACK as u64;
+        let unified = group.unified()?;
+        if let Some(group) = &unified {
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = group.as_raw_fd() as u64;
+        }
+        // SAFETY: `arguments`, the stack and `start` outlive the call, which returns when the child has
+        // executed another program or ended; `enter` uses nothing else of this process's memory.
+        let pid = unsafe { clone3(&arguments, enter, &raw const start) };
+        match pid {
+            // SAFETY: the kernel has just given us this descriptor.
+            1.. => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
+            errno => Err(io::Error::from_raw_os_error(-errno as i32)),
+        }
+    }
+}
+
+/// Not what `libc` has, which does not hold 64 bits.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Enough for a few system calls.
+const STACK: usize = 16 * 1024;
+
+/// What the child needs on its way to `execve`.
+struct Start {
+    init: *const libc::c_char,
+    control: RawFd,
+    /// Whether what it may do in its user namespace would be lost with `execve`, since it is not root there.
+    unprivileged: bool,
+}
+
+/// The child, on a stack of its own, in the server's memory.
+extern "C" fn enter(start: *const Start) -> ! {
+    // SAFETY: async-signal-safe system calls; `start` is on the stack of the thread that waits for us.
     unsafe {
-        let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FAILURE_FD + 1);
-        check(copy)?;
-        Ok(OwnedFd::from_raw_fd(copy))
+        let Start { init, control, unprivileged } = *start;
+        // The server ignores it, and what is ignored stays so in the program.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        if unprivileged {
+            keep_capabilities();
+        }
+        let placed = match control == ops::CONTROL_FD {
+            true => libc::fcntl(control, libc::F_SETFD, 0),
+            false => libc::dup2(control, ops::CONTROL_FD),
+        };
+        if placed >= 0 {
+            let (arguments, variables) = ([init, std::ptr::null()], [std::ptr::null()]);
+            libc::execve(init, arguments.as_ptr(), variables.as_ptr());
+        }
+        libc::_exit(127)
     }
 }
 
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+/// Makes all capabilities ambient, so that they outlive `execve`. Source: `capabilities(7)`.
+///
+/// # Safety
+/// Async-signal-safe.
+unsafe fn keep_capabilities() {
+    const VERSION_3: u32 = 0x2008_0522;
+    // `struct __user_cap_header_struct`, and twice `struct __user_cap_data_struct`: effective, permitted,
+    // inheritable. The kernel gives no more than there is.
+    let header = [VERSION_3, 0];
+    let mut sets = [0u32; 6];
+    // SAFETY: both arrays live on this stack.
+    unsafe {
+        libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr());
+        (sets[2], sets[5]) = (sets[1], sets[4]);
+        libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr());
+        for capability in 0..64 {
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+        }
+    }
+}
+
+fn no_arguments() -> libc::clone_args {
+    // SAFETY: plain numbers, for which all zeros is valid and means "not used".
+    unsafe { std::mem::zeroed() }
+}
+
+/// No handler of the server's may run in a child that still shares its memory.
+fn block_signals() {
+    // SAFETY: the set lives on this stack; the calls only touch it and this thread's mask.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// `clone3(2)`: the child calls `entry(start)` on the stack that `arguments` names. The child's process id, or
+/// a negative errno.
+///
+/// # Safety
+/// With `CLONE_VM`, `entry` must not touch what another thread uses.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(
+    arguments: &libc::clone_args,
+    entry: extern "C" fn(*const Start) -> !,
+    start: *const Start,
+) -> isize {
+    let result: isize;
+    // SAFETY: see the caller; the child leaves this frame alone, it has a stack of its own.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") std::ptr::from_ref(arguments),
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r12") start,
+            in("r13") entry as usize,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// As above.
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3(
+    arguments: &libc::clone_args,
+    entry: extern "C" fn(*const Start) -> !,
+    start: *const Start,
+) -> isize {
+    let result: isize;
+    // SAFETY: see the caller; the child leaves this frame alone, it has a stack of its own.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") std::ptr::from_ref(arguments) => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x20") start,
+            in("x21") entry as usize,
+        );
+    }
+    result
 }

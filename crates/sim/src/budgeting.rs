@@ -30,6 +30,10 @@ pub(crate) struct Ledger {
     turn: u64,
     max_starts: usize,
     patience: Duration,
+    /// When an ask last waited though one more could have been started, or was denied.
+    short: Time,
+    /// Whether one still does.
+    is_short: bool,
     /// Since when others wait for memory that idle instances hold.
     hoarding_since: Option<Time>,
 }
@@ -48,6 +52,8 @@ impl Ledger {
             turn: 0,
             max_starts: config.max_starts.max(1),
             patience: config.start_patience.max(Duration::from_millis(1)),
+            short: Time::ZERO,
+            is_short: false,
             hoarding_since: None,
         }
     }
@@ -112,6 +118,7 @@ impl Ledger {
             Command::Deny { pool, instance } => {
                 ensure!(self.asks.len() > self.max_asks, "{pool} {instance} is denied: the queue has room");
                 let newest = self.asks.pop();
+                self.short = now;
                 self.descriptors.remove(&(pool, instance));
                 self.take_turns();
                 ensure!(newest == Some((pool, instance)), "{pool} {instance} is denied for {newest:?}");
@@ -155,6 +162,11 @@ impl Ledger {
         );
         let is_free = self.granted.is_empty() && stats.asks > 0;
         ensure!(!is_free, "{} wait for a grant on an empty machine", stats.asks);
+        let is_short = stats.asks > 0 && stats.starting < self.max_starts;
+        if is_short || self.is_short {
+            self.short = now;
+        }
+        self.is_short = is_short;
         let (charged, limit) = (stats.charged, stats.limit);
         ensure!(!granted || charged <= limit, "granted beyond the limit: {charged} of {limit}");
         let held: u32 = self.granted.keys().map(|key| self.descriptors[key]).sum();
@@ -168,6 +180,16 @@ impl Ledger {
         ensure!(stats.returning <= charged, "more is coming back than was charged");
         let at = budget.wake_at();
         ensure!(at.is_none_or(|at| at > now), "the budget wakes at {at:?}, which is past");
+        Ok(())
+    }
+
+    /// A pool is about to refuse a request that has waited for memory this long: there must have been none.
+    pub(crate) fn check_refusal(&self, now: Time, waited: Duration) -> Result<(), Broken> {
+        let since = now.since(self.short);
+        ensure!(
+            self.is_short || since <= waited,
+            "refused for want of memory, of which there was enough for {since:?}"
+        );
         Ok(())
     }
 

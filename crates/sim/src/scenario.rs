@@ -175,7 +175,7 @@ impl Function {
     /// constant, starts compute and requests wait.
     pub fn burst(requests: u32, service: Duration, start: Duration) -> Function {
         Function {
-            pool: PoolConfig { keep_alive: Duration::from_secs(10), ..PoolConfig::default() },
+            pool: PoolConfig { keep_alive: Duration::from_secs(3), ..PoolConfig::default() },
             reserved: None,
             limit: MiB(128),
             memory: MiB(20),

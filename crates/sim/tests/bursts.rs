@@ -52,8 +52,8 @@ fn a_burst_of_long_requests_gets_an_instance_each_as_fast_as_the_machine_can_sta
 
 #[test]
 fn starting_in_turn_is_never_slower_than_starting_all_at_once() {
-    for service in [SHORT, ms(1), ms(5), ms(20), ms(100), ms(1_000)] {
-        for service_work in [0.0, 0.5, 1.0] {
+    for service in [SHORT, ms(1), ms(20), ms(1_000)] {
+        for service_work in [0.0, 1.0] {
             let function = Function { service_work, ..Function::burst(128, service, START) };
             let (turns, at_once) = (play(vec![function.clone()]), play_unbounded(function));
             for share in [0.5, 0.9, 0.99] {
@@ -101,13 +101,25 @@ fn callers_that_come_again_and_again_are_served_by_a_few_instances_when_more_do_
         Function { service_work: 1.0, workload, requests: 20_000, ..Function::burst(0, SHORT, START) };
     let report = play(vec![function]);
     assert!(report.starts <= 8, "{} instances", report.starts);
-    assert!(report.response(0.99) <= ms(10), "p99 {:?}", report.response(0.99));
+    assert!(report.response(0.99) <= ms(15), "p99 {:?}", report.response(0.99));
+}
+
+#[test]
+fn as_many_instances_as_keep_the_processors_busy_are_made_for_callers_that_never_pause() {
+    for callers in [16, 32] {
+        let workload = Workload::Closed(callers, Duration::from_micros(20));
+        let function =
+            Function { service_work: 0.5, workload, requests: 20_000, ..Function::burst(0, SHORT, START) };
+        let report = play(vec![function]);
+        let hot = u64::from(PoolConfig::default().hot_instances);
+        assert!((hot..=hot + 1).contains(&report.starts), "{} instances for {callers}", report.starts);
+    }
 }
 
 #[test]
 fn a_standing_queue_of_short_requests_that_wait_gets_more_instances() {
     let workload = Workload::Closed(500, Duration::from_micros(20));
-    let function = Function { workload, requests: 60_000, ..Function::burst(0, ms(2), START) };
+    let function = Function { workload, requests: 40_000, ..Function::burst(0, ms(2), START) };
     let report = play(vec![function]);
     let bound = PoolConfig::default().wait_bound;
     assert!(report.response(0.5) <= ms(2) + bound * 2, "p50 {:?}", report.response(0.5));

@@ -2,6 +2,7 @@
 const express = require('express')
 
 const app = express()
+const instance = require('node:crypto').randomUUID()
 let atOnce = 0
 let most = 0
 app.use(express.text({ type: '*/*', limit: '20mb' }))
@@ -9,7 +10,7 @@ app.get('/hello', (request, response) => response.set('X-Query', request.query.n
 app.post('/upper', (request, response) => response.status(201).send(request.body.toUpperCase()))
 app.post('/measure', (request, response) => response.json({ length: request.body.length }))
 app.post('/', (request, response) => response.json({ event: JSON.parse(request.body) }))
-app.get('/most', (request, response) => response.json({ most, pid: process.pid }))
+app.get('/most', (request, response) => response.json({ most, instance }))
 app.get('/events', async (request, response) => {
   response.type('text/event-stream')
   response.write('data: first\n\n')
@@ -21,7 +22,7 @@ app.get('/hold', async (request, response) => {
   most = Math.max(most, atOnce)
   await fetch(request.query.gate)
   atOnce -= 1
-  response.json({ pid: process.pid })
+  response.json({ instance })
 })
 app.get('/crash', () => process.exit(3))
 app.listen(Number(process.env.PORT), '127.0.0.1')

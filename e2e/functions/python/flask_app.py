@@ -3,12 +3,14 @@
 import os
 import threading
 import urllib.request
+import uuid
 
 from flask import Flask, Response, request
 
 app = Flask(__name__)
 lock = threading.Lock()
 at_once = most = 0
+INSTANCE = str(uuid.uuid4())
 
 
 @app.get("/hello")
@@ -33,7 +35,7 @@ def event():
 
 @app.get("/most")
 def tell_most():
-    return {"most": most, "pid": os.getpid()}
+    return {"most": most, "instance": INSTANCE}
 
 
 @app.get("/events")
@@ -56,7 +58,7 @@ def hold():
     urllib.request.urlopen(request.args["gate"], timeout=60).read()
     with lock:
         at_once -= 1
-    return {"pid": os.getpid()}
+    return {"instance": INSTANCE}
 
 
 @app.get("/crash")

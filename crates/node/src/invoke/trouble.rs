@@ -27,7 +27,7 @@ pub fn log_line(result: &InvokeResult, id: RequestId, timeout: Duration) -> Opti
     match result {
         InvokeResult::TimedOut => Some(timeout_line(id, timeout)),
         InvokeResult::Exited(exit) => {
-            Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
+            Some(format!("RequestId: {id} Error: {}\n{}", words(exit), exit_type(exit)))
         }
         _ => None,
     }
@@ -36,7 +36,7 @@ pub fn log_line(result: &InvokeResult, id: RequestId, timeout: Duration) -> Opti
 /// What kind of error the platform noticed. An error that the function reported is the function's business.
 pub fn error_type(result: &InvokeResult) -> Option<String> {
     match result {
-        InvokeResult::Exited(_) => Some("Runtime.ExitError".into()),
+        InvokeResult::Exited(exit) => Some(exit_type(exit).into()),
         InvokeResult::ResponseTooLarge(_) => Some("Function.ResponseSizeTooLarge".into()),
         _ => None,
     }
@@ -46,7 +46,7 @@ pub fn error_type(result: &InvokeResult) -> Option<String> {
 pub fn init_error_type(failure: &StartFailure) -> String {
     let reported = match failure {
         StartFailure::Init(json) => serde_json::from_slice::<serde_json::Value>(json).ok(),
-        StartFailure::Exited(_) => return "Runtime.ExitError".into(),
+        StartFailure::Exited(exit) => return exit_type(exit).into(),
         StartFailure::TimedOut => return "Sandbox.Timedout".into(),
         StartFailure::Full(_) | StartFailure::Machine(_) => None,
     };
@@ -71,7 +71,7 @@ pub fn init_log_line(failure: &StartFailure, id: RequestId, timeout: Duration) -
         StartFailure::Init(_) => None,
         StartFailure::TimedOut => Some(timeout_line(id, timeout)),
         StartFailure::Exited(exit) => {
-            Some(format!("RequestId: {id} Error: {}\nRuntime.ExitError", words(exit)))
+            Some(format!("RequestId: {id} Error: {}\n{}", words(exit), exit_type(exit)))
         }
         StartFailure::Full(message) | StartFailure::Machine(message) => Some(message.clone()),
     }
@@ -88,7 +88,14 @@ fn timed_out(id: RequestId, timeout: Duration) -> Bytes {
 }
 
 fn exited(exit: &Exit, id: RequestId) -> Bytes {
-    json("Runtime.ExitError", &format!("RequestId: {id} Error: {}", words(exit)))
+    json(exit_type(exit), &format!("RequestId: {id} Error: {}", words(exit)))
+}
+
+fn exit_type(exit: &Exit) -> &'static str {
+    match exit {
+        Exit::OutOfMemory => "Runtime.OutOfMemory",
+        _ => "Runtime.ExitError",
+    }
 }
 
 fn words(exit: &Exit) -> String {

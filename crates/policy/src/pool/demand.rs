@@ -9,7 +9,8 @@
 //! - *Short* requests: a burst of them may be over before a start is. So at first only what the busy instances
 //!   cannot serve during a start counts. A queue that has stood for as long as a start takes is no burst: then
 //!   all count that cannot expect their turn within the bound. Enough instances are wanted to serve them all
-//!   within that time, not one for each.
+//!   within that time, not one for each. Up to [`super::PoolConfig::hot_instances`], which keep the processors
+//!   busy without getting in each other's way, the bound is the shorter one for an idle instance.
 //! - *Unknown*: the first request that runs has the bound to show that it is short.
 //!
 //! Expectations can be wrong. When nothing has finished for as long as the bound, they are void, and whatever
@@ -96,7 +97,9 @@ impl Pool {
     fn unserved(&mut self, now: Time, waiting: u64, service_ns: u64) -> u64 {
         let start = self.start_time();
         let bound = self.config.wait_bound.min(start);
-        if waiting <= self.turns_within(bound, service_ns) {
+        let hot = self.config.hot_instances.saturating_sub(self.busy);
+        let usual = if hot > 0 { bound.min(self.config.spread_bound) } else { bound };
+        if waiting <= self.turns_within(usual, service_ns) {
             self.queue.length = Length::Fits;
             return 0;
         }
@@ -106,10 +109,21 @@ impl Pool {
             _ => {}
         }
         let is_long = u128::from(service_ns) >= bound.as_nanos();
-        let horizon = if is_long || self.queue.length == Length::Stands { bound } else { start };
-        let excess = waiting.saturating_sub(self.turns_within(horizon, service_ns));
+        let stands = self.queue.length == Length::Stands;
+        let horizon = if is_long || stands { bound } else { start };
+        let needed = self.serve_within(horizon, waiting, service_ns);
+        if stands {
+            needed.max(self.serve_within(usual, waiting, service_ns).min(hot.into()))
+        } else {
+            needed
+        }
+    }
+
+    /// How many more instances would serve all that wait within `span`; none for those whom the busy ones serve.
+    fn serve_within(&self, span: Duration, waiting: u64, service_ns: u64) -> u64 {
+        let excess = waiting.saturating_sub(self.turns_within(span, service_ns));
         let work_ns = u128::from(waiting) * u128::from(service_ns);
-        let enough = work_ns.div_ceil(horizon.as_nanos().max(1)).saturating_sub(self.running.into());
+        let enough = work_ns.div_ceil(span.as_nanos().max(1)).saturating_sub(self.running.into());
         u128::from(excess).min(enough) as u64
     }
 

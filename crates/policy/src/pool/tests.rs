@@ -436,7 +436,7 @@ fn a_burst_of_short_requests_that_is_over_before_a_start_starts_nothing() {
 #[test]
 fn a_queue_that_stands_for_as_long_as_a_start_takes_is_no_burst() {
     check(
-        patient(),
+        PoolConfig { hot_instances: 1, ..patient() },
         "
         0ms arrived r1
             ask i1
@@ -460,6 +460,37 @@ fn a_queue_that_stands_for_as_long_as_a_start_takes_is_no_burst() {
         serve 10 1ms
             10 × dispatch
             1 × release
+        ",
+    );
+}
+
+#[test]
+fn as_many_instances_as_keep_the_processors_busy_come_for_a_shorter_queue_that_stands() {
+    check(
+        PoolConfig { hot_instances: 3, wait_bound: Duration::from_millis(90), ..patient() },
+        "
+        0ms arrived r1
+            ask i1
+        0ms granted i1
+            start i1
+        50ms started i1
+            dispatch r1 i1
+        51ms finished i1 r1
+        warm 8 1ms
+            until 59ms
+        60ms burst 50
+            1 × dispatch
+        serve 45 1ms
+            45 × dispatch
+        105ms burst 40
+        serve 4 1ms
+            4 × dispatch
+        serve 1 1ms
+            2 × ask
+            1 × dispatch
+        serve 40 1ms
+            39 × dispatch
+            2 × release
         ",
     );
 }

@@ -5,11 +5,14 @@ use crate::pooling::{Broken, ensure};
 use crate::report::clock;
 use model::Time;
 use policy::budget::{self, PoolKey};
-use policy::pool::{Command, Event};
+use policy::pool::{Command, Event, Reason};
 use policy::{InstanceKey, RequestKey};
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::Duration;
+
+/// A pool that waits this long for memory is never refused any because of starts that take long.
+const PATIENT: Duration = Duration::from_secs(5);
 
 /// No exchange of messages in one instant is longer; one that is goes round in circles.
 const MAX_EXCHANGE: u64 = 10_000;
@@ -72,7 +75,13 @@ impl World<'_> {
             }
             Command::Start { instance } => self.start(pool, instance),
             Command::Dispatch { request, instance } => self.dispatch(pool, request, instance)?,
-            Command::Refuse { request, .. } => self.end(request, End::Refused)?,
+            Command::Refuse { request, reason } => {
+                let config = &self.members[&pool].account.config;
+                if reason == Reason::Memory && config.max_wait >= PATIENT {
+                    self.ledger.check_refusal(self.now, config.max_wait)?;
+                }
+                self.end(request, End::Refused)?;
+            }
             Command::Fail { request, .. } => self.end(request, End::Failed)?,
             Command::Stop { instance } => {
                 let delay = self.random.exponential(Duration::from_millis(2));

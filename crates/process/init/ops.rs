@@ -1,0 +1,54 @@
+// The language between the server and a sandbox's first process; both sides include this file.
+//
+// A message is a row of operations, each one byte and its operands: texts end in NUL, numbers are
+// little-endian. Operations are carried out in order; the first that fails ends the row. Every message is
+// answered by one reply of 12 bytes: what failed (an errno, 0 for nothing), which operation of the row it was
+// (counted from 0), and a number that the operation gave. `RUN` also gives a descriptor.
+
+/// The largest message, in bytes.
+pub const MAX_MESSAGE: usize = 160 * 1024;
+
+/// The most descriptors that come with a message.
+pub const MAX_FDS: usize = 4;
+
+/// Where the first process finds its socket.
+pub const CONTROL_FD: i32 = 3;
+
+/// path: makes a directory.
+pub const MKDIR: u8 = 1;
+/// path: makes an empty file, to be bound over.
+pub const TOUCH: u8 = 2;
+/// target, path: makes a symbolic link.
+pub const SYMLINK: u8 = 3;
+/// source, path, recursive (u32, 0 or 1): binds a part of the tree.
+pub const BIND: u8 = 4;
+/// type, path, flags (u32), options: mounts a new file system.
+pub const MOUNT: u8 = 5;
+/// path: makes everything mounted below read-only and without set-user-id.
+pub const SEAL: u8 = 6;
+/// Nothing mounted from here on reaches the machine.
+pub const PRIVATE: u8 = 7;
+/// path: makes it the root and lets go of the old one.
+pub const PIVOT: u8 = 8;
+/// path, text: writes a file that exists.
+pub const WRITE: u8 = 9;
+/// flags (u32): enters new namespaces.
+pub const UNSHARE: u8 = 10;
+/// name: sets the host name.
+pub const HOSTNAME: u8 = 11;
+/// uid (u32), gid (u32): who the program will be; without it, who the server is.
+pub const IDENTITY: u8 = 12;
+/// resource (u32), value (u32): a limit of the program, soft and hard; one that is lower already stays.
+pub const LIMIT: u8 = 13;
+/// count (u32), then that many BPF instructions of 8 bytes: the program's system call filter.
+pub const FILTER: u8 = 14;
+/// working directory, number of arguments (u32), arguments, number of variables (u32), variables. Starts the
+/// program with the message's first descriptor as stdout and stderr, the second, if any, as descriptor 3.
+/// The first argument is its path. The reply's descriptor is a pidfd of it.
+pub const RUN: u8 = 15;
+/// signal (u32): for every process of the sandbox but the first.
+pub const SIGNAL: u8 = 16;
+
+/// The first word of the last message, in place of an errno: the program has ended; the second word is its
+/// wait status.
+pub const ENDED: u32 = u32::MAX;

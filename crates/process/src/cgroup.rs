@@ -1,0 +1,413 @@
+//! Control groups: what an instance may use of the machine, and what it has used.
+//!
+//! One interface over what machines have: cgroup v2 with its controllers, v1 hierarchies, both beside each
+//! other, or nothing that this user may write to. An instance gets a group of its own in each hierarchy that
+//! limits something. It is never *moved* there by this server (`cgroup.procs` takes 10 ms on an idle
+//! machine): in v2 it is cloned into its group, in v1 its first process writes itself into `tasks`.
+//!
+//! Source: kernel documentation, `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`.
+
+use crate::script::{Script, ops};
+use crate::spawner::NotStarted;
+use model::MiB;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What one instance may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory, with what it writes to `/tmp`, which is memory too.
+    pub memory: MiB,
+    /// Its part of the processor when there is not enough for all: 1,769 MiB weigh as much as one Lambda vCPU.
+    pub weight: MiB,
+    /// Processes and threads.
+    pub tasks: u32,
+}
+
+/// Which limits groups enforce on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enforced {
+    /// Memory.
+    pub memory: bool,
+    /// Share of the processor.
+    pub cpu: bool,
+    /// Number of processes.
+    pub tasks: bool,
+}
+
+/// The server's groups, under which every instance has its own.
+pub struct Groups {
+    hierarchies: Vec<Arc<Hierarchy>>,
+    next: AtomicU64,
+    emptied: std::sync::mpsc::Sender<PathBuf>,
+}
+
+/// A tree of groups that the server may make children in.
+#[derive(Debug)]
+struct Hierarchy {
+    dir: PathBuf,
+    kind: Kind,
+    enforced: Enforced,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    V1,
+    V2,
+}
+
+/// The groups of one instance; removed when dropped, as soon as they are empty.
+pub struct Group {
+    places: Vec<(Arc<Hierarchy>, PathBuf)>,
+    emptied: std::sync::mpsc::Sender<PathBuf>,
+}
+
+impl Groups {
+    /// Looks for hierarchies in which this process may make groups, and makes one called `name` in each. What
+    /// an earlier server left under that name is ended.
+    pub fn open(name: &str) -> Groups {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let mounts = mounts(&read("/proc/self/mountinfo"));
+        let own = memberships(&read("/proc/self/cgroup"));
+        let hierarchies = mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
+        Groups { hierarchies, next: AtomicU64::new(1), emptied: sweeper() }
+    }
+
+    /// No groups: nothing is limited.
+    pub fn none() -> Groups {
+        Groups { hierarchies: Vec::new(), next: AtomicU64::new(1), emptied: sweeper() }
+    }
+
+    /// What is enforced here.
+    pub fn enforced(&self) -> Enforced {
+        self.hierarchies.iter().fold(Enforced::default(), |all, hierarchy| all.or(hierarchy.enforced))
+    }
+
+    /// A new group in every hierarchy.
+    pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut group = Group { places: Vec::new(), emptied: self.emptied.clone() };
+        for hierarchy in &self.hierarchies {
+            let dir = hierarchy.dir.join(&name);
+            std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
+            group.places.push((hierarchy.clone(), dir.clone()));
+            hierarchy.limit(&dir, resources)?;
+        }
+        Ok(group)
+    }
+}
+
+impl Drop for Groups {
+    /// At once: the server is about to end, and its threads with it.
+    fn drop(&mut self) {
+        for hierarchy in &self.hierarchies {
+            empty(&hierarchy.dir);
+            remove(&hierarchy.dir);
+        }
+    }
+}
+
+impl Group {
+    /// The v2 group, opened for `CLONE_INTO_CGROUP`; `None` without v2.
+    pub fn unified(&self) -> io::Result<Option<File>> {
+        let place = self.places.iter().find(|(hierarchy, _)| hierarchy.kind == Kind::V2);
+        place.map(|(_, dir)| File::open(dir)).transpose()
+    }
+
+    /// What the first process does to be in the other groups; before it loses sight of them.
+    pub fn join_script(&self) -> Script {
+        let mut script = Script::default();
+        for (_, dir) in self.places.iter().filter(|(hierarchy, _)| hierarchy.kind == Kind::V1) {
+            script.add(ops::WRITE, &[dir.join("tasks").as_os_str(), "0".as_ref()]);
+        }
+        script
+    }
+
+    /// The most memory that everything here has used together, files it read included; `None` where that is
+    /// not counted.
+    pub fn peak(&self) -> Option<MiB> {
+        let (hierarchy, dir) = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory)?;
+        let file = match hierarchy.kind {
+            Kind::V1 => "memory.max_usage_in_bytes",
+            Kind::V2 => "memory.peak",
+        };
+        let bytes = std::fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()?;
+        Some(MiB::from_bytes_ceil(bytes))
+    }
+
+    /// Whether the kernel has killed something here because the memory limit was reached.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.places.iter().filter(|(hierarchy, _)| hierarchy.enforced.memory).any(|(hierarchy, dir)| {
+            let file = match hierarchy.kind {
+                Kind::V1 => "memory.oom_control",
+                Kind::V2 => "memory.events",
+            };
+            let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+            text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for (_, dir) in self.places.drain(..) {
+            let _ = self.emptied.send(dir);
+        }
+    }
+}
+
+impl Hierarchy {
+    fn limit(&self, dir: &Path, resources: &Resources) -> Result<(), NotStarted> {
+        let set = |file: &str, value: String| {
+            let path = dir.join(file);
+            std::fs::write(&path, &value)
+                .map_err(NotStarted::at(format!("write {value} to {}", path.display())))
+        };
+        let Enforced { memory, cpu, tasks } = self.enforced;
+        let bytes = u64::from(resources.memory.0) << 20;
+        let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
+        if memory {
+            match self.kind {
+                Kind::V1 => set("memory.limit_in_bytes", bytes.to_string())?,
+                Kind::V2 => set("memory.max", bytes.to_string())?,
+            }
+            // Not every kernel counts swap.
+            let _ = match self.kind {
+                Kind::V1 => set("memory.memsw.limit_in_bytes", bytes.to_string()),
+                Kind::V2 => set("memory.swap.max", "0".into()),
+            };
+        }
+        if cpu {
+            match self.kind {
+                Kind::V1 => set("cpu.shares", share(1024).to_string())?,
+                Kind::V2 => set("cpu.weight", share(100).min(10_000).to_string())?,
+            }
+        }
+        if tasks {
+            set("pids.max", resources.tasks.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Enforced {
+    fn or(self, other: Enforced) -> Enforced {
+        Enforced {
+            memory: self.memory || other.memory,
+            cpu: self.cpu || other.cpu,
+            tasks: self.tasks || other.tasks,
+        }
+    }
+
+    fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> Enforced {
+        let mut enforced = Enforced::default();
+        for name in names {
+            match name {
+                "memory" => enforced.memory = true,
+                "cpu" => enforced.cpu = true,
+                "pids" => enforced.tasks = true,
+                _ => {}
+            }
+        }
+        enforced
+    }
+
+    fn is_any(self) -> bool {
+        self != Enforced::default()
+    }
+}
+
+/// A mounted hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// The part of the hierarchy that is mounted.
+    root: PathBuf,
+    /// Where.
+    point: PathBuf,
+    kind: Kind,
+    /// Controllers of a v1 hierarchy.
+    controllers: Vec<String>,
+}
+
+impl Mount {
+    /// Makes the server's own group as near to where the server is as may be.
+    fn settle(&self, own: &[Membership], name: &str) -> Option<Hierarchy> {
+        let membership = own.iter().find(|membership| match self.kind {
+            Kind::V1 => membership.controllers.iter().any(|c| self.controllers.contains(c)),
+            Kind::V2 => membership.controllers.is_empty(),
+        })?;
+        let inside = membership.path.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let here = self.point.join(inside);
+        match self.kind {
+            Kind::V1 => {
+                let enforced = Enforced::from_names(self.controllers.iter().map(String::as_str));
+                let dir = here.join(name);
+                (enforced.is_any() && make_anew(&dir)).then_some(Hierarchy { dir, kind: Kind::V1, enforced })
+            }
+            Kind::V2 => self.settle_unified(&here, name),
+        }
+    }
+
+    /// A v2 group that has processes gives its children no controllers, unless it is the root: so the
+    /// server's own group is made beside the server's, or further up.
+    fn settle_unified(&self, here: &Path, name: &str) -> Option<Hierarchy> {
+        const WANTED: [&str; 3] = ["+memory", "+cpu", "+pids"];
+        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        let mut without = None;
+        for parent in here.ancestors().take_while(|dir| dir.starts_with(&self.point)) {
+            for controller in WANTED {
+                let _ = std::fs::write(parent.join("cgroup.subtree_control"), controller);
+            }
+            let dir = parent.join(name);
+            if !make_anew(&dir) {
+                continue;
+            }
+            for controller in WANTED {
+                let _ = std::fs::write(dir.join("cgroup.subtree_control"), controller);
+            }
+            let given = read(dir.join("cgroup.subtree_control"));
+            let enforced = Enforced::from_names(given.split_whitespace());
+            let hierarchy = Hierarchy { dir, kind: Kind::V2, enforced };
+            if enforced.memory {
+                if let Some(Hierarchy { dir, .. }) = without {
+                    let _ = std::fs::remove_dir(dir);
+                }
+                return Some(hierarchy);
+            }
+            match without {
+                None => without = Some(hierarchy),
+                Some(_) => _ = std::fs::remove_dir(hierarchy.dir),
+            }
+        }
+        without.filter(|hierarchy| {
+            let useful = hierarchy.enforced.is_any();
+            if !useful {
+                let _ = std::fs::remove_dir(&hierarchy.dir);
+            }
+            useful
+        })
+    }
+}
+
+/// What `/proc/self/cgroup` says about one hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Membership {
+    /// Empty for v2.
+    controllers: Vec<String>,
+    path: PathBuf,
+}
+
+fn memberships(text: &str) -> Vec<Membership> {
+    let parse = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next()?.split(',').filter(|c| !c.is_empty()).map(str::to_owned).collect();
+        Some(Membership { controllers, path: fields.next()?.into() })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+fn mounts(text: &str) -> Vec<Mount> {
+    let parse = |line: &str| {
+        let (place, system) = line.split_once(" - ")?;
+        let (mut place, mut system) = (place.split(' ').skip(3), system.split(' '));
+        let (root, point) = (place.next()?.into(), place.next()?.into());
+        let kind = match system.next()? {
+            "cgroup" => Kind::V1,
+            "cgroup2" => Kind::V2,
+            _ => return None,
+        };
+        let controllers = match kind {
+            Kind::V1 => system.nth(1)?.split(',').map(str::to_owned).collect(),
+            Kind::V2 => Vec::new(),
+        };
+        Some(Mount { root, point, kind, controllers })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// Makes a group in which this process can make others; whether that succeeded. One of this name is an earlier
+/// server's: what is left in it is ended.
+fn make_anew(dir: &Path) -> bool {
+    empty(dir);
+    let _ = std::fs::create_dir(dir);
+    let probe = dir.join("0");
+    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
+}
+
+/// Kills everything in a group's children and removes those.
+fn empty(dir: &Path) {
+    for child in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !child.is_dir() {
+            continue;
+        }
+        let _ = std::fs::write(child.join("cgroup.kill"), "1");
+        let members = std::fs::read_to_string(child.join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|line| line.parse::<i32>().ok()) {
+            // SAFETY: kill touches no memory; the process is in a group of this server's own.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        remove(&child);
+    }
+}
+
+/// Removes a group, for which its last process must have left: that takes the kernel a moment.
+fn remove(dir: &Path) {
+    let mut pause = Duration::from_micros(200);
+    while std::fs::remove_dir(dir).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+        if pause > Duration::from_millis(500) {
+            tracing::warn!(group = %dir.display(), "a control group could not be removed");
+            return;
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+}
+
+/// A thread that removes groups; the removal of one can take milliseconds. It ends with the last sender.
+fn sweeper() -> std::sync::mpsc::Sender<PathBuf> {
+    let (emptied, queue) = std::sync::mpsc::channel::<PathBuf>();
+    let sweep = move || queue.iter().for_each(|dir| remove(&dir));
+    std::thread::Builder::new().name("cgroups".into()).spawn(sweep).expect("the machine can start a thread");
+    emptied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_kinds_are_found_among_the_mounts() {
+        let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                    35 31 0:32 /docker/a /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n\
+                    41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n";
+        let v1 = Mount {
+            root: "/docker/a".into(),
+            point: "/sys/fs/cgroup/memory".into(),
+            kind: Kind::V1,
+            controllers: vec!["rw".into(), "memory".into()],
+        };
+        let v2 = Mount {
+            root: "/".into(),
+            point: "/sys/fs/cgroup/unified".into(),
+            kind: Kind::V2,
+            controllers: vec![],
+        };
+        assert_eq!(mounts(text), [v1, v2]);
+    }
+
+    #[test]
+    fn a_membership_names_controllers_and_a_path_that_may_hold_colons() {
+        let told = memberships("4:memory:/a/b:c\n2:cpu,cpuacct:/\n0::/user.slice\n");
+        let expected: [(&[&str], &str); 3] =
+            [(&["memory"], "/a/b:c"), (&["cpu", "cpuacct"], "/"), (&[], "/user.slice")];
+        let expected = expected.map(|(controllers, path)| Membership {
+            controllers: controllers.iter().map(|c| c.to_string()).collect(),
+            path: path.into(),
+        });
+        assert_eq!(told, expected);
+    }
+}
