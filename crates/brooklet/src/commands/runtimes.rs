@@ -3,7 +3,7 @@
 use crate::build::{Tool, pip};
 use crate::cli::{Language, Output, Runtimes};
 use crate::config::{cache_dir, default_data_dir};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::machine::{self, Interpreter};
 use crate::output;
@@ -60,11 +60,12 @@ pub fn run(command: Runtimes) -> Result<Exit> {
     }
 }
 
-/// `<data-dir>/runtimes`.
+/// `<data-dir>/runtimes`, absolute: package managers are run in folders of their own.
 pub fn runtimes_dir(data_dir: Option<String>) -> PathBuf {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let data_dir = data_dir.or_else(|| env("BROOKLET_DATA_DIR")).map(PathBuf::from);
-    data_dir.unwrap_or_else(|| default_data_dir(&env)).join("runtimes")
+    let dir = data_dir.unwrap_or_else(|| default_data_dir(&env)).join("runtimes");
+    std::path::absolute(&dir).unwrap_or(dir)
 }
 
 /// What is installed for a language: `boto3 1.40.0`; `None` when nothing is.
@@ -165,7 +166,14 @@ fn install(language: Language, dir: &Path) -> Result<()> {
         Language::All => unreachable!("taken apart before"),
     }
     let name = format!("{language:?}").to_lowercase();
-    let what = installed(&name, dir).unwrap_or_default();
+    let Some(what) = installed(&name, dir) else {
+        return Err(Error::new(
+            Exit::Build,
+            format!("nothing for {name} is in {}", dir.join(&name).display()),
+        )
+        .because("the package manager said that it succeeded, but did not put there what was asked for")
+        .fix("check its configuration (a mirror, another target folder), then try again"));
+    };
     output::line(format!("installed {what} in {}", dir.join(&name).display()))
 }
 
@@ -237,6 +245,12 @@ fn java(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_data_directory_is_found_from_every_folder() {
+        let dir = runtimes_dir(Some("data".into()));
+        assert!(dir.is_absolute() && dir.ends_with("data/runtimes"), "{}", dir.display());
+    }
 
     #[test]
     fn what_is_listed_is_what_can_be_deployed() {
