@@ -25,6 +25,12 @@ impl Error {
         Error { exit, what: what.into(), why: None, fix: None }
     }
 
+    /// Names the function that it is about.
+    pub fn of(mut self, function: &str) -> Error {
+        self.what = format!("{function}: {}", self.what);
+        self
+    }
+
     /// Adds the cause.
     pub fn because(mut self, why: impl fmt::Display) -> Error {
         self.why = Some(why.to_string());

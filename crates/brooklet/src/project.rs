@@ -118,9 +118,8 @@ impl Project {
             false => folder_tree(&self.dir(function))?,
         };
         let (runtime, handler) = (function.runtime.as_deref(), function.handler.as_deref());
-        detect(&tree, runtime, handler, &|| machine::available().clone()).map_err(|Unclear { what, fix }| {
-            Error::new(Exit::Mistakes, format!("{}: {what}", function.name)).fix(fix)
-        })
+        detect(&tree, runtime, handler, &|| machine::available().clone())
+            .map_err(|Unclear { what, fix }| Error::new(Exit::Mistakes, what).fix(fix))
     }
 
     /// An event to try a function with, when the project has one.

@@ -178,6 +178,23 @@ fn a_deployment_is_planned_carried_out_and_then_left_alone() {
 }
 
 #[test]
+fn when_one_of_several_functions_is_refused_it_is_named_and_what_was_done_is_said() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    folder.write("brooklet.toml", &format!("{0}{1}", MANIFEST.1, MANIFEST.1.replace("hello", "refused")));
+    insta::assert_snapshot!(transcript(&folder, &fake.url, &["deploy"]), @r"
+    exit 6
+    --- stdout
+    hello  created  155 B
+    --- stderr
+    hello    create     python3.11, 155 B
+    refused  create     python3.11, 155 B
+    error: refused: This machine has no Python 3.11.
+      because: InvalidParameterValueException (status 400)
+    ");
+    assert_eq!(fake.changes(), ["POST /2015-03-31/functions", "POST /2015-03-31/functions"]);
+}
+
+#[test]
 fn what_would_be_lost_is_asked_for_first() {
     let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
     folder.write(

@@ -78,7 +78,7 @@ fn refuse_missing(packaged: &Path, job: &Job<'_>) -> Result<()> {
         return Ok(());
     }
     let package = job.package.unwrap_or_default();
-    Err(Error::new(Exit::Build, format!("{}: there is no folder `{package}` to package", job.name))
+    Err(Error::new(Exit::Build, format!("there is no folder `{package}` to package"))
         .because(format!("{} is not a folder", packaged.display()))
         .fix("let `build` in brooklet.toml make it, or name another folder with `package`"))
 }

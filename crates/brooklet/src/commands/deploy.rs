@@ -52,17 +52,18 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
     }
     let mut done = vec![];
     for (item, package) in &ready {
-        carry_out(lambda, item, package.as_ref().map(|package| &package.zip)).await?;
-        done.push(result(lambda, item).await?);
+        let zip = package.as_ref().map(|package| &package.zip);
+        carry_out(lambda, item, zip).await?;
+        let result = result(lambda, item).await?;
+        if !quiet {
+            // At once: what was done is known also when a later function fails.
+            output::line(tell(&result))?;
+        }
+        done.push(result);
     }
     match args.output {
         Output::Json => output::json(&json!({ "functions": done }))?,
-        Output::Table => {
-            for result in &done {
-                output::line(tell(result))?;
-            }
-            output::note(next_step(&lambda.client.url(), &project, &done));
-        }
+        Output::Table => output::note(next_step(&lambda.client.url(), &project, &done)),
     }
     Ok(Exit::Success)
 }
@@ -80,8 +81,13 @@ pub struct Ready {
 /// Builds all functions of a project, away from the event loop.
 pub async fn packages(project: &Arc<Project>, rebuild: bool) -> Result<Vec<Ready>> {
     let project = project.clone();
-    let build =
-        move || project.functions.iter().map(|function| package(&project, function, rebuild)).collect();
+    let build = move || {
+        project
+            .functions
+            .iter()
+            .map(|function| named(package(&project, function, rebuild), &function.name))
+            .collect()
+    };
     tokio::task::spawn_blocking(build).await.doing(|| "build".into())?
 }
 
@@ -127,8 +133,16 @@ pub async fn actual(lambda: &Lambda, name: &str) -> Result<Option<Actual>> {
     }
 }
 
+fn named<T>(result: Result<T>, function: &str) -> Result<T> {
+    result.map_err(|error| error.of(function))
+}
+
 /// Makes the calls of one function's plan, in order.
 pub async fn carry_out(lambda: &Lambda, item: &Item, zip: Option<&Zip>) -> Result<()> {
+    named(call(lambda, item, zip).await, &item.name)
+}
+
+async fn call(lambda: &Lambda, item: &Item, zip: Option<&Zip>) -> Result<()> {
     let encoded = || base64::engine::general_purpose::STANDARD.encode(zip.map_or(&[][..], |zip| &zip.bytes));
     let name = &item.name;
     for step in &item.steps {
@@ -175,14 +189,14 @@ async fn settle(lambda: &Lambda, name: &str) -> Result<()> {
         if is("State", "Failed") || is("LastUpdateStatus", "Failed") {
             let reason =
                 ["LastUpdateStatusReason", "StateReason"].iter().find_map(|key| configuration[key].as_str());
-            let error = Error::new(Exit::Failure, format!("{name} could not be made ready"));
+            let error = Error::new(Exit::Failure, "it could not be made ready");
             return Err(error.because(reason.unwrap_or("the server gave no reason")));
         }
         if !is("State", "Pending") && !is("LastUpdateStatus", "InProgress") {
             return Ok(());
         }
         if tokio::time::Instant::now() >= until {
-            return Err(Error::new(Exit::Failure, format!("{name} was not ready within 60 s"))
+            return Err(Error::new(Exit::Failure, "it was not ready within 60 s")
                 .fix(format!("look at it with `brooklet show {name}`")));
         }
         tokio::time::sleep(SETTLE_PAUSE).await;

@@ -115,6 +115,9 @@ fn route(state: &mut State, method: &str, path: &str, body: &Value) -> Answer {
 
 fn create(state: &mut State, body: &Value) -> Answer {
     let name = body["FunctionName"].as_str().unwrap_or_default().to_string();
+    if name == "refused" {
+        return refuse(400, "InvalidParameterValueException", "This machine has no Python 3.11.");
+    }
     let mut configuration = body.clone();
     let tags = configuration["Tags"].take();
     let code = configuration["Code"].take();
