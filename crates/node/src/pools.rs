@@ -14,7 +14,7 @@ use ports::{Executor, Instance, InstanceSpec, StartFailure};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 /// How long an idle instance that is stopped may take to end by itself.
@@ -225,23 +225,24 @@ async fn keep_budget_awake(pools: Weak<Pools>) {
     }
 }
 
-/// What the machine's processors have not done, from `/proc/uptime`: seconds since boot, and seconds that
-/// processors were idle, summed over them; both to 10 ms.
+/// Whether the machine's processors have time to spare, from two looks at how long they were idle.
 #[derive(Default)]
 struct Idleness {
-    looked: Option<(f64, f64)>,
+    /// When it was looked at, and how long processors had been idle by then, seconds summed over them.
+    looked: Option<(Instant, f64)>,
 }
 
 impl Idleness {
-    /// Idle time is told from two looks; one longer ago than this says nothing about now.
-    const RECENT_S: f64 = 0.5;
+    /// A look longer ago than this says nothing about now.
+    const RECENT: Duration = Duration::from_millis(500);
+
+    /// A later one says nothing yet: idle time is told to 10 ms.
+    const TELLING: Duration = Duration::from_millis(20);
 
     /// Sees to it that the last look is recent.
     fn refresh(&mut self) {
-        let now = Idleness::look();
-        let is_recent = |(then, now): ((f64, f64), (f64, f64))| now.0 - then.0 < Idleness::RECENT_S;
-        if !self.looked.zip(now).is_some_and(is_recent) {
-            self.looked = now;
+        if self.looked.is_none_or(|(at, _)| at.elapsed() >= Idleness::RECENT) {
+            self.looked = Idleness::look();
         }
     }
 
@@ -251,14 +252,15 @@ impl Idleness {
         self.looked = now;
         then.zip(now).is_some_and(|(then, now)| {
             let span = now.0 - then.0;
-            (0.02..Idleness::RECENT_S).contains(&span) && now.1 - then.1 >= span / 2.0
+            (Idleness::TELLING..Idleness::RECENT).contains(&span)
+                && now.1 - then.1 >= span.as_secs_f64() / 2.0
         })
     }
 
-    fn look() -> Option<(f64, f64)> {
+    /// `/proc/uptime`: seconds since boot, then the idle ones, to 10 ms.
+    fn look() -> Option<(Instant, f64)> {
         let text = std::fs::read_to_string("/proc/uptime").ok()?;
-        let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse().ok());
-        Some((numbers.next()?, numbers.next()?))
+        Some((Instant::now(), text.split_ascii_whitespace().nth(1)?.parse().ok()?))
     }
 }
 
@@ -467,7 +469,7 @@ impl Drop for PoolShell {
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
     let logs = shell.log.clone();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut pause = Duration::from_millis(10);
     let started = loop {
         let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs.clone()).await;

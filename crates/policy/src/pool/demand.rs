@@ -90,7 +90,7 @@ impl Pool {
 
     /// How many requests can expect to find one of the busy instances free within `span`.
     pub(super) fn turns_within(&self, span: Duration, service_ns: u64) -> u64 {
-        (span.as_nanos() * u128::from(self.running) / u128::from(service_ns)) as u64
+        nanos(span).saturating_mul(self.running.into()) / service_ns
     }
 
     /// Instances for those who cannot expect their turn in time.
@@ -108,7 +108,7 @@ impl Pool {
             Length::Long(since) if now.since(since) >= start => self.queue.length = Length::Stands,
             _ => {}
         }
-        let is_long = u128::from(service_ns) >= bound.as_nanos();
+        let is_long = service_ns >= nanos(bound);
         let stands = self.queue.length == Length::Stands;
         let horizon = if is_long || stands { bound } else { start };
         let needed = self.serve_within(horizon, waiting, service_ns);
@@ -122,9 +122,9 @@ impl Pool {
     /// How many more instances would serve all that wait within `span`; none for those whom the busy ones serve.
     fn serve_within(&self, span: Duration, waiting: u64, service_ns: u64) -> u64 {
         let excess = waiting.saturating_sub(self.turns_within(span, service_ns));
-        let work_ns = u128::from(waiting) * u128::from(service_ns);
-        let enough = work_ns.div_ceil(span.as_nanos().max(1)).saturating_sub(self.running.into());
-        u128::from(excess).min(enough) as u64
+        let work_ns = waiting.saturating_mul(service_ns);
+        let enough = work_ns.div_ceil(nanos(span).max(1)).saturating_sub(self.running.into());
+        excess.min(enough)
     }
 
     /// How many have waited this long.
@@ -140,4 +140,9 @@ impl Pool {
     fn start_time(&self) -> Duration {
         self.start.after(1).map_or(self.config.start_estimate, Duration::from_nanos)
     }
+}
+
+/// In nanoseconds; 584 years where there are more.
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
