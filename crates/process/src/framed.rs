@@ -5,7 +5,7 @@
 //! little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
 //! and one here, because the task that holds the request does the writing and the reading itself.
 
-use crate::instance::{MAX_ANSWER, Process, Transport};
+use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
 use bytes::{Buf, Bytes, BytesMut};
 use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
 use std::io::{self, IoSlice};
@@ -158,16 +158,7 @@ impl Conversation {
         head.extend_from_slice(&(body.len() as u32).to_le_bytes());
         head.extend_from_slice(meta);
         let mut parts = [IoSlice::new(&head), IoSlice::new(body)];
-        let mut rest = &mut parts[..];
-        while rest.iter().any(|part| !part.is_empty()) {
-            match self.stream.try_write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut rest, n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        write_together(&mut self.stream, &mut parts).await
     }
 
     /// The next frame that is not a log record; those go to the output as they come.

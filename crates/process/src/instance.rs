@@ -5,9 +5,11 @@ use crate::output::Output;
 use model::MiB;
 use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
 use std::future::Future;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Lambda's limit for a buffered answer: 6 MiB and 100 bytes.
 pub const MAX_ANSWER: usize = 6 * 1024 * 1024 + 100;
@@ -30,6 +32,21 @@ pub trait Transport: Send + Sync + 'static {
         invocation: Invocation,
         sink: StreamSink,
     ) -> impl Future<Output = InvokeResult> + Send;
+}
+
+/// Writes all parts, with one system call as long as the socket takes them: an answer in two would wait for the
+/// reader's acknowledgement in between.
+pub async fn write_together(
+    stream: &mut (impl AsyncWrite + Unpin),
+    mut parts: &mut [IoSlice<'_>],
+) -> io::Result<()> {
+    while parts.iter().any(|part| !part.is_empty()) {
+        match stream.write_vectored(parts).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => IoSlice::advance_slices(&mut parts, n),
+        }
+    }
+    Ok(())
 }
 
 /// A process that is ready, and what it is spoken to over.

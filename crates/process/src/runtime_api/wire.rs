@@ -3,6 +3,7 @@
 //! Written for this one peer because two requests per invocation are the warm path: one buffer per connection,
 //! bodies handed on without a copy, each answer one write.
 
+use crate::instance::write_together;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -150,16 +151,7 @@ impl Wire {
     /// Writes an answer at once.
     pub async fn write(&mut self, head: &str, body: &[u8]) -> io::Result<()> {
         let mut parts = [IoSlice::new(head.as_bytes()), IoSlice::new(body)];
-        let mut rest = &mut parts[..];
-        while rest.iter().any(|part| !part.is_empty()) {
-            match self.stream.try_write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => IoSlice::advance_slices(&mut rest, n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        write_together(&mut self.stream, &mut parts).await
     }
 
     async fn fill(&mut self) -> io::Result<()> {
