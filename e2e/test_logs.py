@@ -7,7 +7,7 @@ import math
 import pytest
 import requests
 
-from harness import aws, packages
+from harness import aws, packages, processes
 
 WRITER = (
     "import os, sys\n"
@@ -131,6 +131,24 @@ def test_a_log_is_bounded_on_disk_and_the_oldest_goes_first(fresh):
     assert messages(own, function.name, request_id=first) == [], "50 MB later the first is gone"
     held = sum(path.stat().st_size for path in (own.data_dir / "logs").rglob("*") if path.is_file())
     assert held <= 33 << 20, f"{held >> 20} MiB on disk; a function's log is kept to 32"
+
+
+def test_the_log_goes_with_its_function_also_when_the_server_was_killed_in_between(fresh, tmp_path):
+    one = fresh(data_dir=tmp_path / "data")
+    deploy = aws.Deployer(aws.client(one), "gone")
+    gone, stays = (deploy({"app.py": WRITER}, packages.PYTHON, "app.handler") for _ in range(2))
+    for function in (gone, stays):
+        function({"text": "line"})
+        assert messages(one, function.name)
+    gone.client.delete_function(FunctionName=gone.name)
+    logs = one.data_dir / "logs"
+    processes.wait_until(lambda: not (logs / gone.name).exists(), "the log is removed")
+    one.kill()
+    # As if it had been killed before it came to that.
+    (logs / gone.name).mkdir()
+    fresh(data_dir=tmp_path / "data")
+    processes.wait_until(lambda: not (logs / gone.name).exists(), "the log is removed")
+    assert (logs / stays.name).exists()
 
 
 def test_a_function_that_floods_its_log_holds_no_other_up(deploy):

@@ -8,7 +8,7 @@ use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use api::{App, AppConfig};
 use model::{Account, MiB};
-use node::control::{Limits, Options, Registry};
+use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
 use node::{Node, NodeConfig};
 use policy::descriptors::Share;
@@ -57,13 +57,16 @@ pub async fn run(config: Config) -> Result<()> {
     let app = App::new(AppConfig {
         registry: registry.clone(),
         invoker: Box::new(node.clone()),
-        logs,
+        logs: logs.clone(),
         keys: config.access_keys.clone().into_iter().collect(),
         url_authority: format!("localhost:{}", address.port()),
         local: address.ip().is_loopback(),
         version: env!("CARGO_PKG_VERSION"),
     });
-    let sweeper = tokio::spawn(async move { registry.sweep_forever().await });
+    let sweeper = tokio::spawn(async move {
+        forget_logs_without_a_function(&registry, &logs).await;
+        registry.sweep_forever().await;
+    });
     announce(address);
 
     let mut told = async || {
@@ -178,6 +181,17 @@ async fn follow_changes(registry: &Arc<Registry>, node: &Arc<Node>) -> Result<()
         node.reserve(&reservation.uid, Some(reservation.limit));
     }
     Ok(())
+}
+
+/// Removes logs of functions that were deleted when the server could not see to it any more.
+async fn forget_logs_without_a_function(registry: &Registry, logs: &Arc<Logs>) {
+    let held = logs.clone();
+    let names = tokio::task::spawn_blocking(move || held.functions()).await.unwrap_or_default();
+    for name in names {
+        if let Err(ControlError::NotFound { .. }) = registry.function(&name, None).await {
+            logs.forget(&name);
+        }
+    }
 }
 
 /// What the machine has, less what is to be left free, but never less than room for a few instances.

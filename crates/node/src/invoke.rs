@@ -195,6 +195,7 @@ impl Node {
             What::Deleted => {
                 self.retire(&change.uid, |_, _| false);
                 self.reserve(&change.uid, None);
+                self.logs.forget(&change.name);
             }
             What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
         }

@@ -211,6 +211,18 @@ impl Logs {
         self.shared.followers.add(function, filter)
     }
 
+    /// Removes a function's log. What is written from here on is kept.
+    pub fn forget(&self, function: &str) {
+        self.shared.buffer.lock().expect("no panic while held").forget(function);
+        self.shared.filled.notify_one();
+    }
+
+    /// Functions of which there is a log. Reads a folder: call it off the async workers.
+    pub fn functions(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.shared.dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     /// Entries of all functions that were thrown away: they came faster than they could be written.
     pub fn dropped(&self) -> u64 {
         self.shared.buffer.lock().expect("no panic while held").dropped()

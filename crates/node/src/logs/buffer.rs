@@ -94,6 +94,8 @@ pub struct Buffer {
     /// One of those that have most waiting: the last that grew beyond the one before.
     largest: Option<Arc<Source>>,
     bytes: usize,
+    /// Functions whose log is to be removed.
+    forgotten: Vec<Arc<str>>,
     dropped: u64,
     taken: u64,
     written: u64,
@@ -134,8 +136,17 @@ impl Buffer {
         self.dropped += entries.len() as u64;
     }
 
-    /// Takes what waits, to be followed by [`Buffer::done`].
-    pub fn take(&mut self) -> Batch {
+    /// Drops what waits of a function; the writer is to remove what was written.
+    pub fn forget(&mut self, function: &str) {
+        for source in self.waiting.extract_if(.., |source| *source.name == *function) {
+            self.bytes -= std::mem::take(&mut *source.queue()).bytes;
+        }
+        self.largest = None;
+        self.forgotten.push(function.into());
+    }
+
+    /// Takes what waits, to be followed by [`Buffer::done`]: functions to be forgotten first, then entries.
+    pub fn take(&mut self) -> (Vec<Arc<str>>, Batch) {
         let one = |source: Arc<Source>| {
             let Queue { entries, lost, .. } = std::mem::take(&mut *source.queue());
             let entries = lost.told(source.json).into_iter().chain(entries).collect();
@@ -143,7 +154,8 @@ impl Buffer {
         };
         self.taken += 1;
         (self.largest, self.bytes) = (None, 0);
-        std::mem::take(&mut self.waiting).into_iter().map(one).collect()
+        let batch = std::mem::take(&mut self.waiting).into_iter().map(one).collect();
+        (std::mem::take(&mut self.forgotten), batch)
     }
 
     /// The last batch has been written.
@@ -153,7 +165,7 @@ impl Buffer {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.forgotten.is_empty()
     }
 
     /// Entries that were dropped so far.
@@ -173,7 +185,7 @@ impl Buffer {
 
     /// The batch that the last entry is in, or will be in.
     pub fn batch_of_last(&self) -> u64 {
-        self.taken + u64::from(!self.waiting.is_empty())
+        self.taken + u64::from(!self.is_empty())
     }
 
     /// Whether this batch has been written, or never will be.

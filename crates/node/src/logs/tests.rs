@@ -86,7 +86,7 @@ fn check_buffer(pushed: &str, expected: &str) {
             buffer.push(&source, Entry { at: Timestamp(n), stream, request_id: None, json: false, kind });
         }
     }
-    let shown = buffer.take().into_iter().map(|(source, entries)| {
+    let shown = buffer.take().1.into_iter().map(|(source, entries)| {
         let lines: Vec<_> = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Line(_))).collect();
         let gap = entries.first().filter(|entry| matches!(entry.kind, EntryKind::Dropped { .. }));
         let gap = gap.map(|gap| gap.text() + ", ").unwrap_or_default();
@@ -119,6 +119,25 @@ fn when_several_flood_at_once_a_large_one_gives_way_and_the_quiet_one_keeps_its_
          quiet: lines 0 to 99
          c: lines 0 to 59",
     );
+}
+
+#[test]
+fn a_log_that_is_forgotten_is_gone_and_what_is_written_afterwards_is_kept() {
+    let world = World::new();
+    let (log, other) = (world.logs.function("f", false), world.logs.function("g", false));
+    write(&log, "on disk");
+    write(&other, "stays");
+    world.logs.shared.settle();
+    write(&log, "still waiting");
+    world.logs.forget("f");
+    write(&log, "afterwards");
+    assert_eq!(world.read(&Filter::default()), ["afterwards"]);
+    let mut functions = world.logs.functions();
+    functions.sort();
+    assert_eq!(functions, ["f", "g"]);
+    world.logs.forget("f");
+    world.logs.shared.settle();
+    assert_eq!(world.logs.functions(), ["g"]);
 }
 
 #[test]

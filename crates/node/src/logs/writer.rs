@@ -39,7 +39,8 @@ impl Writer {
 
     /// Writes until the logs are closed and nothing waits.
     pub fn run(mut self) {
-        while let Some(mut batch) = self.next_batch() {
+        while let Some((forgotten, mut batch)) = self.next_batch() {
+            forgotten.iter().for_each(|function| self.forget(function));
             batch.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
             for versions in batch.chunk_by_mut(|(a, _), (b, _)| a.name == b.name) {
                 self.append(versions);
@@ -51,7 +52,7 @@ impl Writer {
         self.shared.followers.close();
     }
 
-    fn next_batch(&mut self) -> Option<Batch> {
+    fn next_batch(&mut self) -> Option<(Vec<Arc<str>>, Batch)> {
         self.batches += 1;
         let mut buffer = self.shared.buffer.lock().expect("no panic while held");
         while buffer.is_empty() && !buffer.is_closed() {
@@ -62,8 +63,18 @@ impl Writer {
             std::thread::sleep(COLLECT);
             buffer = self.shared.buffer.lock().expect("no panic while held");
         }
-        let batch = buffer.take();
-        (!batch.is_empty() || !buffer.is_closed()).then_some(batch)
+        let over = buffer.is_empty() && buffer.is_closed();
+        (!over).then(|| buffer.take())
+    }
+
+    fn forget(&mut self, function: &str) {
+        self.open.remove(function);
+        match std::fs::remove_dir_all(self.shared.dir.join(function)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(function, %error, "a log could not be removed");
+            }
+            _ => {}
+        }
     }
 
     /// Appends entries of one function. What the disk refuses is lost, and told so when it takes entries again.
