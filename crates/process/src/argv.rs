@@ -20,27 +20,6 @@ pub fn argv(
     places: &Places,
     sdk: Option<&str>,
 ) -> Result<Vec<OsString>, StartFailure> {
-    let mut argv: Vec<OsString> = wrapper(spec, wanted).map(OsString::from).into_iter().collect();
-    argv.extend(runtime_argv(spec, wanted, found, places, sdk)?);
-    Ok(argv)
-}
-
-/// The function's own program that starts the runtime: it is given the runtime's command line.
-///
-/// Source: AWS Lambda developer guide, "Modifying the runtime environment", wrapper scripts; not for `provided`.
-pub fn wrapper<'a>(spec: &'a InstanceSpec, wanted: &Wanted) -> Option<&'a str> {
-    let managed = !matches!(wanted, Wanted::Provided | Wanted::Http);
-    let wrapper = spec.environment.get("AWS_LAMBDA_EXEC_WRAPPER").map(String::as_str);
-    wrapper.filter(|wrapper| managed && !wrapper.is_empty())
-}
-
-fn runtime_argv(
-    spec: &InstanceSpec,
-    wanted: &Wanted,
-    found: Option<&Found>,
-    places: &Places,
-    sdk: Option<&str>,
-) -> Result<Vec<OsString>, StartFailure> {
     let program = found.map(|found| found.path().into_os_string());
     let bootstrap = |file: &str| OsString::from(format!("{}/{file}", places.runtime));
     Ok(match (wanted, program) {
@@ -60,6 +39,15 @@ fn runtime_argv(
         (Wanted::Provided | Wanted::Http, _) => vec![own_bootstrap(spec, places)?],
         (_, None) => return Err(StartFailure::Machine(format!("no program was found for {}", spec.runtime))),
     })
+}
+
+/// The function's own program that starts the runtime: it is given the runtime's command line.
+///
+/// Source: AWS Lambda developer guide, "Modifying the runtime environment", wrapper scripts; not for `provided`.
+pub fn wrapper<'a>(spec: &'a InstanceSpec, wanted: &Wanted) -> Option<&'a str> {
+    let managed = !matches!(wanted, Wanted::Provided | Wanted::Http);
+    let wrapper = spec.environment.get("AWS_LAMBDA_EXEC_WRAPPER").map(String::as_str);
+    wrapper.filter(|wrapper| managed && !wrapper.is_empty())
 }
 
 /// Whether a .NET handler is a method (`Assembly::Type::Method`), and not a program of its own.

@@ -69,7 +69,10 @@ impl Launch {
         if matches!(wanted, Wanted::Java(_)) {
             require_java_client(spec, &settings.runtimes_dir)?;
         }
-        let argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let wrapper = wrapper(spec, wanted);
+        let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
+        let runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let argv = wrapper.map(OsString::from).into_iter().chain(runtime_argv).collect();
         let view = View {
             isolation,
             root: &settings.run_dir.join("root"),
@@ -81,8 +84,6 @@ impl Launch {
         };
         let sandbox = Sandbox::plan(&view).map_err(machine)?;
         let protocol = Protocol::of(wanted, &spec.handler);
-        let own_program =
-            wrapper(spec, wanted).is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
         Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
     }
 
