@@ -335,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_those_of_the_reference() {
+        for (key, least, most, below, above) in [
+            ("idle-timeout", "1s", "24h", "999ms", "86401s"),
+            ("account-concurrency", "1", "100000", "0", "100001"),
+            ("drain-timeout", "0s", "15m", "-1s", "901s"),
+        ] {
+            for fitting in [least, most] {
+                assert!(resolve_text(&[(key, fitting)], &[], "").is_ok(), "{key} {fitting}");
+            }
+            for other in [below, above] {
+                assert!(resolve_text(&[(key, other)], &[], "").is_err(), "{key} {other}");
+            }
+        }
+    }
+
+    #[test]
     fn a_data_home_that_is_not_absolute_is_ignored() {
         let env = [("HOME", "/h"), ("XDG_DATA_HOME", "relative")];
         assert_eq!(

@@ -64,7 +64,7 @@ pub struct Settings {
     pub timeout_s: Option<u64>,
     /// Size of `/tmp` in MiB, 512 to 10,240. Default 512MiB.
     pub ephemeral_storage_mib: Option<u64>,
-    /// Environment variables, at most 4 KiB in all. Default none.
+    /// Environment variables, at most 4 KiB in all as JSON. Default none.
     pub environment: Option<BTreeMap<String, String>>,
     /// Layer version ARNs, in order. Default none.
     pub layers: Option<Vec<String>>,
@@ -195,9 +195,13 @@ fn environment(table: &mut Table<'_>) -> BTreeMap<String, String> {
             ),
         );
     }
-    let size: usize = value.iter().map(|(key, value)| key.len() + value.len()).sum();
+    // Measured as the service does.
+    let size = serde_json::to_string(&value).unwrap_or_default().len();
     if size > 4096 {
-        table.mistake(&place, format!("environment: {size} bytes are more than the 4096 that Lambda allows"));
+        table.mistake(
+            &place,
+            format!("environment: {size} bytes (as JSON) are more than the 4096 that Lambda allows"),
+        );
     }
     value
 }
@@ -312,6 +316,41 @@ mod tests {
 
     fn read(text: &str) -> Result<Manifest> {
         parse(Source { name: FILE, text })
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_reference() {
+        let long = |length: usize| format!("'{}'", "x".repeat(length));
+        let variable = |length: usize| format!("{{ AB = '{}' }}", "x".repeat(length - r#"{"AB":""}"#.len()));
+        let rows = [
+            (
+                "memory",
+                ["'128MiB'", "'10240MiB'"].map(String::from),
+                ["'127MiB'", "'10241MiB'"].map(String::from),
+            ),
+            ("timeout", ["'1s'", "'15m'"].map(String::from), ["'0s'", "'901s'"].map(String::from)),
+            (
+                "ephemeral-storage",
+                ["'512MiB'", "'10240MiB'"].map(String::from),
+                ["'511MiB'", "'10241MiB'"].map(String::from),
+            ),
+            ("concurrency", ["0", "100000"].map(String::from), ["-1", "100001"].map(String::from)),
+            ("description", [long(0), long(256)], [long(257), long(1_000)]),
+            ("environment", [variable(9), variable(4_096)], [variable(4_097), variable(9_000)]),
+        ];
+        for (key, fitting, others) in rows {
+            let with = |value: &String| read(&format!("[function.a]\n{key} = {value}"));
+            fitting.iter().for_each(|value| assert!(with(value).is_ok(), "{key} = {value}"));
+            others.iter().for_each(|value| assert!(with(value).is_err(), "{key} = {value}"));
+        }
+        for (count, fits) in [(0, false), (1, true), (1_000, true), (1_001, false)] {
+            let text = format!("[function.a]\nruntime = 'http'\ninstance-concurrency = {count}");
+            assert_eq!(read(&text).is_ok(), fits, "{count}");
+        }
+        for (age, fits) in [("0s", true), ("24h", true), ("25h", false)] {
+            let text = format!("[function.a]\nurl = {{ cors = {{ max-age = '{age}' }} }}");
+            assert_eq!(read(&text).is_ok(), fits, "{age}");
+        }
     }
 
     #[test]
