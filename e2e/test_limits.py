@@ -1,6 +1,7 @@
 """Limits are enforced and named; scale-out, reuse and scale to zero are real; an update never fails a request."""
 
 import concurrent.futures
+import errno
 import json
 import re
 import threading
@@ -268,6 +269,22 @@ def test_who_finds_all_descriptors_in_use_is_told_so_and_idle_instances_have_giv
         assert len({h.result()["id"] for h in held}) == 8
     assert idle({"do": "echo", "value": "room was made"}) == "room was made"
     assert "Too many open files" not in own.log()
+
+
+@pytest.mark.parametrize("hard, expected", [(4096, 1024), (600, 600)])
+def test_a_function_may_open_1024_files_or_as_many_as_the_server(fresh, hard, expected):
+    code = (
+        "import resource\n"
+        "def handler(event, context):\n"
+        "    files = []\n"
+        "    try:\n"
+        "        while len(files) < 5000: files.append(open('/dev/null'))\n"
+        "    except OSError as error:\n"
+        "        return [len(files) + files[0].fileno(), error.errno, *resource.getrlimit(resource.RLIMIT_NOFILE)]\n"
+    )
+    own = fresh(open_files=(256, hard))
+    function = aws.Deployer(aws.client(own), "files")({"app.py": code}, packages.PYTHON, "app.handler")
+    assert function() == [expected, errno.EMFILE, expected, expected]
 
 
 def test_the_most_recently_used_instance_is_used_again(probe):

@@ -154,3 +154,57 @@ fn set_nonblocking(file: &std::fs::File) -> io::Result<()> {
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[derive(Default)]
+    struct Lengths(Mutex<Vec<usize>>);
+
+    impl LogSink for Lengths {
+        fn write(&self, event: LogEvent) {
+            self.0.lock().expect("no panic while held").push(event.message.len());
+        }
+    }
+
+    impl Lengths {
+        fn taken(&self) -> Vec<usize> {
+            std::mem::take(&mut *self.0.lock().expect("no panic while held"))
+        }
+    }
+
+    fn output() -> (Arc<Lengths>, Arc<Output>, std::fs::File) {
+        let sink = Arc::new(Lengths::default());
+        let (output, writer) = Output::new(sink.clone(), "s".into()).expect("a pipe");
+        (sink, output, writer.into())
+    }
+
+    #[tokio::test]
+    async fn no_event_is_longer_than_a_message_may_be() {
+        let (sink, output, mut pipe) = output();
+        output.record(vec![b'x'; 2 * MAX_MESSAGE + 1].into());
+        assert_eq!(sink.taken(), [MAX_MESSAGE, MAX_MESSAGE, 1]);
+        // A line without an end, and then its end, in pieces that a pipe holds.
+        for _ in 0..9 {
+            pipe.write_all(&[b'x'; 32 * 1024]).expect("written");
+            output.drain().expect("read");
+        }
+        pipe.write_all(b"y\nshort\n").expect("written");
+        output.finish();
+        assert_eq!(sink.taken(), [MAX_MESSAGE, 32 * 1024 + 1, 5]);
+    }
+
+    #[tokio::test]
+    async fn whoever_writes_without_end_does_not_hold_up_the_end_of_an_invocation() {
+        let (sink, output, mut pipe) = output();
+        let flood = std::thread::spawn(move || while pipe.write_all(&[b'\n'; 4096]).is_ok() {});
+        for _ in 0..20 {
+            output.finish();
+        }
+        drop(output);
+        flood.join().expect("it ended with its pipe");
+        assert!(sink.taken().len() <= 20 * (MAX_DRAIN + 1));
+    }
+}
