@@ -207,21 +207,31 @@ pub struct Zip {
 }
 
 impl Zip {
+    /// Reads a zip that was made elsewhere.
+    pub fn read(path: &Path) -> Result<Zip> {
+        let cannot = || format!("read {}", path.display());
+        // Before it is in memory.
+        refuse_too_large(std::fs::metadata(path).doing(cannot)?.len())?;
+        Zip::new(std::fs::read(path).doing(cannot)?)
+    }
+
     /// Takes the bytes of a zip, unless it is larger than may be uploaded.
     pub fn new(bytes: Vec<u8>) -> Result<Zip> {
         use base64::Engine;
-        let (size, most) = (bytes.len() as u64, Limits::default().zipped_bytes);
-        if size > most {
-            let what = format!(
-                "the zip has {}, more than the {} that Lambda allows",
-                show_size(size),
-                show_size(most)
-            );
-            return Err(Error::new(Exit::Mistakes, what).fix(LEAVE_OUT));
-        }
+        refuse_too_large(bytes.len() as u64)?;
         let sha256 = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(&bytes));
         Ok(Zip { bytes, sha256 })
     }
+}
+
+fn refuse_too_large(size: u64) -> Result<()> {
+    let most = Limits::default().zipped_bytes;
+    if size <= most {
+        return Ok(());
+    }
+    let what =
+        format!("the zip has {}, more than the {} that Lambda allows", show_size(size), show_size(most));
+    Err(Error::new(Exit::Mistakes, what).fix(LEAVE_OUT))
 }
 
 fn rules(root: &Path, ignored: &str) -> Result<Gitignore> {
@@ -362,6 +372,8 @@ mod tests {
         assert!(error.why.is_some_and(|why| why.contains("disk.img (1 TiB)")));
         let error = Zip::new(vec![0; (50 << 20) + 1]).expect_err("refuses");
         assert!(error.what.starts_with("the zip has 50 MiB"), "{error}");
+        let error = Zip::read(&folder.path().join("disk.img")).expect_err("refuses");
+        assert!(error.what.starts_with("the zip has 1 TiB"), "{error}");
     }
 
     #[test]

@@ -95,10 +95,7 @@ fn package(project: &Project, function: &Function, rebuild: bool) -> Result<Read
     let detected = project.detect(function)?;
     let dir = project.dir(function);
     let (zip, did) = if project.is_zip {
-        (
-            Zip::new(std::fs::read(&project.path).doing(|| format!("read {}", project.path.display()))?)?,
-            vec![],
-        )
+        (Zip::read(&project.path)?, vec![])
     } else {
         let built = build::build(&Job {
             name: &function.name,
