@@ -268,6 +268,8 @@ fn invoke_ends_with_the_code_of_what_happened() {
     assert_eq!(code(&["hello", "--data", "text"]), Some(2), "not JSON");
     assert_eq!(code(&["hello", "--data", "@bad.json"]), Some(2), "not JSON");
     assert_eq!(code(&["hello", "--event", "missing.json"]), Some(2), "no such file");
+    folder.write("large.json", &format!("\"{}\"", "x".repeat(6 << 20)));
+    assert_eq!(code(&["hello", "--event", "large.json"]), Some(2), "more than an event may have");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The largest event that is read from a file or standard input; the server's own limit is lower.
-const MAX_EVENT: u64 = 64 << 20;
+/// The largest event, 6 MiB. A larger one is not sent: the server would refuse it while it is still being written.
+const MAX_EVENT: u64 = api::lambda::MAX_PAYLOAD as u64;
 
 /// Runs the command.
 pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
@@ -72,7 +72,10 @@ fn read(from: impl Read, name: &str) -> Result<Vec<u8>> {
     let mut bytes = vec![];
     from.take(MAX_EVENT + 1).read_to_end(&mut bytes).doing(|| format!("read {name}"))?;
     match bytes.len() as u64 > MAX_EVENT {
-        true => Err(Error::new(Exit::Usage, format!("{name} is larger than 64 MiB"))),
+        true => {
+            Err(Error::new(Exit::Usage, format!("{name} is larger than the 6 MiB that an event may have"))
+                .fix("put the data where the function can fetch it, and send where that is"))
+        }
         false => Ok(bytes),
     }
 }
