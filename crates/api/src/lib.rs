@@ -17,6 +17,7 @@ mod service; //         which face answers
 mod stream; //          streamed answers of functions
 mod time; //            dates as AWS writes them
 mod trace; //           trace ids
+mod unread; //          bodies of requests that were refused early
 pub mod url; //         function URLs
 
 #[cfg(test)]

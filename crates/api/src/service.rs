@@ -4,10 +4,11 @@ use crate::app::App;
 use crate::auth::Signed;
 use crate::body::{Body, CollectError};
 use crate::error::{ApiError, Kind, Result};
+use crate::unread::Unread;
 use crate::{body, guard, lambda, own, url};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use model::RequestId;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Call<'a> {
     pub app: &'a Arc<App>,
     pub head: Parts,
-    pub body: Incoming,
+    pub body: Unread,
     pub peer: SocketAddr,
     pub request_id: RequestId,
 }
@@ -26,6 +27,7 @@ pub(crate) struct Call<'a> {
 pub(crate) async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let (head, body) = request.into_parts();
     let request_id = RequestId(uuid::Uuid::new_v4());
+    let body = Unread::new(body, head.headers.contains_key(header::EXPECT));
     let call = Call { app, head, body, peer, request_id };
     let mut response = route(call).await.unwrap_or_else(|error| error.response());
     let mut buffer = uuid::Uuid::encode_buffer();
@@ -95,7 +97,7 @@ impl<'a> Call<'a> {
 
     /// Reads the body, at most `limit` bytes.
     pub async fn collect(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
-        body::collect(&mut self.body, limit).await.map_err(|error| match error {
+        body::collect(self.body.as_mut(), limit).await.map_err(|error| match error {
             CollectError::TooLarge(_) => lambda::too_large(limit, operation),
             CollectError::TooSlow => ApiError::new(
                 Kind::RequestTimeoutException,

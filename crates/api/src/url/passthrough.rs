@@ -36,7 +36,7 @@ pub(super) async fn run(
     *request.uri_mut() = uri(&call, &site)?;
     *request.headers_mut() = headers(&call, &site, trace_id);
     let request_id = call.request_id;
-    let (app, body) = (call.app, body(collected, call.body));
+    let (app, body) = (call.app, body(collected, call.body.take()));
     let request = InvokeRequest {
         request_id,
         payload: Payload::Http(Box::new(request.map(|()| body))),

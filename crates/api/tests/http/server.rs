@@ -54,6 +54,30 @@ async fn a_client_that_asks_first_is_refused_before_it_sends() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_refused_while_it_sends_still_gets_its_answer() {
+    let rig = Rig::echo().await;
+    rig.create("f").await;
+    let body = vec![b'x'; 16 << 20];
+    for (request, expected) in [
+        ("POST /2015-03-31/functions/f/invocations", 413),
+        ("POST /2015-03-31/functions/g/invocations", 413),
+        ("POST /2015-03-31/nothing", 404),
+        ("POST /fn/f/", 413),
+    ] {
+        let head = format!("{request}\nContent-Length: {}", body.len());
+        let mut stream = rig.connect().await;
+        stream.write_all(&rig.wire(&head)).await.unwrap();
+        // As most clients do: everything is written before the answer is looked at.
+        for piece in body.chunks(1 << 16) {
+            stream.write_all(piece).await.unwrap_or_else(|error| panic!("{request}: {error}"));
+        }
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap_or_else(|error| panic!("{request}: {error}"));
+        assert_eq!(parse(&received).status, expected, "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
     let mut rig = impatient().await;
     rig.create("f").await;
