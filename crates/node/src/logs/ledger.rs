@@ -37,6 +37,9 @@ impl Ledger {
     /// server's log says so.
     pub fn append(&self, record: &MeterRecord) {
         let mut line = Vec::with_capacity(512);
+        if self.failing.load(Ordering::Relaxed) {
+            line.push(b'\n'); // what failed may have left half a record
+        }
         serde_json::to_writer(&mut line, record).expect("a record can be written as JSON");
         line.push(b'\n');
         match self.write(&line) {

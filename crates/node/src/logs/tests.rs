@@ -210,6 +210,18 @@ fn a_record_is_with_the_kernel_when_report_returns() {
 }
 
 #[test]
+fn a_disk_that_is_full_costs_records_and_no_answer() {
+    let world = World::new();
+    let ledger = world.dir.path().join("meter");
+    let today = std::fs::read_dir(&ledger).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&today).expect("removed");
+    std::os::unix::fs::symlink("/dev/full", &today).expect("linked");
+    let ledger = Ledger::open(ledger).expect("opened");
+    (0..3).for_each(|n| ledger.append(&record(RequestId(uuid::Uuid::from_u128(n)))));
+    assert_eq!(std::fs::read_link(&today).expect("still a link"), Path::new("/dev/full"));
+}
+
+#[test]
 fn a_tail_is_the_last_4_kib_of_its_own_invocation_only() {
     let world = World::new();
     let log = world.logs.function("f", false);
