@@ -97,7 +97,7 @@ impl<'a> Call<'a> {
 
     /// Reads the body, at most `limit` bytes.
     pub async fn collect(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
-        body::collect(self.body.as_mut(), limit).await.map_err(|error| match error {
+        body::collect(&mut self.body, limit).await.map_err(|error| match error {
             CollectError::TooLarge(_) => lambda::too_large(limit, operation),
             CollectError::TooSlow => ApiError::new(
                 Kind::RequestTimeoutException,

@@ -7,7 +7,9 @@
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Clients that stop sending for this long have seen the answer, or are waiting for something else.
@@ -17,33 +19,48 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// As much as is taken, in bytes: more than the largest request that anybody has a reason to send.
 const MOST: u64 = 128 << 20;
 
-/// A request's body.
+/// A request's body. What is left of it when this is dropped is thrown away.
 pub struct Unread {
     body: Option<Incoming>,
-    /// A client that asked first (`Expect: 100-continue`) sends nothing after a refusal.
-    asks_first: bool,
+    /// A client that asked first (`Expect: 100-continue`) sends nothing until somebody begins to read.
+    waits: bool,
 }
 
 impl Unread {
     pub fn new(body: Incoming, asks_first: bool) -> Unread {
-        Unread { body: Some(body), asks_first }
+        Unread { body: Some(body), waits: asks_first }
     }
 
-    /// The body, to be read where it is.
-    pub fn as_mut(&mut self) -> &mut Incoming {
-        self.body.as_mut().expect("only `take`, which ends this, takes it out")
+    fn body(&self) -> &Incoming {
+        self.body.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.waits = false;
+        Pin::new(self.body.as_mut().expect("it is there until this is dropped")).poll_frame(context)
     }
 
-    /// The body, to be read by somebody else.
-    pub fn take(mut self) -> Incoming {
-        self.body.take().expect("only this takes it out")
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body().size_hint()
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
-        if let Some(rest) = rest.filter(|_| !self.asks_first) {
+        if let Some(rest) = rest.filter(|_| !self.waits) {
             tokio::spawn(throw_away(rest));
         }
     }

@@ -6,6 +6,7 @@ use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
 use crate::lambda::MAX_PAYLOAD;
 use crate::service::Call;
+use crate::unread::Unread;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -36,7 +37,7 @@ pub(super) async fn run(
     *request.uri_mut() = uri(&call, &site)?;
     *request.headers_mut() = headers(&call, &site, trace_id);
     let request_id = call.request_id;
-    let (app, body) = (call.app, body(collected, call.body.take()));
+    let (app, body) = (call.app, body(collected, call.body));
     let request = InvokeRequest {
         request_id,
         payload: Payload::Http(Box::new(request.map(|()| body))),
@@ -82,7 +83,7 @@ fn headers(call: &Call<'_>, site: &Site, trace_id: &str) -> http::HeaderMap {
     headers
 }
 
-fn body(collected: Option<Bytes>, incoming: hyper::body::Incoming) -> HttpBody {
+fn body(collected: Option<Bytes>, incoming: Unread) -> HttpBody {
     match collected {
         Some(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
         None => incoming.map_err(Into::into).boxed_unsync(),
