@@ -149,6 +149,13 @@ pub enum Output {
     Json,
 }
 
+/// What `invoke` writes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InvokeOutput {
+    Answer,
+    Json,
+}
+
 /// Arguments of `new`.
 #[derive(Args, Debug)]
 #[command(
@@ -252,7 +259,8 @@ pub struct Dev {
 #[command(
     after_help = "The answer goes to standard output, everything else to standard error. The exit code is 9 when the function \
                         failed.\n\nExamples:\n  brooklet invoke hello\n  brooklet invoke hello --data '{\"name\": \"Ada\"}' --tail\n  \
-                        brooklet invoke hello --data @event.json --qualifier live\n  cat event.json | brooklet invoke hello --data - | jq ."
+                        brooklet invoke hello --data @event.json --qualifier live\n  cat event.json | brooklet invoke hello --data - | jq .\n  \
+                        brooklet invoke hello --output json | jq -r .requestId"
 )]
 pub struct Invoke {
     /// Where.
@@ -273,6 +281,9 @@ pub struct Invoke {
     /// Show the last 4 KiB of the invocation's log
     #[arg(long, short)]
     pub tail: bool,
+    /// The answer alone, or one JSON object with the answer and how it came about
+    #[arg(long, short, value_enum, default_value = "answer")]
+    pub output: InvokeOutput,
 }
 
 /// Arguments of `logs`.

@@ -257,6 +257,27 @@ fn an_answer_goes_to_standard_output_and_the_rest_to_standard_error() {
 }
 
 #[test]
+fn an_invocation_is_told_to_scripts_in_json() {
+    let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST]));
+    run(&folder.0, &fake.url, &["deploy"]);
+    let headers = [
+        ("x-amz-executed-version", "3"),
+        ("x-amzn-requestid", "id-1"),
+        ("x-amz-function-error", "Unhandled"),
+        ("x-amz-log-result", "bGluZQ=="),
+    ];
+    fake.answer_invocations(&headers, "{\"a\":1}");
+    let output = run(&folder.0, &fake.url, &["invoke", "hello", "--tail", "--output", "json"]);
+    let mut told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    assert!(told["waitedMs"].take().is_u64());
+    let expected = serde_json::json!({
+        "requestId": "id-1", "executedVersion": "3", "functionError": "Unhandled", "waitedMs": null,
+        "log": "line", "payload": {"a": 1},
+    });
+    assert_eq!((told, output.status.code(), text(&output.stderr)), (expected, Some(9), String::new()));
+}
+
+#[test]
 fn invoke_ends_with_the_code_of_what_happened() {
     let (fake, folder) = (Fake::start(), Folder::of(&[APP, MANIFEST, ("bad.json", "{")]));
     run(&folder.0, &fake.url, &["deploy"]);

@@ -1,12 +1,13 @@
 //! `invoke`: the answer on standard output, everything else on standard error.
 
-use crate::cli::Invoke;
+use crate::cli::{Invoke, InvokeOutput};
 use crate::client::Answer;
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
 use crate::{output, units};
 use base64::Engine;
+use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,11 +26,15 @@ pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
                 _ => error,
             }
         })?;
+    let failed = answer.header("x-amz-function-error").is_some();
+    let exit = if failed { Exit::FunctionError } else { Exit::Success };
+    if args.output == InvokeOutput::Json {
+        return output::json(&whole(&answer, started.elapsed())).map(|()| exit);
+    }
     if let Some(tail) = answer.header("x-amz-log-result") {
         output::note(decode(tail).trim_end());
     }
     output::note(summary(&answer, started.elapsed()));
-    let failed = answer.header("x-amz-function-error").is_some();
     if let (true, false, Some(id)) = (failed, args.tail, answer.header("x-amzn-requestid")) {
         output::note(format!("what it wrote: brooklet logs {} --request-id {id}", args.name));
     }
@@ -38,7 +43,7 @@ pub async fn run(args: Invoke, lambda: &Lambda) -> Result<Exit> {
     if !answer.body.ends_with(b"\n") && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         output::print("\n")?;
     }
-    Ok(if failed { Exit::FunctionError } else { Exit::Success })
+    Ok(exit)
 }
 
 /// The event's bytes. Anything that is not JSON is refused here: the server would only say so later.
@@ -83,6 +88,19 @@ fn read(from: impl Read, name: &str) -> Result<Vec<u8>> {
 fn decode(base64: &str) -> String {
     let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Everything about an invocation, for scripts. An answer that is not JSON is a text.
+fn whole(answer: &Answer, waited: Duration) -> Value {
+    let text = || String::from_utf8_lossy(&answer.body).into_owned();
+    json!({
+        "requestId": answer.header("x-amzn-requestid"),
+        "executedVersion": answer.header("x-amz-executed-version"),
+        "functionError": answer.header("x-amz-function-error"),
+        "waitedMs": waited.as_millis() as u64,
+        "log": answer.header("x-amz-log-result").map(decode),
+        "payload": serde_json::from_slice(&answer.body).unwrap_or_else(|_| Value::String(text())),
+    })
 }
 
 /// One line: how it ended, which version, how long the caller waited, the request id.
