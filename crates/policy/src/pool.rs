@@ -68,7 +68,9 @@ pub struct PoolConfig {
     /// asked for, for each request that has waited `wait_bound`. Zero: always ask at once.
     pub wait_bound: Duration,
     /// Whatever was expected: for a request that has waited this long an instance is asked for (default 100 ms;
-    /// at least `wait_bound`).
+    /// at least `wait_bound`), unless requests are short and finish all the time, and more instances were just
+    /// seen not to make turns come sooner; then that holds only when nothing has finished for this long, and more
+    /// are tried after a pause, of 10 s or a start at most.
     pub wait_limit: Duration,
     /// While at least this many instances are busy, a request that can expect one of them within
     /// `spread_bound` waits for it although an idle one is there: caches, compiled code and the processor
@@ -453,7 +455,7 @@ impl Pool {
         let (_, dispatched) = slot.running.swap_remove(position);
         let is_idle = slot.running.is_empty();
         self.service.add(now.since(dispatched));
-        self.queue.turned = now;
+        self.queue.finished(now);
         self.running -= 1;
         if was_open {
             self.slots.unlink_open(index);

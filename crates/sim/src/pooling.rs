@@ -34,6 +34,8 @@ pub(crate) struct Account {
     arrived: u64,
     starts: u64,
     last_serial: u64,
+    /// When the last instance was asked for.
+    asked: Time,
     /// When the budget last granted anything.
     granted: Time,
     /// When a request last finished, or began to run while no other did.
@@ -74,6 +76,9 @@ pub(crate) enum Stage {
     Gone,
 }
 
+/// For how long a pool whose requests are short need not try whether more instances help.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
 /// For how long after a denial a pool need not ask again.
 const DENIAL_PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,6 +94,7 @@ impl Account {
             arrived: 0,
             starts: 0,
             last_serial: 0,
+            asked: Time::ZERO,
             granted: Time::ZERO,
             turned: Time::ZERO,
             denied: None,
@@ -175,7 +181,10 @@ impl Account {
     /// A command that the pool gave, in order.
     pub(crate) fn command(&mut self, now: Time, command: &Command) -> Result<(), Broken> {
         match *command {
-            Command::Ask { instance } => self.asked(instance),
+            Command::Ask { instance } => {
+                self.asked = now;
+                self.check_ask(instance)
+            }
             Command::Release { instance } => self.released(instance),
             Command::Start { instance } => {
                 let stage = self.instances.get(&instance).map(|instance| instance.stage);
@@ -206,7 +215,7 @@ impl Account {
         }
     }
 
-    fn asked(&mut self, instance: InstanceKey) -> Result<(), Broken> {
+    fn check_ask(&mut self, instance: InstanceKey) -> Result<(), Broken> {
         let serial = instance.0 >> 32;
         ensure!(serial > self.last_serial, "{instance} is not a new key");
         let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Granted | Stage::Starting(_)));
@@ -409,9 +418,13 @@ impl Account {
         if let Some(&(request, since)) = self.waiting.get(coming).filter(|_| may_ask && !any_idle) {
             let (bound, limit) = (self.config.wait_bound, self.config.wait_bound.max(self.config.wait_limit));
             ensure!(busy > 0, "{request} waits for a busy instance and there is none");
-            let late = limit + self.late();
-            ensure!(now.since(since) < late, "{request} waits since {} and nothing starts", clock(since));
-            let stuck = now.since(since.max(self.turned)) >= bound + self.late();
+            // Where turns come all the time and more instances have not helped, they are tried now and then.
+            let pause = if self.starts < 2 { Duration::ZERO } else { MAX_PAUSE.max(self.longest.1) * 2 };
+            let tried = if self.starts < 2 { since } else { since.max(self.asked) };
+            let late = limit + pause + self.late();
+            ensure!(now.since(tried) < late, "{request} waits since {} and nothing starts", clock(since));
+            let stall = if self.starts < 2 { bound } else { limit };
+            let stuck = now.since(since.max(self.turned)) >= stall + self.late();
             ensure!(!stuck, "{request} waits since {}, nothing ends and nothing starts", clock(since));
         }
         Ok(())

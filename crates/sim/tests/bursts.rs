@@ -105,6 +105,16 @@ fn callers_that_come_again_and_again_are_served_by_a_few_instances_when_more_do_
 }
 
 #[test]
+fn a_queue_that_more_instances_do_not_shorten_is_given_more_ever_more_seldom() {
+    let workload = Workload::Closed(400, Duration::from_micros(20));
+    let function =
+        Function { service_work: 1.0, workload, requests: 100_000, ..Function::burst(0, SHORT, START) };
+    let report = play(vec![function]);
+    assert!(report.starts <= 24, "{} instances", report.starts);
+    assert!(report.response(0.5) <= SHORT * 400 / 2 + ms(5), "p50 {:?}", report.response(0.5));
+}
+
+#[test]
 fn as_many_instances_as_keep_the_processors_busy_are_made_for_callers_that_never_pause() {
     for callers in [16, 32] {
         let workload = Workload::Closed(callers, Duration::from_micros(20));

@@ -11,10 +11,13 @@
 //!   all count that cannot expect their turn within the bound. Enough instances are wanted to serve them all
 //!   within that time, not one for each. Up to [`super::PoolConfig::hot_instances`], which keep the processors
 //!   busy without getting in each other's way, the bound is the shorter one for an idle instance.
+//!   More instances do not help where there is nothing left to compute with. So when there are a quarter more
+//!   and the turns have not come much sooner, the next ones have to wait, each time longer.
 //! - *Unknown*: the first request that runs has the bound to show that it is short.
 //!
 //! Expectations can be wrong. When nothing has finished for as long as the bound, they are void, and whatever
-//! they are, [`super::PoolConfig::wait_limit`] holds.
+//! they are, [`super::PoolConfig::wait_limit`] holds. Where more instances were just seen not to help, the limit
+//! takes the place of the bound, and turns must stop coming for it to hold.
 
 use super::Pool;
 use model::Time;
@@ -27,25 +30,89 @@ pub(super) struct Queue {
     pub(super) turned: Time,
     /// Whether more wait than can expect their turn within the bound.
     length: Length,
+    /// Requests that have finished since then.
+    finished: u32,
+    /// Busy instances when more were last asked for because the queue stood; zero: never, or it did not help.
+    busy_before: u32,
+    /// How often turns came then, ns.
+    turn_before: u64,
+    /// How long the queue must stand before more are asked for, when it is longer than a start takes.
+    pause: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// More instances are tried again after this long, even if they have never helped.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
-    /// No.
-    #[default]
-    Fits,
+    /// No, since then.
+    Fits(Time),
     /// Yes, since then.
     Long(Time),
-    /// Yes, and for as long as a start takes.
+    /// Yes, and for so long that more instances are wanted.
     Stands,
 }
 
+impl Default for Length {
+    fn default() -> Length {
+        Length::Fits(Time::ZERO)
+    }
+}
+
 impl Queue {
+    /// No more wait than can expect their turn in time.
+    fn fits(&mut self, now: Time) {
+        if !matches!(self.length, Length::Fits(_)) {
+            self.length = Length::Fits(now);
+        }
+    }
+
+    /// Whether nothing is known against more instances for those who have waited for as long as they may.
+    fn may_grow(&self) -> bool {
+        self.pause.is_zero() || self.length == Length::Stands
+    }
+
+    /// A request has finished.
+    pub(super) fn finished(&mut self, now: Time) {
+        self.turned = now;
+        self.finished = self.finished.saturating_add(1);
+    }
+
     /// An instance has come: perhaps that is enough.
     pub(super) fn measure_anew(&mut self, now: Time) {
         if self.length == Length::Stands {
-            self.length = Length::Long(now);
+            self.measure(now);
         }
+    }
+
+    fn measure(&mut self, now: Time) {
+        self.length = Length::Long(now);
+        self.finished = 0;
+    }
+
+    /// How long the queue must stand, when a start takes `start`.
+    fn patience(&self, start: Duration) -> Duration {
+        if self.busy_before == 0 { self.pause.max(start) } else { start }
+    }
+
+    /// The queue has stood since then; decides whether more instances may be asked for.
+    fn stands(&mut self, now: Time, since: Time, busy: u32, start: Duration) {
+        let turn = nanos(now.since(since)) / u64::from(self.finished.max(1));
+        let (before, after) = (u64::from(self.busy_before), u64::from(busy));
+        if before > 0 && after * 4 >= before * 5 {
+            // Half of what would be gained if turns came sooner in proportion.
+            let is_better = turn.saturating_mul(2 * after) <= self.turn_before.saturating_mul(before + after);
+            if !is_better {
+                self.pause = (self.pause * 2).clamp(start, MAX_PAUSE.max(start));
+                self.busy_before = 0;
+                return self.measure(now);
+            }
+            self.pause = if self.pause > start { self.pause / 2 } else { Duration::ZERO };
+        }
+        if before == 0 || after * 4 >= before * 5 || after < before {
+            (self.busy_before, self.turn_before) = (busy, turn);
+        }
+        self.length = Length::Stands;
     }
 }
 
@@ -54,23 +121,19 @@ impl Pool {
     pub(super) fn demand(&mut self, now: Time) -> usize {
         let waiting = self.waiting.len() as u64;
         if waiting == 0 || self.idle > 0 {
-            self.queue.length = Length::Fits;
+            self.queue.fits(now);
             return 0;
         }
         if self.running == 0 {
             return waiting as usize;
         }
-        let bound = self.config.wait_bound;
-        let mut late = self.waiting_since(now, self.wait_limit());
-        let is_stuck = now.since(self.queue.turned) >= bound;
-        if is_stuck {
-            late = late.max(self.waiting_since(now, bound));
-        }
-        let expected = match self.service.after(1) {
-            Some(service) => self.unserved(now, waiting, service),
-            None if is_stuck => waiting,
-            None => 0,
-        };
+        // First, because it can change what holds for the rest.
+        let expected = self.service.after(1).map(|service| self.unserved(now, waiting, service));
+        let stall = self.stall();
+        let is_stuck = now.since(self.queue.turned) >= stall;
+        let expected = expected.unwrap_or(if is_stuck { waiting } else { 0 });
+        let patience = if is_stuck { stall } else { self.wait_limit() };
+        let late = if is_stuck || self.queue.may_grow() { self.waiting_since(now, patience) } else { 0 };
         expected.max(late) as usize
     }
 
@@ -78,13 +141,14 @@ impl Pool {
     pub(super) fn demand_rises_at(&self, since: Time) -> Time {
         let limit = since + self.wait_limit();
         let stuck = match self.service.after(1) {
-            Some(_) => self.queue.turned.max(since) + self.config.wait_bound,
-            None => self.queue.turned + self.config.wait_bound,
+            Some(_) => self.queue.turned.max(since) + self.stall(),
+            None => self.queue.turned + self.stall(),
         };
         let stands = match self.queue.length {
-            Length::Long(since) => since + self.start_time(),
-            _ => limit,
+            Length::Long(since) => since + self.queue.patience(self.start_time()),
+            _ => Time(u64::MAX),
         };
+        let limit = if self.queue.may_grow() { limit } else { stands };
         limit.min(stuck).min(stands)
     }
 
@@ -100,18 +164,32 @@ impl Pool {
         let hot = self.config.hot_instances.saturating_sub(self.busy);
         let usual = if hot > 0 { bound.min(self.config.spread_bound) } else { bound };
         if waiting <= self.turns_within(usual, service_ns) {
-            self.queue.length = Length::Fits;
+            self.queue.fits(now);
             return 0;
         }
         match self.queue.length {
-            Length::Fits => self.queue.length = Length::Long(now),
-            Length::Long(since) if now.since(since) >= start => self.queue.length = Length::Stands,
+            Length::Fits(since) => {
+                if now.since(since) >= self.queue.pause {
+                    // What was seen is too long ago.
+                    (self.queue.pause, self.queue.busy_before) = (Duration::ZERO, 0);
+                }
+                self.queue.measure(now);
+            }
+            Length::Long(since) if now.since(since) >= self.queue.patience(start) => {
+                self.queue.stands(now, since, self.busy, start);
+            }
             _ => {}
         }
-        let is_long = service_ns >= nanos(bound);
+        // Where more instances compute than there are cores for, requests take longer for that very reason.
+        let cores = u64::from(self.config.hot_instances.max(1));
+        let alone_ns = service_ns.saturating_mul(cores) / cores.max(self.busy.into());
+        let is_long = alone_ns >= nanos(bound);
         let stands = self.queue.length == Length::Stands;
-        let horizon = if is_long || stands { bound } else { start };
-        let needed = self.serve_within(horizon, waiting, service_ns);
+        let needed = match (is_long || stands, self.queue.pause.is_zero()) {
+            (true, _) => self.serve_within(bound, waiting, service_ns),
+            (false, true) => self.serve_within(start, waiting, service_ns),
+            (false, false) => 0,
+        };
         if stands {
             needed.max(self.serve_within(usual, waiting, service_ns).min(hot.into()))
         } else {
@@ -130,6 +208,12 @@ impl Pool {
     /// How many have waited this long.
     fn waiting_since(&self, now: Time, span: Duration) -> u64 {
         self.waiting.partition_point(|waiting| now.since(waiting.since) >= span) as u64
+    }
+
+    /// Expectations are void when nothing has finished for this long. Where more instances have not helped, the
+    /// processors have too much to do, and then turns do not come evenly.
+    fn stall(&self) -> Duration {
+        if self.queue.may_grow() { self.config.wait_bound } else { self.wait_limit() }
     }
 
     fn wait_limit(&self) -> Duration {

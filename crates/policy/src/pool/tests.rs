@@ -942,6 +942,6 @@ fn without_a_keep_alive_nothing_waits_for_a_hot_instance() {
 }
 
 #[test]
-fn an_empty_pool_costs_less_than_350_bytes() {
-    assert!(size_of::<Pool>() < 350, "{}", size_of::<Pool>());
+fn an_empty_pool_costs_less_than_400_bytes() {
+    assert!(size_of::<Pool>() < 400, "{}", size_of::<Pool>());
 }
