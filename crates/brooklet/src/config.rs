@@ -340,6 +340,7 @@ mod tests {
             ("idle-timeout", "1s", "24h", "999ms", "86401s"),
             ("account-concurrency", "1", "100000", "0", "100001"),
             ("drain-timeout", "0s", "15m", "-1s", "901s"),
+            ("log-limit", "8MiB", "1TiB", "7MiB", "2TiB"),
         ] {
             for fitting in [least, most] {
                 assert!(resolve_text(&[(key, fitting)], &[], "").is_ok(), "{key} {fitting}");
