@@ -38,6 +38,19 @@ def descendants(pid):
     return found
 
 
+def waits(pid):
+    """Whether this is the first process of a sandbox in which a runtime waits for a function."""
+    return any(_waits(child) for child in children(pid))
+
+
+def _waits(pid):
+    try:
+        booted_ahead = b"BROOKLET_WAIT=1" in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return booted_ahead and os.readlink(f"/proc/{pid}/cwd") == "/"
+    except OSError:
+        return False
+
+
 def command(pid):
     """A process's command line, for messages."""
     try:

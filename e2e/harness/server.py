@@ -128,12 +128,13 @@ class Server:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def descendants(self):
-        """The ids of its function processes and all that they started."""
-        return processes.descendants(self.process.pid)
+        """The ids of its instances' processes and all that they started."""
+        return [pid for first in self.instances() for pid in [first, *processes.descendants(first)]]
 
     def instances(self):
-        """The ids of its direct children: one per function instance (and its helpers)."""
-        return [pid for pid in processes.children(self.process.pid) if processes.alive(pid)]
+        """The ids of its direct children: one per function instance. (Runtimes that wait for a function are none.)"""
+        own = processes.children(self.process.pid)
+        return [pid for pid in own if processes.alive(pid) and not processes.waits(pid)]
 
     def check_listeners(self):
         """Nothing of it may be reachable from outside this machine."""

@@ -35,7 +35,7 @@ pub async fn run(config: Config) -> Result<()> {
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
-    let executor = Arc::new(executor(&config, &data)?);
+    let executor = Arc::new(executor(&config, &data, &descriptors)?);
     look_at_isolation(&executor, &config).await?;
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
     let node = Node::new(
@@ -146,13 +146,22 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
     }
 }
 
-fn executor(config: &Config, data: &DataDir) -> Result<ProcessExecutor> {
+/// Runtimes that are kept booted ahead of need, when descriptors are not scarce: each takes four.
+const STEMS: usize = 8;
+const PLENTY: u64 = 256;
+
+fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<ProcessExecutor> {
     let isolation = match config.isolation {
         Isolation::Strict | Isolation::BestEffort => process::Isolation::Root,
         Isolation::None => process::Isolation::None,
     };
-    let settings =
-        Settings { run_dir: data.root().join("run"), runtimes_dir: data.root().join("runtimes"), isolation };
+    let settings = Settings {
+        run_dir: data.root().join("run"),
+        runtimes_dir: data.root().join("runtimes"),
+        isolation,
+        stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
+        keep_alive: config.idle_timeout,
+    };
     ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }
 

@@ -10,6 +10,7 @@ pub mod descriptors; // how many connections and instances the server's descript
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod route; //       which version an alias sends a request to
+pub mod stock; //       how many runtimes are kept booted ahead of need
 
 mod estimate; // a running mean
 

@@ -111,6 +111,7 @@ fn answer(plan: &mut Plan, mut message: Message<'_>) {
     while let [operation, rest @ ..] = message.rest {
         message.rest = rest;
         match perform(plan, *operation, &mut message) {
+            Ok((_, -1)) => {}
             Ok((n, fd)) => (number, given) = (n, fd),
             Err(errno) => {
                 failed = errno;
@@ -156,8 +157,7 @@ fn perform(plan: &mut Plan, operation: u8, message: &mut Message<'_>) -> Step<(u
         PRIVATE => check(sys!(MOUNT, 0, c"/".as_ptr(), 0, MS_REC | MS_PRIVATE, 0))?,
         PIVOT => {
             check(sys!(CHDIR, message.text()?.0))?;
-            check(sys!(PIVOT_ROOT, c".".as_ptr(), c".".as_ptr()))?;
-            check(sys!(UMOUNT2, c".".as_ptr(), MNT_DETACH))?;
+            check(sys!(PIVOT_ROOT, c".".as_ptr(), c".host".as_ptr()))?;
             check(sys!(CHDIR, c"/".as_ptr()))?;
         }
         WRITE => {
@@ -188,6 +188,8 @@ fn perform(plan: &mut Plan, operation: u8, message: &mut Message<'_>) -> Step<(u
             let signal = message.number()? as usize;
             each_child(|child| _ = sys!(KILL, -(child as isize), signal));
         }
+        UNMOUNT => check(sys!(UMOUNT2, message.text()?.0, MNT_DETACH))?,
+        CLOSE => drop_privileges(plan)?,
         _ => return Err(EINVAL),
     }
     Ok((0, -1))
@@ -222,7 +224,6 @@ fn run(plan: &mut Plan, message: &mut Message<'_>) -> Step<(u32, i32)> {
         return Err(errno);
     }
     plan.program = child as i32;
-    drop_privileges(plan)?;
     Ok((child as u32, pidfd))
 }
 

@@ -28,7 +28,7 @@ pub const MOUNT: u8 = 5;
 pub const SEAL: u8 = 6;
 /// Nothing mounted from here on reaches the machine.
 pub const PRIVATE: u8 = 7;
-/// path: makes it the root and lets go of the old one.
+/// path: makes it the root; the old one is at `/.host` from then on.
 pub const PIVOT: u8 = 8;
 /// path, text: writes a file that exists.
 pub const WRITE: u8 = 9;
@@ -48,6 +48,10 @@ pub const FILTER: u8 = 14;
 pub const RUN: u8 = 15;
 /// signal (u32): for every process of the sandbox but the first.
 pub const SIGNAL: u8 = 16;
+/// path: lets go of what is mounted there.
+pub const UNMOUNT: u8 = 17;
+/// Gives up the first process's own privileges: the sandbox is as its program will see it.
+pub const CLOSE: u8 = 18;
 
 /// The first word of the last message, in place of an errno: the program has ended; the second word is its
 /// wait status.

@@ -16,7 +16,7 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/_brooklet/context.py" "python/_brooklet/faults.py" "python/_brooklet/frames.py"
     "python/_brooklet/records.py"
     "node/bootstrap.js" "node/console.js" "node/environment.js" "node/errors.js" "node/frames.js" "node/loader.js"
-    "node/streaming.js"
+    "node/streaming.js" "node/wait.js"
     "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
     "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
 };

@@ -73,7 +73,9 @@ impl Groups {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let mounts = mounts(&read("/proc/self/mountinfo"));
         let own = memberships(&read("/proc/self/cgroup"));
-        let hierarchies = mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
+        let hierarchies: Vec<_> =
+            mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
+        hierarchies.iter().for_each(|hierarchy| hierarchy.weigh_together());
         Groups { hierarchies, next: AtomicU64::new(1), emptied: sweeper() }
     }
 
@@ -112,6 +114,11 @@ impl Drop for Groups {
 }
 
 impl Group {
+    /// Sets other limits.
+    pub fn limit(&self, resources: &Resources) -> Result<(), NotStarted> {
+        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))
+    }
+
     /// The v2 group, opened for `CLONE_INTO_CGROUP`; `None` without v2.
     pub fn unified(&self) -> io::Result<Option<File>> {
         let place = self.places.iter().find(|(hierarchy, _)| hierarchy.kind == Kind::V2);
@@ -161,6 +168,20 @@ impl Drop for Group {
 }
 
 impl Hierarchy {
+    /// Without this all functions together would weigh as much as one process outside their group, such as a
+    /// thread of the server; they are to be worth several on each core.
+    fn weigh_together(&self) {
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
+        let (file, one) = match self.kind {
+            Kind::V1 => ("cpu.shares", 1024),
+            Kind::V2 => ("cpu.weight", 100),
+        };
+        if self.enforced.cpu {
+            let _ =
+                std::fs::write(self.dir.join(file), (4 * cores * one).min(10_000 * one / 100).to_string());
+        }
+    }
+
     fn limit(&self, dir: &Path, resources: &Resources) -> Result<(), NotStarted> {
         let set = |file: &str, value: String| {
             let path = dir.join(file);
@@ -171,15 +192,18 @@ impl Hierarchy {
         let bytes = u64::from(resources.memory.0) << 20;
         let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
         if memory {
+            // With swap is never less than without, so the former makes way first. Not every kernel counts it.
+            let _ = match self.kind {
+                Kind::V1 => set("memory.memsw.limit_in_bytes", "-1".into()),
+                Kind::V2 => set("memory.swap.max", "0".into()),
+            };
             match self.kind {
                 Kind::V1 => set("memory.limit_in_bytes", bytes.to_string())?,
                 Kind::V2 => set("memory.max", bytes.to_string())?,
             }
-            // Not every kernel counts swap.
-            let _ = match self.kind {
-                Kind::V1 => set("memory.memsw.limit_in_bytes", bytes.to_string()),
-                Kind::V2 => set("memory.swap.max", "0".into()),
-            };
+            if self.kind == Kind::V1 {
+                let _ = set("memory.memsw.limit_in_bytes", bytes.to_string());
+            }
         }
         if cpu {
             match self.kind {

@@ -1,6 +1,7 @@
 //! A running sandbox and its program: when it ends, how to end it, how much memory it uses.
 
 use crate::cgroup::Group;
+use crate::sandbox::Sandbox;
 use crate::script::{Script, ops};
 use crate::socket::Control;
 use crate::spawner::NotStarted;
@@ -43,9 +44,26 @@ impl Child {
         &self.group
     }
 
-    /// Has the first process carry out a row that ends with the start of the program. Blocks for as long as
-    /// that takes: milliseconds.
+    /// Has the first process carry out a row that starts the program. Blocks for as long as that takes:
+    /// milliseconds.
     pub fn run(&mut self, script: &Script, fds: &[RawFd]) -> Result<(), NotStarted> {
+        let nothing = || NotStarted::at("start the program")(io::Error::other("nothing was started"));
+        let pidfd = self.tell(script, fds)?.ok_or_else(nothing)?;
+        self.program = number(&pidfd).map_err(NotStarted::at("find the program"))?.unwrap_or(0);
+        Ok(())
+    }
+
+    /// Makes the sandbox, in which a program waits, one function's. Blocks for as long as that takes: a fraction
+    /// of a millisecond.
+    pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
+        self.group.limit(&sandbox.resources())?;
+        let mut script = sandbox.dress().clone();
+        script.add(ops::CLOSE, &[]);
+        self.tell(&script, &[]).map(drop)
+    }
+
+    /// Has the first process carry out a row; the descriptor that it gave.
+    fn tell(&self, script: &Script, fds: &[RawFd]) -> Result<Option<OwnedFd>, NotStarted> {
         let sent = script.bytes().and_then(|bytes| self.control.send(bytes, fds));
         sent.map_err(NotStarted::at("tell the first process what to do"))?;
         let reply = self.control.receive(true).map_err(|error| match error.kind() {
@@ -55,13 +73,9 @@ impl Child {
         });
         let reply = reply.map_err(NotStarted::at("hear of the first process"))?;
         let error = || io::Error::from_raw_os_error(reply.errno as i32);
-        match (reply.errno, &reply.descriptor) {
-            (0, Some(pidfd)) => {
-                let number = number(pidfd).map_err(NotStarted::at("find the program"))?;
-                self.program = number.unwrap_or(0);
-                Ok(())
-            }
-            (0, None) => Err(NotStarted::at("start the program")(io::Error::other("nothing was started"))),
+        match reply.errno {
+            0 => Ok(reply.descriptor),
+            ops::ENDED => Err(NotStarted::at("hear of the first process")(io::Error::other("it has ended"))),
             _ if script.is_run(reply.place as usize) => Err(NotStarted::Program(error())),
             _ => Err(NotStarted::at(script.describe(reply.place as usize))(error())),
         }

@@ -13,6 +13,7 @@ use crate::runtime_api::RuntimeApi;
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
+use crate::stems::{Stem, Stems};
 use model::MiB;
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::io;
@@ -30,12 +31,17 @@ pub struct Settings {
     pub runtimes_dir: PathBuf,
     /// The strongest isolation to use; weaker when the machine does not allow it.
     pub isolation: Isolation,
+    /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
+    pub stems: usize,
+    /// Runtimes of a kind that was not started for this long are not kept.
+    pub keep_alive: Duration,
 }
 
 /// Runs functions as processes of this machine.
 pub struct ProcessExecutor {
     settings: Settings,
-    spawner: Spawner,
+    stems: Arc<Stems>,
+    spawner: Arc<Spawner>,
     enforced: Enforced,
     isolation: OnceLock<Isolation>,
     runtimes: Arc<Runtimes>,
@@ -50,9 +56,10 @@ impl ProcessExecutor {
             _ => Groups::open(&group_name(&settings.run_dir)),
         };
         let enforced = groups.enforced();
-        let spawner = Spawner::new(2, &settings.run_dir.join("init"), groups)?;
+        let spawner = Arc::new(Spawner::new(2, &settings.run_dir.join("init"), groups)?);
+        let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        Ok(ProcessExecutor { settings, spawner, enforced, isolation: OnceLock::new(), runtimes })
+        Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation: OnceLock::new(), runtimes })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -85,6 +92,7 @@ impl ProcessExecutor {
             root: &self.settings.run_dir.join("root"),
             code: &self.settings.run_dir.join("runtime"),
             layers: &[],
+            programs: &[],
             binds: &[],
             tmp: MiB(1),
             memory: MiB(16),
@@ -98,6 +106,7 @@ impl ProcessExecutor {
                 environment: Vec::new(),
                 transport: None,
                 output: OwnedFd::from(output),
+                waits: false,
             })
             .await
             .map_err(io::Error::other)?;
@@ -105,6 +114,11 @@ impl ProcessExecutor {
             ports::Exit::Status(0) => Ok(()),
             exit => Err(io::Error::other(format!("a trial process ended with {exit}"))),
         }
+    }
+
+    /// How many booted runtimes wait for a function, and how many have become instances of one.
+    pub fn stems(&self) -> (usize, u64) {
+        self.stems.count()
     }
 
     /// Which limits control groups enforce here.
@@ -131,6 +145,11 @@ impl ProcessExecutor {
         let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let own = launch.own_program;
+        if let Some(stem) = self.stem(&launch, &spec, &stream).await {
+            let Stem { process, framed } = stem;
+            process.output.belong_to(logs, stream);
+            return Ok(Arc::new(Running::init(process, framed, spec.timeout).await?));
+        }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
@@ -150,6 +169,22 @@ impl ProcessExecutor {
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
                 self.run(program, own, output, api, spec.timeout).await
+            }
+        }
+    }
+
+    /// A runtime that was booted ahead of need, on its way to be this instance.
+    async fn stem(&self, launch: &Launch, spec: &InstanceSpec, stream: &str) -> Option<Stem> {
+        let variables = launch.variables(spec, stream, None);
+        let stem = self.stems.take(&launch.recipe(&variables)?)?;
+        match stem.become_instance(launch.sandbox().clone(), &variables).await {
+            Ok(stem) => {
+                self.stems.used();
+                Some(stem)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a waiting runtime could not become an instance; starting another");
+                None
             }
         }
     }

@@ -64,6 +64,13 @@ impl Framed {
         Ok((Framed { conversation: Mutex::new(Some(conversation)) }, theirs.into()))
     }
 
+    /// Tells a bootstrap that waits for its function the variables of that.
+    pub async fn introduce(&mut self, variables: &[(String, String)]) -> io::Result<()> {
+        let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
+    }
+
     fn take(&self) -> Option<Conversation> {
         self.conversation.lock().expect("no panic while held").take()
     }

@@ -9,6 +9,7 @@ use crate::java::{has_client, missing_client};
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
+use crate::stems::Recipe;
 use ports::{InstanceSpec, StartFailure};
 use std::ffi::OsString;
 use std::io;
@@ -26,7 +27,7 @@ pub struct Launch {
     /// Whether the program is the function's, and not one of this machine's.
     pub own_program: bool,
     isolation: Isolation,
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     argv: Vec<OsString>,
     runtime: Runtime,
     places: Places,
@@ -55,12 +56,13 @@ impl Launch {
         let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
         let places = places(settings, isolation, spec, found.as_ref()).map_err(machine)?;
-        let mut binds = found.as_ref().map(Found::binds).unwrap_or_default();
-        binds.push(Bind { source: runtime_dir, target: "/var/runtime".into() });
+        let mut programs = found.as_ref().map(Found::binds).unwrap_or_default();
+        programs.push(Bind { source: runtime_dir, target: "/var/runtime".into() });
         for file in ["passwd", "group"] {
             let source = settings.run_dir.join("etc").join(file);
-            binds.push(Bind { source, target: Path::new("/etc").join(file) });
+            programs.push(Bind { source, target: Path::new("/etc").join(file) });
         }
+        let mut binds = Vec::new();
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
         binds.extend(sdk.clone());
         binds.extend(layer_modules(wanted, &spec.layer_dirs));
@@ -78,11 +80,12 @@ impl Launch {
             root: &settings.run_dir.join("root"),
             code: &spec.code_dir,
             layers: &spec.layer_dirs,
+            programs: &programs,
             binds: &binds,
             tmp: spec.ephemeral_storage,
             memory: spec.memory,
         };
-        let sandbox = Sandbox::plan(&view).map_err(machine)?;
+        let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
         let protocol = Protocol::of(wanted, &spec.handler);
         Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
     }
@@ -96,13 +99,25 @@ impl Launch {
         contact: Option<(&str, String)>,
         output: OwnedFd,
     ) -> Program {
+        let environment = self.variables(spec, stream, contact);
+        let sandbox = self.sandbox;
+        Program { sandbox, argv: self.argv, environment, transport: None, output, waits: false }
+    }
+
+    /// All its variables.
+    pub fn variables(
+        &self,
+        spec: &InstanceSpec,
+        stream: &str,
+        contact: Option<(&str, String)>,
+    ) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
         if let Some((key, value)) = contact {
             environment.insert(key.into(), value);
         }
-        match (&self.runtime.wanted, self.sdk) {
+        match (&self.runtime.wanted, &self.sdk) {
             (Wanted::Python(_), Some(sdk)) => {
-                environment.insert("BROOKLET_SDK_PATH".into(), sdk);
+                environment.insert("BROOKLET_SDK_PATH".into(), sdk.clone());
             }
             // In a sandbox it lies where Node.js looks by itself.
             (Wanted::Node(_), Some(sdk)) if self.isolation == Isolation::None => {
@@ -114,13 +129,30 @@ impl Launch {
         for (key, value) in self.runtime.found.as_ref().map(Found::variables).unwrap_or_default() {
             environment.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
         }
-        Program {
-            sandbox: Arc::new(self.sandbox),
-            argv: self.argv,
-            environment: environment.into_iter().collect(),
-            transport: None,
-            output,
+        environment.into_iter().collect()
+    }
+
+    /// What a runtime that is booted ahead of need must be like to become this instance; `None` where it cannot
+    /// be booted without the function. `variables` are the instance's.
+    pub fn recipe(&self, variables: &[(String, String)]) -> Option<Recipe> {
+        let bootable = matches!(self.runtime.wanted, Wanted::Python(_) | Wanted::Node(_));
+        if !bootable || self.own_program || self.isolation == Isolation::None {
+            return None;
         }
+        let matters = |(key, _): &&(String, String)| {
+            const PREFIXES: [&str; 12] = [
+                "PYTHON", "NODE_", "UV_", "OPENSSL_", "SSL_", "ICU_", "LD_", "GLIBC_", "MALLOC_", "LC_",
+                "LANG", "TZ",
+            ];
+            PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+        };
+        let variables = variables.iter().filter(matters).cloned().collect();
+        Some(Recipe { argv: self.argv.clone(), variables, sandbox: self.sandbox.clone() })
+    }
+
+    /// The sandbox.
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.sandbox
     }
 }
 

@@ -27,6 +27,7 @@ mod script; //       that plan as a message to the sandbox's first process (`ini
 mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
+mod stems; //        runtimes that are booted ahead of need
 
 pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};

@@ -26,13 +26,13 @@ pub fn now() -> Timestamp {
 pub struct Output {
     pipe: AsyncFd<std::fs::File>,
     lines: Mutex<Lines>,
-    sink: Arc<dyn LogSink>,
-    stream: Arc<str>,
 }
 
 struct Lines {
     partial: BytesMut,
     request: Option<RequestId>,
+    sink: Arc<dyn LogSink>,
+    stream: Arc<str>,
 }
 
 impl Output {
@@ -43,8 +43,8 @@ impl Output {
         set_nonblocking(&file)?;
         // SAFETY: the file owns its descriptor, which stays registered exactly as long as it is open.
         let pipe = unsafe { AsyncFd::register(file)? };
-        let lines = Mutex::new(Lines { partial: BytesMut::new(), request: None });
-        Ok((Arc::new(Output { pipe, lines, sink, stream }), writer.into()))
+        let lines = Mutex::new(Lines { partial: BytesMut::new(), request: None, sink, stream });
+        Ok((Arc::new(Output { pipe, lines }), writer.into()))
     }
 
     /// Follows the pipe until its last writer is gone.
@@ -57,6 +57,12 @@ impl Output {
                 Ok(Drained::Ended) | Err(_) => return self.flush(),
             }
         }
+    }
+
+    /// Lines from here on go to `sink`, as lines of `stream`.
+    pub fn belong_to(&self, sink: Arc<dyn LogSink>, stream: Arc<str>) {
+        let mut lines = self.lines.lock().expect("no panic while held");
+        (lines.sink, lines.stream) = (sink, stream);
     }
 
     /// Lines from here on belong to `request`.
@@ -75,11 +81,11 @@ impl Output {
 
     /// A record that came over the transport, already whole.
     pub fn record(&self, mut message: Bytes) {
-        let request_id = self.lines.lock().expect("no panic while held").request;
+        let lines = self.lines.lock().expect("no panic while held");
         while message.len() > MAX_MESSAGE {
-            self.emit(request_id, message.split_to(MAX_MESSAGE));
+            lines.emit(message.split_to(MAX_MESSAGE));
         }
-        self.emit(request_id, message);
+        lines.emit(message);
     }
 
     fn drain(&self) -> io::Result<Drained> {
@@ -91,7 +97,7 @@ impl Output {
                 Ok(n) => {
                     let full = n == buffer.len();
                     lines.partial.extend_from_slice(&buffer[..n]);
-                    self.split(&mut lines);
+                    lines.split();
                     if !full {
                         return Ok(Drained::Empty);
                     }
@@ -104,31 +110,34 @@ impl Output {
         Ok(Drained::Partly)
     }
 
-    fn split(&self, lines: &mut Lines) {
-        while let Some(end) = memchr::memchr(b'\n', &lines.partial) {
-            let mut line = lines.partial.split_to(end + 1).freeze();
-            line.truncate(end);
-            while line.len() > MAX_MESSAGE {
-                self.emit(lines.request, line.split_to(MAX_MESSAGE));
-            }
-            self.emit(lines.request, line);
-        }
-        while lines.partial.len() > MAX_MESSAGE {
-            let piece = lines.partial.split_to(MAX_MESSAGE).freeze();
-            self.emit(lines.request, piece);
-        }
-    }
-
     fn flush(&self) {
         let mut lines = self.lines.lock().expect("no panic while held");
         if !lines.partial.is_empty() {
             let rest = lines.partial.split().freeze();
-            self.emit(lines.request, rest);
+            lines.emit(rest);
+        }
+    }
+}
+
+impl Lines {
+    fn split(&mut self) {
+        while let Some(end) = memchr::memchr(b'\n', &self.partial) {
+            let mut line = self.partial.split_to(end + 1).freeze();
+            line.truncate(end);
+            while line.len() > MAX_MESSAGE {
+                self.emit(line.split_to(MAX_MESSAGE));
+            }
+            self.emit(line);
+        }
+        while self.partial.len() > MAX_MESSAGE {
+            let piece = self.partial.split_to(MAX_MESSAGE).freeze();
+            self.emit(piece);
         }
     }
 
-    fn emit(&self, request_id: Option<RequestId>, message: Bytes) {
-        self.sink.write(LogEvent { at: now(), stream: self.stream.clone(), request_id, message });
+    fn emit(&self, message: Bytes) {
+        let (request_id, stream) = (self.request, self.stream.clone());
+        self.sink.write(LogEvent { at: now(), stream, request_id, message });
     }
 }
 

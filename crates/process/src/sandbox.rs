@@ -45,10 +45,13 @@ impl Bind {
     }
 }
 
-/// A plan of a sandbox.
+/// A plan of a sandbox. It is made in two steps, so that a program can wait in it before anybody knows for which
+/// function: first what all functions see, then what one of them does.
+#[derive(Clone)]
 pub struct Sandbox {
     isolation: Isolation,
-    script: Script,
+    base: Script,
+    dress: Script,
     working_dir: PathBuf,
     resources: Resources,
 }
@@ -63,7 +66,9 @@ pub struct View<'a> {
     pub code: &'a Path,
     /// Layers in order, for `/opt`; later ones win.
     pub layers: &'a [PathBuf],
-    /// Anything else: interpreters, bootstraps, SDKs.
+    /// What its program needs, whichever function that runs: interpreters, bootstraps.
+    pub programs: &'a [Bind],
+    /// What else the function sees, at one of [`MOUNT_POINTS`]: SDKs.
     pub binds: &'a [Bind],
     /// Size of `/tmp`.
     pub tmp: MiB,
@@ -75,6 +80,21 @@ pub struct View<'a> {
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"];
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
+/// Empty folders in every sandbox, for what is mounted there when its function is known.
+const MOUNT_POINTS: [&str; 8] = [
+    "/var/task",
+    "/opt",
+    "/tmp",
+    "/proc",
+    "/var/sdk/site-packages",
+    "/var/sdk/lib",
+    "/node_modules",
+    "/var/node_modules",
+];
+
+/// Where the machine's files are until the sandbox is closed; see [`ops::PIVOT`].
+const HOST: &str = "/.host";
+
 /// Files that a function may have open, and processes and threads it may have. Source: "Lambda quotas".
 const OPEN_FILES: u32 = 1024;
 const TASKS: u32 = 1024;
@@ -82,30 +102,24 @@ const TASKS: u32 = 1024;
 impl Sandbox {
     /// Plans a sandbox. Reads the machine's file system, so call it off the request path.
     pub fn plan(view: &View<'_>) -> io::Result<Sandbox> {
-        let mut script = Script::default();
-        if view.isolation == Isolation::UserNamespace {
-            // SAFETY: getuid and getgid always succeed and touch no memory.
-            let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
-            for (file, line) in [
-                ("setgroups", "deny".to_owned()),
-                ("uid_map", format!("{UID} {uid} 1")),
-                ("gid_map", format!("{GID} {gid} 1")),
-            ] {
-                let path = Path::new("/proc/self").join(file);
-                script.add(ops::WRITE, &[path.as_os_str(), line.as_ref()]);
-            }
-        }
-        if view.isolation != Isolation::None {
+        let walled = view.isolation != Isolation::None;
+        let mut base = match view.isolation {
+            Isolation::UserNamespace => own_user(),
+            _ => Script::default(),
+        };
+        let mut dress = Script::default();
+        if walled {
             // The groups that it has joined by now are all that it will see.
-            script.add(ops::UNSHARE, &[]).number(libc::CLONE_NEWCGROUP as u32);
-            script.add(ops::HOSTNAME, &["sandbox".as_ref()]);
-            script.then(Planner::plan(view)?);
-            script.add(ops::IDENTITY, &[]).number(UID).number(GID);
+            base.add(ops::UNSHARE, &[]).number(libc::CLONE_NEWCGROUP as u32);
+            base.add(ops::HOSTNAME, &["sandbox".as_ref()]);
+            base.then(Planner::at(view.root).assemble(view)?);
+            base.add(ops::IDENTITY, &[]).number(UID).number(GID);
             let filter = seccomp::filter();
-            script.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
+            base.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
+            dress = Planner::at(Path::new("/")).dress(view)?;
         }
         for (resource, value) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_NOFILE, OPEN_FILES)] {
-            script.add(ops::LIMIT, &[]).number(resource).number(value);
+            base.add(ops::LIMIT, &[]).number(resource).number(value);
         }
         let working_dir = match view.isolation {
             Isolation::None => view.code.to_owned(),
@@ -114,12 +128,17 @@ impl Sandbox {
         // What is in `/tmp` is memory, and there is no group that counts one but not the other.
         let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
         let resources = Resources { memory, weight: view.memory, tasks: TASKS };
-        Ok(Sandbox { isolation: view.isolation, script, working_dir, resources })
+        Ok(Sandbox { isolation: view.isolation, base, dress, working_dir, resources })
     }
 
-    /// What the first process does before it starts the program.
-    pub fn script(&self) -> &Script {
-        &self.script
+    /// What the first process does first, for any function.
+    pub fn base(&self) -> &Script {
+        &self.base
+    }
+
+    /// What it does then, for one function, before that sees anything of it.
+    pub fn dress(&self) -> &Script {
+        &self.dress
     }
 
     /// Where the program starts, as seen inside.
@@ -148,6 +167,22 @@ impl Sandbox {
     }
 }
 
+/// Who an ordinary user is in a user namespace.
+fn own_user() -> Script {
+    // SAFETY: getuid and getgid always succeed and touch no memory.
+    let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+    let mut script = Script::default();
+    for (file, line) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{UID} {uid} 1")),
+        ("gid_map", format!("{GID} {gid} 1")),
+    ] {
+        let path = Path::new("/proc/self").join(file);
+        script.add(ops::WRITE, &[path.as_os_str(), line.as_ref()]);
+    }
+    script
+}
+
 /// Collects steps, making each directory once.
 struct Planner<'a> {
     root: &'a Path,
@@ -155,49 +190,71 @@ struct Planner<'a> {
     made: std::collections::BTreeSet<PathBuf>,
 }
 
-impl Planner<'_> {
-    /// The file-system view.
-    fn plan(view: &View<'_>) -> io::Result<Script> {
-        let mut planner = Planner { root: view.root, script: Script::default(), made: Default::default() };
-        planner.assemble(view)?;
-        Ok(planner.script)
+impl<'a> Planner<'a> {
+    /// For a tree that is at `root` when its steps are taken.
+    fn at(root: &'a Path) -> Planner<'a> {
+        Planner { root, script: Script::default(), made: Default::default() }
     }
 
-    fn assemble(&mut self, view: &View<'_>) -> io::Result<()> {
+    /// What all functions see, and places for the rest. The machine's files stay within reach.
+    fn assemble(mut self, view: &View<'_>) -> io::Result<Script> {
         self.script.add(ops::PRIVATE, &[]);
-        self.mount("tmpfs", self.root.to_owned(), 0, "mode=755,size=1m");
+        self.mount("tmpfs", Path::new("/"), 0, "mode=755,size=1m");
         for path in SYSTEM.map(Path::new) {
             match path.symlink_metadata() {
                 // Debian's /bin is a link into /usr: keep it one.
-                Ok(meta) if meta.is_symlink() => {
-                    self.symlink(path.read_link()?, path);
-                }
-                Ok(_) => self.bind(&Bind::same(path), false)?,
+                Ok(meta) if meta.is_symlink() => self.symlink(path.read_link()?, path),
+                Ok(_) => self.bind(&Bind::same(path), false),
                 Err(_) => {}
             }
         }
         for device in DEVICES {
-            self.bind(&Bind::same(device), false)?;
+            self.bind(&Bind::same(device), false);
         }
         for (link, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
             self.symlink(format!("/proc/self/fd{target}").into(), &Path::new("/dev").join(link));
         }
-        self.bind(&Bind { source: view.code.into(), target: "/var/task".into() }, false)?;
+        for bind in view.programs {
+            self.bind(bind, true);
+        }
+        for folder in MOUNT_POINTS.into_iter().chain([HOST]) {
+            self.directory(Path::new(folder));
+        }
+        self.seal(Path::new("/"));
+        self.mount("proc", Path::new("/proc"), libc::MS_NOEXEC as u32, "");
+        self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
+        Ok(self.script)
+    }
+
+    /// What one function sees; after it the machine's files are out of reach.
+    fn dress(mut self, view: &View<'_>) -> io::Result<Script> {
+        self.overlay(&Bind { source: view.code.into(), target: "/var/task".into() }, false)?;
         self.layers(view.layers)?;
         for bind in view.binds {
-            self.bind(bind, true)?;
+            self.overlay(bind, true)?;
         }
-        self.directory(Path::new("/proc"))?;
-        self.directory(Path::new("/tmp"))?;
-        self.script.add(ops::SEAL, &[self.root.as_os_str()]);
         let size = format!("mode=1777,size={}m,nr_inodes={}", view.tmp.0, 1024 * view.tmp.0.max(64));
-        self.mount("tmpfs", self.inside(Path::new("/tmp")), 0, &size);
-        self.mount("proc", self.inside(Path::new("/proc")), libc::MS_NOEXEC as u32, "");
-        self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
+        self.mount("tmpfs", Path::new("/tmp"), 0, &size);
+        self.script.add(ops::UNMOUNT, &[HOST.as_ref()]);
+        Ok(self.script)
+    }
+
+    /// Binds something of the machine over an empty folder, read-only.
+    fn overlay(&mut self, bind: &Bind, recursive: bool) -> io::Result<()> {
+        let source = within_host(&bind.source)?;
+        let (from, to) = (source.as_os_str(), bind.target.as_os_str());
+        self.script.add(ops::BIND, &[from, to]).number(recursive.into());
+        self.seal(&bind.target);
         Ok(())
     }
 
-    fn mount(&mut self, kind: &str, target: PathBuf, flags: u32, options: &str) {
+    fn seal(&mut self, path: &Path) {
+        let path = self.inside(path);
+        self.script.add(ops::SEAL, &[path.as_os_str()]);
+    }
+
+    fn mount(&mut self, kind: &str, target: &Path, flags: u32, options: &str) {
+        let target = self.inside(target);
         let script = self.script.add(ops::MOUNT, &[kind.as_ref(), target.as_os_str()]);
         script.number(flags).operand(options.as_ref());
     }
@@ -209,45 +266,50 @@ impl Planner<'_> {
 
     /// One layer is `/opt`; of several, their top-level entries are merged, the later layer winning.
     fn layers(&mut self, layers: &[PathBuf]) -> io::Result<()> {
-        match layers {
-            [] => self.directory(Path::new("/opt")),
-            [only] => self.bind(&Bind { source: only.clone(), target: "/opt".into() }, false),
-            many => {
-                self.directory(Path::new("/opt"))?;
-                let mut entries = std::collections::BTreeMap::new();
-                for layer in many {
-                    for entry in std::fs::read_dir(layer)? {
-                        let entry = entry?;
-                        entries.insert(Path::new("/opt").join(entry.file_name()), entry.path());
-                    }
-                }
-                entries
-                    .into_iter()
-                    .try_for_each(|(target, source)| self.bind(&Bind { source, target }, false))
+        let many = match layers {
+            [] => return Ok(()),
+            [only] => return self.overlay(&Bind { source: only.clone(), target: "/opt".into() }, false),
+            many => many,
+        };
+        self.mount("tmpfs", Path::new("/opt"), 0, "mode=755,size=1m");
+        let mut entries = std::collections::BTreeMap::new();
+        for layer in many {
+            for entry in std::fs::read_dir(layer)? {
+                let entry = entry?;
+                entries.insert(Path::new("/opt").join(entry.file_name()), entry.path());
             }
         }
+        self.made.insert("/opt".into());
+        for (target, source) in entries {
+            let entry_is_dir = source.is_dir();
+            let source = within_host(&source)?;
+            let operation = if entry_is_dir { ops::MKDIR } else { ops::TOUCH };
+            self.script.add(operation, &[target.as_os_str()]);
+            self.script.add(ops::BIND, &[source.as_os_str(), target.as_os_str()]).number(0);
+        }
+        self.seal(Path::new("/opt"));
+        Ok(())
     }
 
-    fn bind(&mut self, bind: &Bind, recursive: bool) -> io::Result<()> {
-        let Ok(meta) = bind.source.metadata() else { return Ok(()) };
+    fn bind(&mut self, bind: &Bind, recursive: bool) {
+        let Ok(meta) = bind.source.metadata() else { return };
         // Already there through a bind of one of its parents.
         if bind.source == bind.target && bind.target.starts_with("/usr") && bind.target != Path::new("/usr") {
-            return Ok(());
+            return;
         }
         if meta.is_dir() {
-            self.directory(&bind.target)?;
+            self.directory(&bind.target);
         } else if !bind.target.starts_with("/etc") {
-            self.directory(bind.target.parent().unwrap_or(Path::new("/")))?;
+            self.directory(bind.target.parent().unwrap_or(Path::new("/")));
             let path = self.inside(&bind.target);
             self.script.add(ops::TOUCH, &[path.as_os_str()]);
         }
         let (source, target) = (bind.source.as_os_str(), self.inside(&bind.target));
         self.script.add(ops::BIND, &[source, target.as_os_str()]).number(recursive.into());
-        Ok(())
     }
 
     /// Makes `path` and its parents inside the new root.
-    fn directory(&mut self, path: &Path) -> io::Result<()> {
+    fn directory(&mut self, path: &Path) {
         let mut parents: Vec<&Path> = path.ancestors().filter(|p| *p != Path::new("/")).collect();
         parents.reverse();
         for parent in parents {
@@ -256,10 +318,16 @@ impl Planner<'_> {
                 self.script.add(ops::MKDIR, &[path.as_os_str()]);
             }
         }
-        Ok(())
     }
 
     fn inside(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// A path of the machine, as the first process reaches it until the sandbox is closed. Links are followed here:
+/// there an absolute one would lead into the sandbox.
+fn within_host(path: &Path) -> io::Result<PathBuf> {
+    let real = path.canonicalize()?;
+    Ok(Path::new(HOST).join(real.strip_prefix("/").unwrap_or(&real)))
 }

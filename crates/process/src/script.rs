@@ -122,6 +122,8 @@ fn name(operation: u8) -> &'static str {
         ops::FILTER => "system call filter",
         ops::RUN => "start in",
         ops::SIGNAL => "signal",
+        ops::UNMOUNT => "unmount",
+        ops::CLOSE => "give up privileges",
         _ => "unknown operation",
     }
 }

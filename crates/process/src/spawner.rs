@@ -2,12 +2,13 @@
 //! `PR_SET_PDEATHSIG` when the *thread* that made it ends, and because making a sandbox takes milliseconds
 //! that no async worker has.
 
-use crate::cgroup::{Group, Groups};
+use crate::cgroup::{Group, Groups, Resources};
 use crate::child::Child;
 use crate::sandbox::Sandbox;
 use crate::script::ops;
 use crate::socket::Control;
-use std::ffi::{CString, OsStr, OsString};
+use model::MiB;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,6 +28,8 @@ pub struct Program {
     pub transport: Option<OwnedFd>,
     /// Given to it as stdout and stderr.
     pub output: OwnedFd,
+    /// Whether it is started before its sandbox is dressed for a function.
+    pub waits: bool,
 }
 
 /// Why a program was not started. Nothing of it is left.
@@ -51,6 +54,9 @@ impl NotStarted {
         |error| NotStarted::Sandbox { step: step.into(), error }
     }
 }
+
+/// Of a program that waits for its function: an interpreter that has been started, and no more.
+const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
 
 struct Job {
     program: Program,
@@ -118,8 +124,9 @@ impl Drop for Spawner {
 
 impl Shared {
     fn start(&self, program: Program) -> Result<Child, NotStarted> {
-        let Program { sandbox, argv, environment, transport, output } = program;
-        let group = self.groups.make(&sandbox.resources())?;
+        let Program { sandbox, argv, environment, transport, output, waits } = program;
+        let resources = if waits { WHILE_WAITING } else { sandbox.resources() };
+        let group = self.groups.make(&resources)?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let pidfd = self
             .first_process(&sandbox, &group, theirs.as_raw_fd())
@@ -132,13 +139,19 @@ impl Shared {
         drop(runtime);
 
         let mut script = child.group().join_script();
-        script.then(sandbox.script().clone());
+        script.then(sandbox.base().clone());
+        if !waits {
+            script.then(sandbox.dress().clone());
+        }
         let variables: Vec<OsString> =
             environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
         script
-            .add(ops::RUN, &[sandbox.working_dir()])
+            .add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }])
             .texts(argv.iter().map(OsString::as_os_str))
-            .texts(variables.iter().map(|variable| OsStr::new(variable.as_os_str())));
+            .texts(variables.iter().map(OsString::as_os_str));
+        if !waits {
+            script.add(ops::CLOSE, &[]);
+        }
         let mut fds = vec![output.as_raw_fd()];
         fds.extend(transport.as_ref().map(AsRawFd::as_raw_fd));
         child.run(&script, &fds)?;

@@ -230,3 +230,51 @@ async fn a_bootstrap_is_started_without_a_wrapper() {
     let answer = wrapped("provided.al2023", "bootstrap", SHELL_ENVIRONMENT, own).await;
     assert!(answer.contains("AWS_LAMBDA_EXEC_WRAPPER=/var/task/wrapper\n"), "{answer}");
 }
+
+/// Two starts of one kind: the second finds a booted runtime. Both must find the same around themselves.
+async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code: &str) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let executor = executor(dir.path(), Isolation::Root);
+    let mut seen = Vec::new();
+    for n in 0..4 {
+        let package = dir.path().join(format!("package-{n}"));
+        write(&package.join(file), &code.replace("NUMBER", &n.to_string()));
+        let mut spec = spec(runtime, "f.handler", &package);
+        spec.environment.insert("GREETING".into(), "höhö = ja\nnext line".into());
+        spec.ephemeral_storage = model::MiB(600);
+        seen.push(answer(&executor, spec).await.replace(&format!("number {n}"), "number N"));
+        rig::until(|| executor.stems().0 > 0).await;
+    }
+    assert_eq!(executor.stems().1, 3, "all but the first found a booted runtime");
+    assert!(seen[0].contains("number N"), "{}", seen[0]);
+    assert!(seen.iter().all(|other| *other == seen[0]), "{seen:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_python_process_that_waited_for_its_function_is_like_a_new_one() {
+    let code = r#"import os, sys, time
+open("/tmp/mine", "w").close()
+size = os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize
+mounts = sorted(line.split()[4] + " " + line.split()[5] for line in open("/proc/self/mountinfo"))
+status = [line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNew", "Seccomp:", "Uid", "Gid"))]
+def handler(event, context):
+    environ = sorted(os.environ.items())
+    fds = sorted(os.listdir("/proc/self/fd"))
+    return ["number NUMBER", environ, sys.path, sys.argv, os.getcwd(), os.umask(0o22), time.tzname, size, mounts,
+            status, len(fds), os.listdir("/tmp"), os.listdir("/var/task"), sys.flags.hash_randomization]
+"#;
+    check_that_a_stem_is_like_a_new_process(&newest_python(), "f.py", code).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_process_that_waited_for_its_function_is_like_a_new_one() {
+    let code = r#"const fs = require('fs')
+const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map(l => l.split(' ').slice(4, 6).join(' '))
+const status = fs.readFileSync('/proc/self/status', 'utf8').split('\n').filter(l => /^(Cap|NoNew|Seccomp:|Uid|Gid)/.test(l))
+exports.handler = async () => ['number NUMBER', Object.entries(process.env).sort(), module.paths,
+  require('module').globalPaths, process.argv, process.execArgv, process.cwd(), process.umask(), mounts.sort(), status,
+  fs.readdirSync('/var/task'), fs.statfsSync('/tmp').blocks, new Date(0).getTimezoneOffset(),
+  require('v8').getHeapStatistics().heap_size_limit]
+"#;
+    check_that_a_stem_is_like_a_new_process(&newest_node(), "f.js", code).await;
+}

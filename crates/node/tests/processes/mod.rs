@@ -23,6 +23,8 @@ impl World {
     pub fn new() -> World {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = Settings {
+            stems: 0,
+            keep_alive: Duration::from_secs(600),
             run_dir: dir.path().join("run"),
             runtimes_dir: dir.path().join("runtimes"),
             isolation: Isolation::Root,

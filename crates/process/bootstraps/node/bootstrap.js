@@ -3,6 +3,8 @@
 // after the other, as AWS documents its Node.js runtimes and as its public runtime client behaves.
 // CommonJS, because an ES module as entry costs every cold start some milliseconds.
 
+if (process.env.BROOKLET_WAIT) require('./wait.js').becomeFunction() // before anything looks at the environment
+
 const console_ = require('./console.js')
 const environment = require('./environment.js')
 const errors = () => require('./errors.js') // most functions never need it

@@ -210,6 +210,13 @@ def test_our_bootstrap(version, case, tmp_path):
     check(case, start, str(tmp_path), "app.js", True)
 
 
+@pytest.mark.parametrize("version, case", matrix(CASES + OWN))
+def test_our_bootstrap_that_waited_for_its_function(version, case, tmp_path):
+    command = rigs.node_command(NODES[version])
+    waiting = lambda folder, handler, environment: Instance(command, folder, handler, environment, waits=True)
+    check(case, waiting, str(tmp_path), "app.js", True)
+
+
 @pytest.mark.parametrize("version, case", matrix(CASES))
 def test_the_official_client(version, case, tmp_path):
     if case.like_lambda is not True:

@@ -28,10 +28,17 @@ class Ended(Exception):
     """The function's process closed the transport where a frame was awaited."""
 
 
-class Instance:
-    """A function's process. `frames` holds every frame received, as (kind, meta, body)."""
+# What an interpreter looks at while it starts: a process that waits for its function has these from the start.
+LOOKED_AT = ("PYTHON", "NODE_", "LANG", "LC_", "TZ")
 
-    def __init__(self, command, folder, handler, environment=None):
+
+class Instance:
+    """A function's process. `frames` holds every frame received, as (kind, meta, body).
+
+    With `waits` it is started before it is told its function, and told then.
+    """
+
+    def __init__(self, command, folder, handler, environment=None, waits=False):
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.frames = []
@@ -44,10 +51,14 @@ class Instance:
             os.dup2(theirs.fileno(), 3)
             os.set_inheritable(3, True)
 
+        begin, where = env, folder
+        if waits:
+            begin = {key: value for key, value in env.items() if key.startswith(LOOKED_AT)} | {"BROOKLET_WAIT": "1"}
+            where = "/"
         self.process = subprocess.Popen(
             command,
-            cwd=folder,
-            env=env,
+            cwd=where,
+            env=begin,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -55,6 +66,9 @@ class Instance:
             preexec_fn=become_three,
         )
         theirs.close()
+        if waits:
+            body = "".join("%s=%s\0" % pair for pair in env.items()).encode()
+            self.socket.sendall(struct.pack("<BxxxII", ord("B"), 0, len(body)) + body)
 
     def __enter__(self):
         return self

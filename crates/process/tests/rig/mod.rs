@@ -11,7 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
-    let settings = Settings { run_dir: dir.join("run"), runtimes_dir: dir.join("runtimes"), isolation };
+    let settings = Settings {
+        run_dir: dir.join("run"),
+        runtimes_dir: dir.join("runtimes"),
+        isolation,
+        stems: 8,
+        keep_alive: Duration::from_secs(60),
+    };
     ProcessExecutor::new(settings).expect("an executor")
 }
 
@@ -66,6 +72,16 @@ pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
         InvokeResult::Error(json) => format!("error {}", text(json)),
         other => format!("{other:?}"),
     }
+}
+
+/// Waits until something has come true.
+pub async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("waited 20 s in vain");
 }
 
 /// A file that may be executed.

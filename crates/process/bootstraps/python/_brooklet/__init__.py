@@ -8,7 +8,7 @@ import os
 import sys
 
 from . import codec, frames
-from .context import LambdaContext
+from .context import LambdaContext, read_environment
 
 # What the interpreter announces before a program inherits the environment.
 _INHERITING = frozenset(("subprocess.Popen", "os.system", "os.exec"))
@@ -28,6 +28,9 @@ class Fault(Exception):
 
 def main():
     frames.open_transport()
+    if os.environ.get("BROOKLET_WAIT"):
+        _become(frames.wait_for_variables())
+    read_environment()
     out, err = sys.stdout, sys.stderr = frames.text_stream(1, "<stdout>"), frames.text_stream(2, "<stderr>")
     _set_path()
     sys.meta_path.insert(0, _Logging)
@@ -45,6 +48,18 @@ def main():
     _end_lines(out, err)
     frames.send(b"R", b"")
     _serve(handler, out, err)
+
+
+def _become(variables):
+    """Takes over the variables and the working directory of a function. What the interpreter itself looks at when it
+    starts is the same: the server sees to that."""
+    environ = os.environ
+    locale = environ.get("LC_CTYPE")  # Python's own, not the server's
+    environ.clear()
+    if locale is not None:
+        environ["LC_CTYPE"] = locale
+    environ.update(variables)
+    os.chdir(environ["LAMBDA_TASK_ROOT"])
 
 
 def _serve(handler, out, err):

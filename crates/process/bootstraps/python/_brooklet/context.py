@@ -92,13 +92,19 @@ _SHOWN = (
     "identity",
     "tenant_id",
 )
-_environment = {
-    "log_group_name": os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME"),
-    "log_stream_name": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
-    "function_name": os.environ.get("AWS_LAMBDA_FUNCTION_NAME"),
-    "memory_limit_in_mb": os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
-    "function_version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
-}
+_environment = {}
+
+
+def read_environment():
+    """What is the same in every context of this process; once, when the process knows its function."""
+    environ = os.environ.get
+    _environment.update(
+        log_group_name=environ("AWS_LAMBDA_LOG_GROUP_NAME"),
+        log_stream_name=environ("AWS_LAMBDA_LOG_STREAM_NAME"),
+        function_name=environ("AWS_LAMBDA_FUNCTION_NAME"),
+        memory_limit_in_mb=environ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+        function_version=environ("AWS_LAMBDA_FUNCTION_VERSION"),
+    )
 
 
 def _repr(value, names):

@@ -28,6 +28,15 @@ def open_transport():
     os.register_at_fork(after_in_child=_disconnect)
 
 
+def wait_for_variables():
+    """Waits until the server tells which function this process is to run: pairs of name and value."""
+    frame = receive()
+    if frame is None:
+        os._exit(0)
+    texts = os.fsdecode(bytes(frame[1])).split("\0")
+    return [text.split("=", 1) for text in texts if text]
+
+
 def receive():
     """Waits for the next event: its metadata fields (list of str) and its body (bytes-like, valid until the next
     call). None when the server has closed the stream, or when this process is a forked child."""
