@@ -1,8 +1,8 @@
 //! The transport of our own bootstraps: length-prefixed frames over a Unix socket that the function holds as
 //! descriptor 3.
 //!
-//! A frame is a head of 12 bytes (kind, whether it is the process's last, two zero bytes, length of the meta text, length of the body, both
-//! little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
+//! A frame is a head of 12 bytes (kind, whether it is the process's last, two zero bytes, length of the meta
+//! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
 //! and one here, because the task that holds the request does the writing and the reading itself.
 
 use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
