@@ -204,8 +204,11 @@ fn cgroups(mounts: &str, controllers: &str) -> Check {
     match (has("cgroup2") && controllers.contains("memory"), has("cgroup")) {
         (true, _) => check(State::Ok, format!("v2 with {}", controllers.trim())),
         (false, true) => check(State::Ok, "v1 controllers".to_string()),
-        _ => check(State::Limited, "no controllers: what a function takes of memory and processes is not limited".to_string())
-            .remedy("mount cgroup2 with the memory controller (systemd does)"),
+        _ => check(
+            State::Limited,
+            "no controllers: what a function takes of memory and processes is not limited".to_string(),
+        )
+        .remedy("mount cgroup2 with the memory controller (systemd does)"),
     }
 }
 
