@@ -53,8 +53,14 @@ def test_each_event_s_trace_id_is_in_the_environment_and_in_that_of_programs(sta
         SAY = "echo $_X_AMZN_TRACE_ID"
         CODE = "import os; os.execv('/bin/sh', ['sh', '-c', '%s'])" % SAY
         def handler(event, context):
+            # The shell takes descriptors of one digit only, and the reading must end whatever it does.
             reader, writer = os.pipe()
-            os.system(SAY + " >&%d" % writer) if not os.set_inheritable(writer, True) else None
+            os.dup2(writer, 9)
+            os.close(writer)
+            os.system(SAY + " >&9")
+            os.close(9)
+            said = os.read(reader, 100).decode().strip()
+            os.close(reader)
             return [
                 os.environ.get("_X_AMZN_TRACE_ID"),
                 os.getenv("_X_AMZN_TRACE_ID"),
@@ -63,7 +69,7 @@ def test_each_event_s_trace_id_is_in_the_environment_and_in_that_of_programs(sta
                 subprocess.check_output(SAY, shell=True, env=dict(os.environ)).decode().strip(),
                 subprocess.check_output([sys.executable, "-c", CODE]).decode().strip(),
                 os.popen(SAY).read().strip(),
-                os.read(reader, 100).decode().strip(),
+                said,
             ]
         """
     )
