@@ -203,8 +203,8 @@ def test_account_concurrency_is_a_limit_with_its_own_reason_and_reservations_sta
         assert len({h.result()["id"] for h in held}) == 100
 
 
-def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
-    own = fresh()
+def hold_a_hundred_at_once(own):
+    """A hundred requests that all run before any ends: each has an instance of its own, and each is answered."""
     function = aws.Deployer(aws.client(own, max_pool_connections=128), "burst")(
         packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100
     )
@@ -215,17 +215,15 @@ def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
         assert len({a.result()["id"] for a in asked}) == 100
 
 
+def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):
+    own = fresh()
+    hold_a_hundred_at_once(own)
+
+
 def test_the_descriptors_that_a_shell_allows_are_no_limit_of_the_server(fresh):
     # A shell's soft limit is meant for old programs; whoever needs more may raise it to the hard one.
     own = fresh(open_files=(128, 4096))
-    function = aws.Deployer(aws.client(own, max_pool_connections=128), "files")(
-        packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100
-    )
-    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(100) as pool:
-        asked = [pool.submit(function, {"do": "hold", "url": gate.url}) for _ in range(100)]
-        gate.wait_for(100, seconds=60)
-        gate.open()
-        assert len({a.result()["id"] for a in asked}) == 100
+    hold_a_hundred_at_once(own)
 
 
 def test_a_machine_that_is_out_of_descriptors_throttles_and_goes_on(fresh):

@@ -155,7 +155,11 @@ fn kernel(root: &Path) -> Vec<Check> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let mut checks = vec![
         namespaces(&read),
-        cgroups(&read("proc/self/mounts"), &read("sys/fs/cgroup/cgroup.controllers")),
+        cgroups(
+            &read("proc/self/mounts"),
+            &read("sys/fs/cgroup/cgroup.controllers"),
+            rustix::process::geteuid().is_root(),
+        ),
     ];
     checks.push(match read("proc/filesystems").contains("overlay") {
         true => Check::new("isolation", "overlayfs", State::Ok, "in the kernel"),
@@ -198,12 +202,14 @@ fn namespaces(read: &impl Fn(&str) -> String) -> Check {
     }
 }
 
-fn cgroups(mounts: &str, controllers: &str) -> Check {
+fn cgroups(mounts: &str, controllers: &str, is_root: bool) -> Check {
     let has = |kind: &str| mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind));
     let check = |state, found: String| Check::new("isolation", "cgroups", state, found);
     match (has("cgroup2") && controllers.contains("memory"), has("cgroup")) {
         (true, _) => check(State::Ok, format!("v2 with {}", controllers.trim())),
-        (false, true) => check(State::Ok, "v1 controllers".to_string()),
+        (false, true) if is_root => check(State::Ok, "v1 controllers".to_string()),
+        (false, true) => check(State::Limited, "v1 controllers, which are root's alone".to_string())
+            .remedy("run the server as root, or boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1)"),
         _ => check(
             State::Limited,
             "no controllers: what a function takes of memory and processes is not limited".to_string(),
@@ -253,13 +259,14 @@ mod tests {
         let v2 = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0";
         let v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0";
         let check = |mounts: &str, controllers: &str| {
-            let check = cgroups(mounts, controllers);
+            let check = cgroups(mounts, controllers, true);
             (check.state, check.found)
         };
         assert_eq!(check(v2, "cpu memory pids\n"), (State::Ok, "v2 with cpu memory pids".to_string()));
         assert_eq!(check(&format!("{v1}\n{v2}"), ""), (State::Ok, "v1 controllers".to_string()));
         assert_eq!(check(v2, "").0, State::Limited);
         assert_eq!(check("", "").0, State::Limited);
+        assert_eq!(cgroups(v1, "", false).state, State::Limited, "an ordinary user may make no groups there");
     }
 
     #[test]

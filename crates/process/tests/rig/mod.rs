@@ -74,7 +74,7 @@ pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
     }
 }
 
-/// Waits until something has come true.
+/// Waits until something has come true of which nobody tells: it is looked at every 2 ms.
 pub async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
