@@ -153,9 +153,9 @@ impl ProcessExecutor {
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
-                let (framed, socket) = Framed::pair().map_err(machine)?;
+                let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(&spec, &stream, None, lines);
-                let program = Program { transport: Some(socket), ..program };
+                let program = Program { transport: Some(pipes), ..program };
                 self.run(program, own, output, framed, spec.timeout).await
             }
             Protocol::Http => {
@@ -241,7 +241,7 @@ impl Executor for ProcessExecutor {
         const ANY: u32 = 3;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
         match protocol {
-            Some(Protocol::Frames) => ANY + 1,
+            Some(Protocol::Frames) => ANY + 2,
             Some(Protocol::Http) => ANY + spec.concurrency,
             // Its endpoint and the connections to it.
             Some(Protocol::RuntimeApi) | None => ANY + 1 + crate::runtime_api::OWN_CONNECTIONS,

@@ -1,9 +1,13 @@
-//! The transport of our own bootstraps: length-prefixed frames over a Unix socket that the function holds as
-//! descriptor 3.
+//! The transport of our own bootstraps: length-prefixed frames over two pipes, events in at the function's
+//! descriptor 3, answers out at its descriptor 4.
+//!
+//! Pipes and not one socket: whoever sleeps in a read of a socket is also woken when the other end has read what
+//! it wrote (`unix_write_space` in the kernel), which was a wake-up of the function for nothing with every event.
 //!
 //! A frame is a head of 12 bytes (kind, whether it is the process's last, two zero bytes, length of the meta
-//! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
-//! and one here, because the task that holds the request does the writing and the reading itself.
+//! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one
+//! wake-up in the function and one here, because the task that holds the request does the writing and the reading
+//! itself.
 
 use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +16,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 const HEAD: usize = 12;
@@ -44,24 +48,28 @@ struct Frame {
 }
 
 struct Conversation {
-    stream: UnixStream,
+    events: pipe::Sender,
+    answers: pipe::Receiver,
     buffer: BytesMut,
 }
 
-/// Our end of the socket.
+/// Our ends of the pipes.
 pub struct Framed {
     /// Taken for the length of an invocation.
     conversation: Mutex<Option<Conversation>>,
 }
 
 impl Framed {
-    /// Our end, and the one that the process gets.
-    pub fn pair() -> io::Result<(Framed, OwnedFd)> {
-        let (stream, theirs) = UnixStream::pair()?;
-        let theirs = theirs.into_std()?;
-        theirs.set_nonblocking(false)?;
-        let conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
-        Ok((Framed { conversation: Mutex::new(Some(conversation)) }, theirs.into()))
+    /// Our ends, and those that the process gets: where it reads events, and where it writes answers.
+    pub fn pair() -> io::Result<(Framed, [OwnedFd; 2])> {
+        let ((their_events, events), (answers, their_answers)) = (io::pipe()?, io::pipe()?);
+        let conversation = Conversation {
+            events: pipe::Sender::from_owned_fd(events.into())?,
+            answers: pipe::Receiver::from_owned_fd(answers.into())?,
+            buffer: BytesMut::with_capacity(4096),
+        };
+        let framed = Framed { conversation: Mutex::new(Some(conversation)) };
+        Ok((framed, [their_events.into(), their_answers.into()]))
     }
 
     /// Tells a bootstrap that waits for its function the variables of that.
@@ -165,7 +173,7 @@ impl Conversation {
         head.extend_from_slice(&(body.len() as u32).to_le_bytes());
         head.extend_from_slice(meta);
         let mut parts = [IoSlice::new(&head), IoSlice::new(body)];
-        write_together(&mut self.stream, &mut parts).await
+        write_together(&mut self.events, &mut parts).await
     }
 
     /// The next frame that is not a log record; those go to the output as they come.
@@ -175,7 +183,7 @@ impl Conversation {
                 Some(Frame { kind: Kind::Log, body, .. }) => process.output.record(body),
                 Some(frame) => return Ok(frame),
                 None => {
-                    if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                    if self.answers.read_buf(&mut self.buffer).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
