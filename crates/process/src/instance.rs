@@ -18,7 +18,7 @@ pub const MAX_ANSWER: usize = 6 * 1024 * 1024 + 100;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a process whose transport has closed may take to end by itself, so that its status is known.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a process is spoken to.
 pub trait Transport: Send + Sync + 'static {
