@@ -393,6 +393,19 @@ def test_a_response_stream_is_flushed_as_it_is_written(deploy):
         assert b"".join(chunks) == b"data: last\n\n"
 
 
+@pytest.mark.parametrize("end", ["process.exit(3)", "new Promise(() => setInterval(() => {}, 1000))"], ids=["exits", "timeout"])
+def test_a_function_that_ends_in_the_middle_of_a_stream_does_not_pass_it_off_as_whole(deploy, lambda_client, end):
+    code = (
+        "export const handler = awslambda.streamifyResponse(async (event, stream) => {\n"
+        f"  await new Promise((written) => stream.write('half', written))\n  await {end}\n}})"
+    )
+    function = deploy({"index.mjs": code}, node_runtime(), "index.handler", Timeout=2)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        assert requests.get(function.url(InvokeMode="RESPONSE_STREAM"), timeout=30).content == b"a whole answer"
+    events = list(lambda_client.invoke_with_response_stream(FunctionName=function.name)["EventStream"])
+    assert "Runtime.Truncated" in events[-1]["InvokeComplete"]["ErrorDetails"]
+
+
 def test_the_same_handler_is_answered_whole_in_buffered_mode(deploy):
     function = deploy({"index.mjs": STREAM}, node_runtime(), "index.handler")
     with Gate() as gate:

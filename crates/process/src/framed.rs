@@ -5,19 +5,17 @@
 //! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
 //! and one here, because the task that holds the request does the writing and the reading itself.
 
+use crate::chunks::Chunks;
 use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
 use bytes::{Buf, Bytes, BytesMut};
-use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
+use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 
 const HEAD: usize = 12;
-/// Chunks of a response stream that wait for a slow reader before the function is slowed down.
-const CHUNKS_IN_FLIGHT: usize = 16;
 /// No frame is larger: an answer of 6 MiB and its meta text, or Lambda's largest streamed write.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
 
@@ -137,20 +135,21 @@ impl Conversation {
 
     /// Passes chunks on as they come. A reader that has gone loses them; the function runs to its end.
     async fn relay(&mut self, process: &Process, meta: Bytes, sink: StreamSink) -> io::Result<InvokeResult> {
-        let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let content_type = String::from_utf8_lossy(&meta).into_owned();
-        let _ = sink.send(StreamReply::Chunks { content_type, chunks });
+        let chunks = Chunks::open(sink, String::from_utf8_lossy(&meta).into_owned());
         let mut length = 0;
         loop {
             let frame = self.read(process).await?;
             match frame.kind {
                 Kind::Chunk => {
                     length += frame.body.len() as u64;
-                    let _ = sender.send(Ok(frame.body)).await;
+                    chunks.send(frame.body).await;
                 }
-                Kind::StreamEnd => return Ok(InvokeResult::Streamed(length)),
+                Kind::StreamEnd => {
+                    chunks.end();
+                    return Ok(InvokeResult::Streamed(length));
+                }
                 Kind::StreamError => {
-                    let _ = sender.send(Err(frame.body)).await;
+                    chunks.fail(frame.body);
                     return Ok(InvokeResult::StreamError);
                 }
                 kind => return Err(out_of_turn(kind)),
