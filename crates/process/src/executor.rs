@@ -15,12 +15,13 @@ use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use model::MiB;
-use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
+use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -140,15 +141,16 @@ impl ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
-        let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
+        let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let own = launch.own_program;
-        if let Some(stem) = self.stem(&launch, &spec, &stream).await {
+        if let Some(stem) = by(until, self.stem(&launch, &spec, &stream)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
-            return Ok(Arc::new(Running::init(process, framed, spec.timeout).await?));
+            return Ok(Arc::new(Running::init(process, framed, spec.timeout, until).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -156,19 +158,19 @@ impl ProcessExecutor {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
                 let program = launch.program(&spec, &stream, None, lines);
                 let program = Program { transport: Some(socket), ..program };
-                self.run(program, own, output, framed, spec.timeout).await
+                self.run(program, own, output, framed, spec.timeout, until).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, http, spec.timeout).await
+                self.run(program, own, output, http, spec.timeout, until).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, api, spec.timeout).await
+                self.run(program, own, output, api, spec.timeout, until).await
             }
         }
     }
@@ -197,11 +199,13 @@ impl ProcessExecutor {
         output: Arc<Output>,
         transport: T,
         timeout: Duration,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
-        let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
+        let child = by(until, self.spawner.spawn(program)).await?;
+        let child = child.map_err(|error| not_started(&what, own, &error))?;
         let process = Process::new(child, output);
-        Ok(Arc::new(Running::init(process, transport, timeout).await?))
+        Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
     }
 }
 
@@ -211,13 +215,11 @@ impl Executor for ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> BoxFuture<'_, Result<Started, StartFailure>> {
+    ) -> BoxFuture<'_, Result<Started, Unready>> {
         Box::pin(async move {
             let began = Instant::now();
-            let timeout = spec.init_timeout;
-            let instance = tokio::time::timeout(timeout, self.begin(spec, stream, logs))
-                .await
-                .map_err(|_| StartFailure::TimedOut)??;
+            let until = began + spec.init_timeout;
+            let instance = self.begin(spec, stream, logs, until).await?;
             Ok(Started { instance, init: began.elapsed() })
         })
     }
@@ -247,6 +249,11 @@ impl Executor for ProcessExecutor {
             Some(Protocol::RuntimeApi) | None => ANY + 1 + crate::runtime_api::OWN_CONNECTIONS,
         }
     }
+}
+
+/// A step of a start, unless time is up first.
+async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, StartFailure> {
+    tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.
