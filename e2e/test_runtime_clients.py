@@ -310,7 +310,8 @@ def test_java_without_its_client_is_refused_with_the_remedy_and_runs_once_it_is_
     handler = "example.Probe::handleRequest"
     with pytest.raises(AssertionError, match="InvalidParameterValueException") as refused:
         deploy(packages.java_without_client(), "java17", handler, MemorySize=512)
-    assert "brooklet runtimes install java" in str(refused.value)
+    install = f"Run `brooklet runtimes install --data-dir {own.data_dir} java`"
+    assert install in str(refused.value)
     assert "com.amazonaws:aws-lambda-java-runtime-interface-client" in str(refused.value)
     installed = own.data_dir / "runtimes/java/lib"
     shutil.copytree(rigs.rig("java") / "lib", installed)
@@ -320,7 +321,7 @@ def test_java_without_its_client_is_refused_with_the_remedy_and_runs_once_it_is_
     deploy.client.update_function_configuration(FunctionName=function.name, Description="new instances")
     error = function.error({"do": "echo", "value": [1]})
     assert error["errorType"] == "Runtime.InvalidEntrypoint"
-    assert "brooklet runtimes install java" in error["errorMessage"]
+    assert install in error["errorMessage"]
 
 
 def test_the_functions_own_jvm_options_have_the_last_word(deploy):

@@ -3,6 +3,7 @@
 //! Order matters: the data directory is locked before anything is read, what an earlier server left running is
 //! ended before anything is started, and the port is bound last, so that whoever connects is answered.
 
+use crate::commands::runtimes::install_command;
 use crate::config::{Config, Isolation};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
@@ -158,6 +159,7 @@ fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<Proc
     let settings = Settings {
         run_dir: data.root().join("run"),
         runtimes_dir: data.root().join("runtimes"),
+        install: install_command(data.root()),
         isolation,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,

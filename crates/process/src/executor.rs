@@ -30,6 +30,8 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// Where `brooklet runtimes install` puts SDKs and runtime clients.
     pub runtimes_dir: PathBuf,
+    /// The command that puts them there, but for the language: what people are told when something is missing.
+    pub install: String,
     /// The strongest isolation to use; weaker when the machine does not allow it.
     pub isolation: Isolation,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
@@ -51,7 +53,7 @@ pub struct ProcessExecutor {
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
-        bootstraps::lay_out(&settings.run_dir)?;
+        bootstraps::lay_out(&settings.run_dir, &settings.install)?;
         let groups = match settings.isolation {
             Isolation::None => Groups::none(),
             _ => Groups::open(&group_name(&settings.run_dir)),
@@ -231,7 +233,7 @@ impl Executor for ProcessExecutor {
                 let installed = self.settings.runtimes_dir.join(JAVA_SDK);
                 match has_client([&installed, package]) {
                     true => Ok(()),
-                    false => Err(missing_client(&installed)),
+                    false => Err(missing_client(&installed, &self.settings.install)),
                 }
             }
             _ => Ok(()),

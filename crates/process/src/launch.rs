@@ -69,7 +69,7 @@ impl Launch {
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         if matches!(wanted, Wanted::Java(_)) {
-            require_java_client(spec, &settings.runtimes_dir)?;
+            require_java_client(spec, settings)?;
         }
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
@@ -208,8 +208,8 @@ fn layer_modules(wanted: &Wanted, layers: &[PathBuf]) -> Option<Bind> {
 }
 
 /// A deploy without the client is refused; but what was installed then may have been removed since.
-fn require_java_client(spec: &InstanceSpec, runtimes_dir: &Path) -> Result<(), StartFailure> {
-    let installed = runtimes_dir.join(JAVA_SDK);
+fn require_java_client(spec: &InstanceSpec, settings: &Settings) -> Result<(), StartFailure> {
+    let installed = settings.runtimes_dir.join(JAVA_SDK);
     let layers: Vec<PathBuf> = spec.layer_dirs.iter().map(|layer| layer.join("java")).collect();
     let folders = [&installed, &spec.code_dir].into_iter().chain(&layers);
     if has_client(folders.map(PathBuf::as_path)) {
@@ -217,7 +217,7 @@ fn require_java_client(spec: &InstanceSpec, runtimes_dir: &Path) -> Result<(), S
     }
     let json = serde_json::json!({
         "errorType": "Runtime.InvalidEntrypoint",
-        "errorMessage": missing_client(&installed),
+        "errorMessage": missing_client(&installed, &settings.install),
     });
     Err(StartFailure::Init(json.to_string().into()))
 }

@@ -8,7 +8,7 @@ mod list;
 mod logs;
 mod new;
 mod rm;
-mod runtimes;
+pub mod runtimes;
 mod show;
 
 use crate::cli::{At, Cli, Command};

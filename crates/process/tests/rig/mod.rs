@@ -16,6 +16,7 @@ pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
     let settings = Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
+        install: "brooklet runtimes install".into(),
         isolation,
         stems: 8,
         keep_alive: Duration::from_secs(60),
