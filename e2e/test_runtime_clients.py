@@ -337,6 +337,28 @@ def test_the_functions_own_jvm_options_have_the_last_word(deploy):
     assert function({"do": "echo", "value": 1}) == 1
 
 
+WRAPPERS = {
+    "exec": 'exec "$1" -m awslambdaric "$_HANDLER"',
+    "a program between": 'exec "$1" -c "import subprocess, sys; '
+    "sys.exit(subprocess.call([sys.executable, '-m', 'awslambdaric', '$_HANDLER']))\"",
+}
+
+
+@pytest.mark.parametrize("how", WRAPPERS)
+def test_a_wrapper_may_put_the_official_client_in_the_place_of_the_managed_runtime(deploy, how):
+    wrapper = f"#!/bin/sh\nexport PYTHONPATH=/var/task COLOUR=blue\n{WRAPPERS[how]}\n"
+    code = (
+        "import os, sys\nif os.environ['STARTS'] == 'no': raise ValueError('dry')\n"
+        "def handler(event, context): return [event, os.environ['COLOUR'], 'awslambdaric' in sys.modules]\n"
+    )
+    package = packages.zip_of({"": rigs.rig("bundles") / "ric", "app.py": code, "wrapper": wrapper})
+    variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/wrapper", "STARTS": "yes"}
+    function = deploy(package, packages.PYTHON, "app.handler", MemorySize=256, Environment={"Variables": variables})
+    assert [function(1), function(2)] == [[1, "blue", True], [2, "blue", True]]
+    function.update(Environment={"Variables": variables | {"STARTS": "no"}})
+    assert function.error({})["errorMessage"] == "dry"
+
+
 def test_a_package_without_a_bootstrap_is_an_invalid_entrypoint(deploy):
     function = deploy({"readme.txt": "nothing to run"})
     error = function.error({})

@@ -9,11 +9,12 @@ use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::output::Output;
-use crate::runtime_api::RuntimeApi;
+use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
+use crate::wrapped::Wrapped;
 use model::MiB;
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::io;
@@ -162,6 +163,14 @@ impl ProcessExecutor {
                 let program = Program { transport: Some(socket), ..program };
                 self.run(program, own, output, framed, spec.timeout, until).await
             }
+            Protocol::Wrapped => {
+                let (framed, socket) = Framed::pair().map_err(machine)?;
+                let api = RuntimeApi::open(&spec).await.map_err(machine)?;
+                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
+                let program = launch.program(&spec, &stream, Some(contact), lines);
+                let program = Program { transport: Some(socket), ..program };
+                self.run(program, own, output, Wrapped::new(framed, api), spec.timeout, until).await
+            }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
@@ -243,12 +252,13 @@ impl Executor for ProcessExecutor {
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
         /// Its output, its first process and the socket to that.
         const ANY: u32 = 3;
-        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
+        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {
             Some(Protocol::Frames) => ANY + 1,
             Some(Protocol::Http) => ANY + spec.concurrency,
             // Its endpoint and the connections to it.
-            Some(Protocol::RuntimeApi) | None => ANY + 1 + crate::runtime_api::OWN_CONNECTIONS,
+            Some(Protocol::RuntimeApi) | None => ANY + 1 + OWN_CONNECTIONS,
+            Some(Protocol::Wrapped) => ANY + 1 + 1 + OWN_CONNECTIONS,
         }
     }
 }

@@ -69,6 +69,21 @@ impl Framed {
         conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
     }
 
+    /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
+    /// again, it goes on.
+    ///
+    /// # Errors
+    /// The socket was closed, or something else was said.
+    pub async fn first_word(&mut self, process: &Process) -> io::Result<Result<(), StartFailure>> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        let frame = conversation.as_mut().expect("nobody has taken it yet").read(process).await?;
+        Ok(match frame.kind {
+            Kind::Ready => Ok(()),
+            Kind::InitError => Err(StartFailure::Init(frame.body)),
+            _ => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        })
+    }
+
     fn take(&self) -> Option<Conversation> {
         self.conversation.lock().expect("no panic while held").take()
     }
@@ -81,11 +96,8 @@ impl Framed {
 impl Transport for Framed {
     /// Waits until the bootstrap has loaded the function.
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
-        let conversation = self.conversation.get_mut().expect("no panic while held");
-        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
-            Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
-            Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
-            Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        match self.first_word(process).await {
+            Ok(ready) => ready,
             Err(_) => Err(StartFailure::Exited(process.last_words().await)),
         }
     }

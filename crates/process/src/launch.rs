@@ -39,6 +39,8 @@ pub struct Launch {
 pub enum Protocol {
     /// One of our bootstraps.
     Frames,
+    /// One of our bootstraps, or an official runtime client in its place: the function's wrapper decides.
+    Wrapped,
     /// An official runtime client, or a `bootstrap` of the package.
     RuntimeApi,
     /// A program that listens on `$PORT`.
@@ -86,7 +88,7 @@ impl Launch {
             memory: spec.memory,
         };
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
-        let protocol = Protocol::of(wanted, &spec.handler);
+        let protocol = Protocol::of(wanted, spec);
         Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
     }
 
@@ -157,11 +159,15 @@ impl Launch {
 }
 
 impl Protocol {
-    /// How an instance of this runtime with this handler is spoken to.
-    pub fn of(wanted: &Wanted, handler: &str) -> Protocol {
+    /// How an instance of `spec` is spoken to.
+    pub fn of(wanted: &Wanted, spec: &InstanceSpec) -> Protocol {
+        let frames = match wrapper(spec, wanted) {
+            Some(_) => Protocol::Wrapped,
+            None => Protocol::Frames,
+        };
         match wanted {
-            Wanted::Python(_) | Wanted::Node(_) => Protocol::Frames,
-            Wanted::Dotnet if is_method(handler) => Protocol::Frames,
+            Wanted::Python(_) | Wanted::Node(_) => frames,
+            Wanted::Dotnet if is_method(&spec.handler) => frames,
             Wanted::Dotnet | Wanted::Java(_) | Wanted::Provided => Protocol::RuntimeApi,
             Wanted::Http => Protocol::Http,
         }

@@ -29,6 +29,7 @@ mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
+mod wrapped; //      transport of runtimes that the function's own wrapper starts
 
 pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};
