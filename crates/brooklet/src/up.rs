@@ -4,7 +4,7 @@
 //! ended before anything is started, and the port is bound last, so that whoever connects is answered.
 
 use crate::commands::runtimes::install_command;
-use crate::config::{Config, Isolation};
+use crate::config::{Config, Isolation, unknown_variables};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use api::{App, AppConfig};
@@ -29,6 +29,8 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<()> {
     log_to_stderr();
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    unknown_variables(variables).iter().for_each(|told| tracing::warn!("{told}"));
     let descriptors = descriptors()?;
     let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for SIGTERM".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for SIGINT".into())?;
