@@ -150,7 +150,8 @@ impl ProcessExecutor {
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let own = launch.own_program;
-        if let Some(stem) = by(until, self.stem(&launch, &spec, &stream)).await? {
+        let variables = launch.variables(&spec, &stream);
+        if let Some(stem) = by(until, self.stem(&launch, &variables)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
             return Ok(Arc::new(Running::init(process, framed, spec.timeout, until).await?));
@@ -159,7 +160,7 @@ impl ProcessExecutor {
         match launch.protocol {
             Protocol::Frames => {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
-                let program = launch.program(&spec, &stream, None, lines);
+                let program = launch.program(variables, None, lines);
                 let program = Program { transport: Some(socket), ..program };
                 self.run(program, own, output, framed, spec.timeout, until).await
             }
@@ -167,30 +168,29 @@ impl ProcessExecutor {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
+                let program = launch.program(variables, Some(contact), lines);
                 let program = Program { transport: Some(socket), ..program };
                 self.run(program, own, output, Wrapped::new(framed, api), spec.timeout, until).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
+                let program = launch.program(variables, Some(contact), lines);
                 self.run(program, own, output, http, spec.timeout, until).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
+                let program = launch.program(variables, Some(contact), lines);
                 self.run(program, own, output, api, spec.timeout, until).await
             }
         }
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
-    async fn stem(&self, launch: &Launch, spec: &InstanceSpec, stream: &str) -> Option<Stem> {
-        let variables = launch.variables(spec, stream, None);
-        let stem = self.stems.take(&launch.recipe(&variables)?)?;
-        match stem.become_instance(launch.sandbox().clone(), &variables).await {
+    async fn stem(&self, launch: &Launch, variables: &[(String, String)]) -> Option<Stem> {
+        let stem = self.stems.take(&launch.recipe(variables)?)?;
+        match stem.become_instance(launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)

@@ -92,31 +92,26 @@ impl Launch {
         Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
     }
 
-    /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
-    /// or its port; `stream` its log stream; `output` takes its lines.
+    /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
+    /// Runtime API, or its port; `output` takes its lines.
     pub fn program(
         self,
-        spec: &InstanceSpec,
-        stream: &str,
+        variables: Vec<(String, String)>,
         contact: Option<(&str, String)>,
         output: OwnedFd,
     ) -> Program {
-        let environment = self.variables(spec, stream, contact);
+        let mut environment = variables;
+        if let Some((name, value)) = contact {
+            environment.retain(|(key, _)| key != name);
+            environment.push((name.into(), value));
+        }
         let sandbox = self.sandbox;
         Program { sandbox, argv: self.argv, environment, transport: None, output, waits: false }
     }
 
-    /// All its variables.
-    pub fn variables(
-        &self,
-        spec: &InstanceSpec,
-        stream: &str,
-        contact: Option<(&str, String)>,
-    ) -> Vec<(String, String)> {
+    /// The variables of an instance that logs to `stream`, but for the one by which it is spoken to.
+    pub fn variables(&self, spec: &InstanceSpec, stream: &str) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
-        if let Some((key, value)) = contact {
-            environment.insert(key.into(), value);
-        }
         match (&self.runtime.wanted, &self.sdk) {
             (Wanted::Python(_), Some(sdk)) => {
                 environment.insert("BROOKLET_SDK_PATH".into(), sdk.clone());
