@@ -242,6 +242,12 @@ def test_an_answer_that_http_can_not_carry_is_a_bad_gateway(url, answer):
     assert got.status_code == 502
 
 
+def test_more_headers_than_http_can_carry_are_a_bad_gateway(deploy):
+    made = "{f'x-{n}': '' for n in range(40_000)}"
+    code = f"def handler(event, context):\n    return {{'statusCode': 200, 'headers': {made}}}\n"
+    assert requests.get(deploy({"app.py": code}, packages.PYTHON, "app.handler").url(), timeout=30).status_code == 502
+
+
 def test_a_function_that_fails_is_a_bad_gateway_and_tells_no_secrets(url):
     got = requests.get(url, params={"fail": "1"}, timeout=30)
     assert got.status_code == 502

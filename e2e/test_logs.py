@@ -58,6 +58,12 @@ def test_an_instance_is_found_by_its_stream(writer, server):
     assert entries(server, writer.name, stream="2026/01/01/[$LATEST]" + "0" * 32) == []
 
 
+def test_a_function_is_found_by_its_arn_too(writer, server):
+    answer = writer.invoke({"text": "by ARN"})
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{writer.name}"
+    assert "by ARN 0" in messages(server, requests.utils.quote(arn, safe=""), request_id=request_id(answer))
+
+
 def test_entries_are_in_order_and_timed(writer, server):
     answer = writer.invoke({"text": "counted", "lines": 500})
     found = entries(server, writer.name, request_id=request_id(answer))
