@@ -157,9 +157,10 @@ def test_five_mebibytes_go_both_ways(probe):
 
 
 def test_requests_at_once_run_in_instances_of_their_own(probe):
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        # Long enough that all four overlap on a busy machine.
-        asked = [pool.submit(probe, {"do": "sleep", "ms": 4000}) for _ in range(4)]
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(probe, {"do": "hold", "url": gate.url}) for _ in range(4)]
+        gate.wait_for(4)
+        gate.open()
         assert len({a.result()["id"] for a in asked}) == 4
 
 
