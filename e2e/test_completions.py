@@ -1,5 +1,6 @@
 """Completions as they are typed into real shells on a terminal: what a Tab made of the line is what then runs."""
 
+import json
 import os
 import pty
 import shutil
@@ -8,24 +9,22 @@ import threading
 
 import pytest
 
-from harness import rigs
+from harness import packages, rigs
 from harness.processes import wait_until
 from harness.server import binary, run, started
 
 PROMPT = "ready-to-type"
 
-#: Where each shell looks, the folder below the user's home; how it is started; what it is told first.
+#: How each shell is started, and what it is told first: what its file of the start would have.
 SHELLS = {
-    "bash": ("brooklet.bash", ["bash", "--noprofile", "--norc", "-i"], "source {file}; PS1='{prompt}> '"),
+    "bash": (["bash", "--noprofile", "--norc", "-i"], "source <(brooklet completions bash); PS1='{prompt}> '"),
     "zsh": (
-        ".zfunc/_brooklet",
         ["zsh", "-f", "-i"],
-        "fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -D; PS1='{prompt}> '",
+        "autoload -Uz compinit; compinit -u -D; source <(brooklet completions zsh); PS1='{prompt}> '",
     ),
     "fish": (
-        ".config/fish/completions/brooklet.fish",
         ["fish", "--private", "-i"],
-        "function fish_prompt; echo '{prompt}> '; end",
+        "brooklet completions fish | source; function fish_prompt; echo '{prompt}> '; end",
     ),
 }
 
@@ -34,12 +33,10 @@ class Terminal:
     """A shell on a terminal of its own, at a user's home with the completions of `brooklet completions SHELL`."""
 
     def __init__(self, shell, home, **env):
-        where, command, setup = SHELLS[shell]
+        command, setup = SHELLS[shell]
         if not shutil.which(command[0]):
             rigs.missing(f"{shell} is not installed")
-        self.home, file = home, home / where
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(run("completions", shell).stdout)
+        self.home = home
         self.master, end = pty.openpty()
         path = f"{os.path.dirname(binary())}:{os.environ['PATH']}"
         env = {"HOME": str(home), "PATH": path, "TERM": "xterm", "LANG": "C.UTF-8", **env}
@@ -51,8 +48,7 @@ class Terminal:
         self.seen = b""
         threading.Thread(target=self._read, daemon=True).start()
         # In two parts, so that the prompt is not taken for seen when it is only typed.
-        told = setup.format(file=file, folder=file.parent, prompt=PROMPT.replace("-", "''-", 1))
-        self.type(told + "\n")
+        self.type(setup.format(prompt=PROMPT.replace("-", "''-", 1)) + "\n")
         wait_until(lambda: f"{PROMPT}> ".encode() in self.seen, f"{shell} shows its prompt: {self.seen[-2000:]}", 20)
 
     def _read(self):
@@ -91,12 +87,18 @@ def terminal(request, tmp_path, server):
     [
         ("brooklet inv\t--he\t", "brooklet invoke --help"),
         ("brooklet lis\t--out\tjs\t", "brooklet list --output json"),
+        ("brooklet completions fi\t", "brooklet completions fish"),
     ],
 )
-def test_commands_options_and_their_values_complete(terminal, server, typed, meant):
+def test_commands_options_and_what_they_take_complete(terminal, server, typed, meant):
     assert terminal.output(typed) == run(*meant.split()[1:], env={"BROOKLET_SERVER": server.url}).stdout
 
 
-@pytest.mark.parametrize("terminal", ["bash", "zsh"], indirect=True)  # clap makes none of these for fish
-def test_words_that_a_command_takes_complete(terminal):
-    assert terminal.output("brooklet completions fi\t") == run("completions", "fish").stdout
+@pytest.fixture(scope="module")
+def function(deploy):
+    return deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+
+
+def test_the_names_of_functions_complete(terminal, function):
+    shown = json.loads(terminal.output(f"brooklet show {function.name[:-1]}\t--out\tjs\t"))
+    assert shown["Configuration"]["FunctionName"] == function.name

@@ -75,7 +75,8 @@ const KEYS: [&str; 12] = [
 ];
 
 /// Variables that mean something to other parts of Brooklet: the client, builds, the search for interpreters.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 8] = [
+    crate::commands::completions::VARIABLE,
     "BROOKLET_CONFIG",
     "BROOKLET_SERVER",
     "BROOKLET_FUNCTION",
