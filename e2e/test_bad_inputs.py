@@ -591,6 +591,12 @@ def test_very_deep_json_harms_no_one(server, echo):
 # ---- clients that misbehave ----------------------------------------------------------------------------------
 
 
+def test_whoever_takes_the_server_for_a_proxy_is_told(server):
+    head = b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\nConnection: close\r\n\r\n"
+    answer = web.talk(server.address, head)
+    assert web.status_of(answer) == 404 and b"This server is no proxy" in answer
+
+
 def test_headers_without_end_are_refused(server):
     head = (
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n"

@@ -146,6 +146,17 @@ def test_a_program_that_ends_in_the_middle_of_its_answer_does_not_pass_it_off_as
     assert function.error({"half": True})["errorType"] == "Runtime.ExitError"
 
 
+@pytest.mark.parametrize(
+    "path, why", [("garbage", "did not answer the request in HTTP"), ("switch", "the program answered 101")]
+)
+def test_a_program_that_does_not_speak_http_is_a_bad_gateway_that_the_log_explains(create, server, path, why):
+    function = create(packages.zip_of({"app.py": HASTY}), f"{packages.PYTHON} app.py")
+    got = requests.get(function.url(InvokeMode="RESPONSE_STREAM") + path, timeout=60)
+    assert (got.status_code, got.text) == (502, "Internal Server Error")
+    told = [line for line in server.log().splitlines() if got.headers["x-amzn-requestid"] in line]
+    assert len(told) == 1 and why in told[0] and f"function={function.name}" in told[0]
+
+
 def test_a_program_that_never_listens_is_an_initialisation_timeout(create):
     function = create(packages.zip_of({"bootstrap": "#!/bin/sh\nexec sleep 600\n"}), "", Timeout=3)
     assert function.error()["errorType"] == "Sandbox.Timedout"

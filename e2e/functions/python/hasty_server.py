@@ -1,4 +1,5 @@
-"""A program that answers as soon as it has read a request's head, and closes; or ends in the middle of its answer."""
+"""A program that answers as soon as it has read a request's head, and closes; or ends in the middle of its answer; or
+does not speak HTTP."""
 
 import os
 import socket
@@ -11,7 +12,11 @@ while True:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\na whole\r\n")
         connection.close()
         os._exit(0)
-    if request:
+    if b"GET /switch " in request:
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: Upgrade\r\n\r\n")
+    elif b"GET /garbage " in request:
+        connection.sendall(b"garbage\r\n\r\n")
+    elif request:
         body = b'{"read": "little"}'
         status = b"200 OK" if b"POST / HTTP/1.1\r\ncontent-type: application/json\r\nx-amzn-requestid" in request else b"413 Content Too Large"
         head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
