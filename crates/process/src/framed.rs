@@ -9,19 +9,17 @@
 //! wake-up in the function and one here, because the task that holds the request does the writing and the reading
 //! itself.
 
+use crate::chunks::Chunks;
 use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
 use bytes::{Buf, Bytes, BytesMut};
-use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
+use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
 
 const HEAD: usize = 12;
-/// Chunks of a response stream that wait for a slow reader before the function is slowed down.
-const CHUNKS_IN_FLIGHT: usize = 16;
 /// No frame is larger: an answer of 6 MiB and its meta text, or Lambda's largest streamed write.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
 
@@ -79,6 +77,21 @@ impl Framed {
         conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
     }
 
+    /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
+    /// again, it goes on.
+    ///
+    /// # Errors
+    /// The socket was closed, or something else was said.
+    pub async fn first_word(&mut self, process: &Process) -> io::Result<Result<(), StartFailure>> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        let frame = conversation.as_mut().expect("nobody has taken it yet").read(process).await?;
+        Ok(match frame.kind {
+            Kind::Ready => Ok(()),
+            Kind::InitError => Err(StartFailure::Init(frame.body)),
+            _ => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        })
+    }
+
     fn take(&self) -> Option<Conversation> {
         self.conversation.lock().expect("no panic while held").take()
     }
@@ -91,11 +104,8 @@ impl Framed {
 impl Transport for Framed {
     /// Waits until the bootstrap has loaded the function.
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
-        let conversation = self.conversation.get_mut().expect("no panic while held");
-        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
-            Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
-            Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
-            Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        match self.first_word(process).await {
+            Ok(ready) => ready,
             Err(_) => Err(StartFailure::Exited(process.last_words().await)),
         }
     }
@@ -145,20 +155,21 @@ impl Conversation {
 
     /// Passes chunks on as they come. A reader that has gone loses them; the function runs to its end.
     async fn relay(&mut self, process: &Process, meta: Bytes, sink: StreamSink) -> io::Result<InvokeResult> {
-        let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let content_type = String::from_utf8_lossy(&meta).into_owned();
-        let _ = sink.send(StreamReply::Chunks { content_type, chunks });
+        let chunks = Chunks::open(sink, String::from_utf8_lossy(&meta).into_owned());
         let mut length = 0;
         loop {
             let frame = self.read(process).await?;
             match frame.kind {
                 Kind::Chunk => {
                     length += frame.body.len() as u64;
-                    let _ = sender.send(Ok(frame.body)).await;
+                    chunks.send(frame.body).await;
                 }
-                Kind::StreamEnd => return Ok(InvokeResult::Streamed(length)),
+                Kind::StreamEnd => {
+                    chunks.end();
+                    return Ok(InvokeResult::Streamed(length));
+                }
                 Kind::StreamError => {
-                    let _ = sender.send(Err(frame.body)).await;
+                    chunks.fail(frame.body);
                     return Ok(InvokeResult::StreamError);
                 }
                 kind => return Err(out_of_turn(kind)),
