@@ -25,7 +25,7 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
-/// bootstraps, an empty mount point, and the names of Lambda's users.
+/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up.
 pub fn lay_out(run_dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     // One that still runs cannot be overwritten, but replaced.
@@ -38,6 +38,8 @@ pub fn lay_out(run_dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(&etc)?;
     std::fs::write(etc.join("passwd"), PASSWD)?;
     std::fs::write(etc.join("group"), GROUP)?;
+    let names = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    std::fs::write(etc.join("resolv.conf"), crate::network::resolv_conf(&names))?;
     open_to_all(run_dir)?;
     std::fs::set_permissions(init, std::fs::Permissions::from_mode(0o755))
 }

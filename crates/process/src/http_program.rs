@@ -13,7 +13,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Idle connections kept to one instance.
 const MAX_IDLE: usize = 128;
@@ -25,11 +24,14 @@ pub struct HttpProgram {
 }
 
 impl HttpProgram {
-    /// To a port that nobody listens on at this moment. In a network namespace of its own an instance will not
-    /// have to share the machine's.
+    /// To a port of the machine that nobody listens on at this moment.
     pub fn on_a_free_port() -> io::Result<HttpProgram> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        Ok(HttpProgram { address, idle: Mutex::new(Vec::new()) })
+        Ok(HttpProgram::at(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?))
+    }
+
+    /// To where the program will listen: in its own network, if it has one.
+    pub fn at(address: SocketAddr) -> HttpProgram {
+        HttpProgram { address, idle: Mutex::new(Vec::new()) }
     }
 
     /// Where the program is to listen.
@@ -50,7 +52,12 @@ impl HttpProgram {
         }
     }
 
-    async fn request(&self, invocation: Invocation, sink: StreamSink) -> hyper::Result<InvokeResult> {
+    async fn request(
+        &self,
+        process: &Process,
+        invocation: Invocation,
+        sink: StreamSink,
+    ) -> hyper::Result<InvokeResult> {
         let id = invocation.request_id.to_string();
         let headers = |request: &mut http::Request<HttpBody>| {
             for (name, value) in
@@ -67,7 +74,7 @@ impl HttpProgram {
         match invocation.payload {
             Payload::Http(mut request) => {
                 headers(&mut request);
-                let (sender, response) = self.send(*request).await?;
+                let (sender, response) = self.send(process, *request).await?;
                 self.relay(sender, response, sink).await
             }
             Payload::Event(event) => {
@@ -78,7 +85,7 @@ impl HttpProgram {
                     .headers_mut()
                     .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
                 headers(&mut request);
-                let (sender, response) = self.send(request).await?;
+                let (sender, response) = self.send(process, request).await?;
                 let status = response.status();
                 let result = match Limited::new(response.into_body(), MAX_ANSWER).collect().await {
                     Ok(whole) if status.is_server_error() => {
@@ -117,14 +124,15 @@ impl HttpProgram {
 
     async fn send(
         &self,
+        process: &Process,
         request: http::Request<HttpBody>,
     ) -> hyper::Result<(SendRequest<HttpBody>, http::Response<hyper::body::Incoming>)> {
-        let mut sender = self.connection().await?;
+        let mut sender = self.connection(process).await?;
         let response = sender.send_request(request).await?;
         Ok((sender, response))
     }
 
-    async fn connection(&self) -> hyper::Result<SendRequest<HttpBody>> {
+    async fn connection(&self, process: &Process) -> hyper::Result<SendRequest<HttpBody>> {
         let idle = || self.idle.lock().expect("no panic while held").pop();
         while let Some(mut sender) = idle() {
             if sender.ready().await.is_ok() {
@@ -133,7 +141,7 @@ impl HttpProgram {
         }
         loop {
             // A refused connection means that the program has ended or is about to; `exchange` sees the exit.
-            let Ok(stream) = TcpStream::connect(self.address).await else {
+            let Ok(stream) = process.child.connect(self.address).await else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
@@ -157,7 +165,7 @@ impl Transport for HttpProgram {
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
         // There is no event for "another process listens now"; the pause grows from 1 to 20 ms.
         let mut pause = Duration::from_millis(1);
-        while TcpStream::connect(self.address).await.is_err() {
+        while process.child.connect(self.address).await.is_err() {
             tokio::select! {
                 exit = process.child.exited() => return Err(StartFailure::Exited(exit)),
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),
@@ -169,7 +177,7 @@ impl Transport for HttpProgram {
     async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
         tokio::select! {
             biased;
-            result = self.request(invocation, sink) => match result {
+            result = self.request(process, invocation, sink) => match result {
                 Ok(result) => result,
                 Err(error) => self.broken(process, error).await,
             },

@@ -6,11 +6,14 @@ use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
 use crate::java::{has_client, missing_client};
+use crate::network::Outside;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use crate::stems::Recipe;
+use model::Network;
 use ports::{InstanceSpec, StartFailure};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,6 +35,7 @@ pub struct Launch {
     runtime: Runtime,
     places: Places,
     sdk: Option<String>,
+    endpoints: BTreeMap<String, String>,
 }
 
 /// How an instance is spoken to.
@@ -46,13 +50,15 @@ pub enum Protocol {
 }
 
 impl Launch {
-    /// Plans an instance of `spec` on `runtime`. Reads the machine's file system.
+    /// Plans an instance of `spec` on `runtime`, that can reach `outside`. Reads the machine's file system.
     pub fn plan(
         settings: &Settings,
         isolation: Isolation,
         spec: &InstanceSpec,
         runtime: Runtime,
+        outside: &Outside,
     ) -> Result<Launch, StartFailure> {
+        let network = spec.network.unwrap_or(settings.network);
         let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
         let places = places(settings, isolation, spec, found.as_ref()).map_err(machine)?;
@@ -62,6 +68,7 @@ impl Launch {
             let source = settings.run_dir.join("etc").join(file);
             programs.push(Bind { source, target: Path::new("/etc").join(file) });
         }
+        programs.extend(names(&settings.run_dir, network));
         let mut binds = Vec::new();
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
         binds.extend(sdk.clone());
@@ -82,12 +89,14 @@ impl Launch {
             layers: &spec.layer_dirs,
             programs: &programs,
             binds: &binds,
+            network,
             tmp: spec.ephemeral_storage,
             memory: spec.memory,
         };
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
         let protocol = Protocol::of(wanted, &spec.handler);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
+        let endpoints = outside.variables(&spec.environment);
+        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, endpoints })
     }
 
     /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
@@ -101,7 +110,8 @@ impl Launch {
     ) -> Program {
         let environment = self.variables(spec, stream, contact);
         let sandbox = self.sandbox;
-        Program { sandbox, argv: self.argv, environment, transport: None, output, waits: false }
+        let (transport, runtime_api) = (None, None);
+        Program { sandbox, argv: self.argv, environment, transport, runtime_api, output, waits: false }
     }
 
     /// All its variables.
@@ -112,6 +122,9 @@ impl Launch {
         contact: Option<(&str, String)>,
     ) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
+        for (key, value) in &self.endpoints {
+            environment.entry(key.clone()).or_insert_with(|| value.clone());
+        }
         if let Some((key, value)) = contact {
             environment.insert(key.into(), value);
         }
@@ -183,6 +196,17 @@ fn places(
     std::fs::create_dir_all(&tmp)?;
     let runtime = text(&settings.run_dir.join("runtime"));
     Ok(Places { task: text(&spec.code_dir), runtime, programs, tmp: Some(text(&tmp)) })
+}
+
+/// How names are looked up: in a network of its own by asking the server, in the machine's as the machine does. Often
+/// that file is a link to one that would not be there.
+fn names(run_dir: &Path, network: Network) -> Option<Bind> {
+    let machine = Path::new("/etc/resolv.conf").canonicalize().ok()?;
+    match network {
+        Network::Host if machine.starts_with("/etc") => None,
+        Network::Host => Some(Bind::same(machine)),
+        _ => Some(Bind { source: run_dir.join("etc/resolv.conf"), target: machine }),
+    }
 }
 
 /// Where `brooklet runtimes install` puts what a managed runtime carries, and where a function sees it.

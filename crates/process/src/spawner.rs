@@ -4,12 +4,14 @@
 
 use crate::cgroup::{Group, Groups, Resources};
 use crate::child::Child;
+use crate::network::{Outside, Wires};
 use crate::sandbox::Sandbox;
-use crate::script::ops;
+use crate::script::{Script, ops};
 use crate::socket::Control;
 use model::MiB;
 use std::ffi::{CString, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,6 +28,8 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
     /// Given to it as descriptor 3.
     pub transport: Option<OwnedFd>,
+    /// Where a socket is to listen in its own network, if it has one, for the Runtime API.
+    pub runtime_api: Option<SocketAddr>,
     /// Given to it as stdout and stderr.
     pub output: OwnedFd,
     /// Whether it is started before its sandbox is dressed for a function.
@@ -75,15 +79,16 @@ struct Shared {
     /// The sandboxes' first process, as a file.
     init: CString,
     groups: Groups,
+    outside: Arc<Outside>,
     runtime: tokio::runtime::Handle,
 }
 
 impl Spawner {
-    /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process. Must
-    /// be called within a tokio runtime.
-    pub fn new(threads: usize, init: &Path, groups: Groups) -> io::Result<Spawner> {
+    /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process, `outside`
+    /// what sandboxes with a network of their own reach. Must be called within a tokio runtime.
+    pub fn new(threads: usize, init: &Path, groups: Groups, outside: Arc<Outside>) -> io::Result<Spawner> {
         let init = CString::new(init.as_os_str().as_bytes())?;
-        let shared = Arc::new(Shared { init, groups, runtime: tokio::runtime::Handle::current() });
+        let shared = Arc::new(Shared { init, groups, outside, runtime: tokio::runtime::Handle::current() });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let queue = Arc::new(std::sync::Mutex::new(queue));
         let mut spawner = Spawner { jobs: Some(jobs), threads: Vec::new() };
@@ -124,7 +129,7 @@ impl Drop for Spawner {
 
 impl Shared {
     fn start(&self, program: Program) -> Result<Child, NotStarted> {
-        let Program { sandbox, argv, environment, transport, output, waits } = program;
+        let Program { sandbox, argv, environment, transport, runtime_api, output, waits } = program;
         let resources = if waits { WHILE_WAITING } else { sandbox.resources() };
         let group = self.groups.make(&resources)?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
@@ -133,16 +138,18 @@ impl Shared {
             .map_err(NotStarted::at("clone a process into namespaces"))?;
         drop(theirs);
         // From here on the child is taken down again if anything fails.
-        let runtime = self.runtime.enter();
+        let _runtime = self.runtime.enter();
         let mut child = Child::adopt(pidfd, control, group, sandbox.is_walled())
             .map_err(NotStarted::at("watch the process"))?;
-        drop(runtime);
-
-        let mut script = child.group().join_script();
-        script.then(sandbox.base().clone());
-        if !waits {
-            script.then(sandbox.dress().clone());
+        let mut base = child.group().join_script();
+        base.then(sandbox.base().clone());
+        match sandbox.has_own_network() {
+            true => self.wire(&mut child, &sandbox, &base, runtime_api, waits)?,
+            false => child.begin(&base, &[])?,
         }
+        child.outcome(&base)?;
+
+        let mut script = if waits { Script::default() } else { sandbox.dress().clone() };
         let variables: Vec<OsString> =
             environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
         script
@@ -156,6 +163,23 @@ impl Shared {
         fds.extend(transport.as_ref().map(AsRawFd::as_raw_fd));
         child.run(&script, &fds)?;
         Ok(child)
+    }
+
+    /// Gives the child its network while its first process, on another processor, begins with the row `base`.
+    fn wire(
+        &self,
+        child: &mut Child,
+        sandbox: &Sandbox,
+        base: &Script,
+        runtime_api: Option<SocketAddr>,
+        waits: bool,
+    ) -> Result<(), NotStarted> {
+        let network = (!waits).then(|| sandbox.network());
+        let mut wires = Wires::take(child, &self.outside, network, runtime_api)?;
+        child.begin(base, &[])?;
+        wires.lay_out(runtime_api)?;
+        child.wire(wires);
+        network.map_or(Ok(()), |network| child.open_network(network))
     }
 
     /// Clones this thread into new namespaces, as the program `init`, with `control` as its descriptor 3; a

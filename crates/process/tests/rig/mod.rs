@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use bytes::Bytes;
-use model::{Contract, MiB, RequestId, Timestamp, Version};
+use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
 use ports::{Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure};
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::Path;
@@ -15,6 +15,9 @@ pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
         isolation,
+        network: Network::Internet,
+        endpoints: Default::default(),
+        connections: 64,
         stems: 8,
         keep_alive: Duration::from_secs(60),
     };
@@ -30,6 +33,7 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
         handler: handler.into(),
         contract: Contract::Lambda,
         environment: Default::default(),
+        network: None,
         code_dir: code_dir.into(),
         layer_dirs: vec![],
         memory: MiB(256),
