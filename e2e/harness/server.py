@@ -58,6 +58,7 @@ class Server:
         config=None,
         open_files=None,
         user=None,
+        world=None,
     ):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,19 +71,22 @@ class Server:
         self.env = environment(**(env or {}))
         self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
         self.user = user  # whose process it is, by number, when not this one's
+        self.world = world  # the `network.World` on whose machine it runs, when that is not this one
         self.process = None
         self.url = None
 
     def start(self):
         """Starts it and waits for its line that says it is ready."""
         log = open(self.log_path, "ab")
-        program, who = binary(), {}
+        program, who, before = binary(), {}, []
         if self.user is not None:
             # A copy that somebody else can reach: checkouts often lie below /root.
             program = shutil.copy(binary(), self.folder / "brooklet")
             who = {"user": self.user, "group": self.user, "extra_groups": [], "cwd": "/"}
+        if self.world is not None:
+            before, who = self.world.command(self.user), {"cwd": "/"}
         self.process = subprocess.Popen(
-            [program, "up", *self.arguments],
+            [*before, program, "up", *self.arguments],
             **who,
             env=self.env | ({"HOME": str(self.folder)} if who else {}),
             stdin=subprocess.DEVNULL,

@@ -219,7 +219,9 @@ impl<'a> Planner<'a> {
             match path.symlink_metadata() {
                 // Debian's /bin is a link into /usr: keep it one.
                 Ok(meta) if meta.is_symlink() => self.symlink(path.read_link()?, path),
-                Ok(_) => self.bind(&Bind::same(path), false),
+                // With what is mounted in it: in containers files of /etc are, and to leave them out would show what
+                // they hide, which an ordinary user may not.
+                Ok(_) => self.bind(&Bind::same(path), true),
                 Err(_) => {}
             }
         }
