@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 
-from . import processes, rigs
+from . import gate, processes, rigs
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 READY = re.compile(r"^brooklet is ready on (http://\S+)$")
@@ -68,7 +68,9 @@ class Server:
         if config is not None:
             (self.folder / "brooklet-server.toml").write_text(config)
             self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
-        self.env = environment(**(env or {}))
+        # Functions reach the tests' gates, and nothing else on the loopback.
+        gates = {} if "[endpoints]" in (config or "") else {"BROOKLET_ENDPOINTS": f"AWS_ENDPOINT_URL_GATE={gate.address()}"}
+        self.env = environment(**gates | (env or {}))
         self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
         self.user = user  # whose process it is, by number, when not this one's
         self.world = world  # the `network.World` on whose machine it runs, when that is not this one

@@ -260,9 +260,7 @@ pub fn no_room(error: &io::Error) -> Option<StartFailure> {
         libc::EAGAIN => {
             ("processes", "raise `ulimit -u`, TasksMax= of the service, or the sysctl kernel.pid_max")
         }
-        libc::ENOSPC | libc::EUSERS => {
-            ("namespaces", "raise the sysctls user.max_mnt_namespaces and user.max_user_namespaces")
-        }
+        libc::ENOSPC | libc::EUSERS => ("namespaces", "raise the sysctls user.max_{mnt,net,user}_namespaces"),
         libc::ENOMEM => ("memory", "raise memory-reserve, or give the machine more"),
         _ => return None,
     };

@@ -27,6 +27,11 @@ impl Machine {
         self.route(address) != Some(libc::RTN_UNICAST)
     }
 
+    /// Whether its kernel has IPv6 at all.
+    pub fn knows_ipv6(&self) -> bool {
+        std::path::Path::new("/proc/net/if_inet6").exists()
+    }
+
     /// Whether there is a way into the world for IPv6.
     pub fn has_ipv6(&self) -> bool {
         self.look().1

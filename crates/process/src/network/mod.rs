@@ -70,8 +70,9 @@ impl Wires {
         socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
         if doors {
             socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER);
-            socket(libc::AF_INET6, libc::SOCK_STREAM, 0);
-            socket(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+            let family = if outside.machine().knows_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+            socket(family, libc::SOCK_STREAM, 0);
+            socket(family, libc::SOCK_DGRAM, 0);
         }
         let listened = endpoints.iter().map(|endpoint| endpoint.inside).chain(runtime_api);
         listened.for_each(|address| socket(sockets::family(address), libc::SOCK_STREAM, 0));
@@ -124,7 +125,9 @@ impl Wires {
             bound.map_err(NotStarted::at("listen for the runtime in the sandbox"))?;
         }
         match &mut self.doors {
-            Some(doors) => doors.set_up().map_err(NotStarted::at(NO_DOORS)),
+            Some(doors) => {
+                doors.set_up(self.outside.machine().knows_ipv6()).map_err(NotStarted::at(NO_DOORS))
+            }
             None => Ok(()),
         }
     }
@@ -138,7 +141,7 @@ impl Wires {
     fn try_open(&mut self, network: Network, control: &Arc<Control>) -> io::Result<()> {
         let visitor = self.outside.visitor();
         for (socket, endpoint) in self.endpoints.drain(..) {
-            let listener = listener(socket)?;
+            let listener = sockets::watched(socket)?;
             self.tasks.spawn(streams::serve_endpoint(listener, endpoint, visitor.clone()));
         }
         let route = self.route.take();
@@ -147,7 +150,7 @@ impl Wires {
             route.carry_out(rules::everywhere(machine.has_ipv6()))?;
             let (ipv6, own) = (machine.has_ipv6(), machine.addresses());
             route.carry_out(rules::unreachable(&own, ipv6, &self.outside.endpoints()))?;
-            let listener = listener(doors.streams)?;
+            let listener = sockets::watched(doors.streams)?;
             self.tasks.spawn(streams::serve_door(listener, self.outside.clone(), visitor.clone()));
             let socket = sockets::datagrams(doors.datagrams)?;
             let inside = datagrams::Inside::new(control.clone());
@@ -167,11 +170,11 @@ impl Wires {
 pub const NO_DOORS: &str = "have the sandbox's connections handed to the server (nft tproxy)";
 
 impl Doors {
-    fn set_up(&mut self) -> io::Result<()> {
-        sockets::bind_door(&self.streams, rules::DOOR)?;
+    fn set_up(&mut self, ipv6: bool) -> io::Result<()> {
+        sockets::bind_door(&self.streams, rules::DOOR, ipv6)?;
         sockets::listen(&self.streams)?;
-        sockets::tell_destinations(&self.datagrams)?;
-        sockets::bind_door(&self.datagrams, rules::DOOR)?;
+        sockets::tell_destinations(&self.datagrams, ipv6)?;
+        sockets::bind_door(&self.datagrams, rules::DOOR, ipv6)?;
         match self.rules.take() {
             Some(tables) => tables.carry_out(rules::doors()),
             None => Ok(()),

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 /// Connections that wait to be accepted.
@@ -37,17 +38,20 @@ pub fn listen(socket: &OwnedFd) -> io::Result<()> {
     check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })
 }
 
-/// Binds a socket of IPv6 so that it takes what the packet rules hand it, of both versions.
-pub fn bind_door(socket: &OwnedFd, port: u16) -> io::Result<()> {
-    transparent(socket, true)?;
-    set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
-    bind_to(socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+/// Binds a socket so that it takes what the packet rules hand it; one of IPv6 takes it of both versions.
+pub fn bind_door(socket: &OwnedFd, port: u16, ipv6: bool) -> io::Result<()> {
+    transparent(socket, ipv6)?;
+    if ipv6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        return bind_to(socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    bind_to(socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
 }
 
 /// Has each datagram tell where it was meant to go.
-pub fn tell_destinations(socket: &OwnedFd) -> io::Result<()> {
+pub fn tell_destinations(socket: &OwnedFd, ipv6: bool) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_RECVORIGDSTADDR, 1)?;
-    set(socket, libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 1)
+    if ipv6 { set(socket, libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR, 1) } else { Ok(()) }
 }
 
 fn transparent(socket: &OwnedFd, ipv6: bool) -> io::Result<()> {
@@ -62,6 +66,14 @@ pub fn listener(socket: OwnedFd) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::from(socket);
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
+}
+
+/// To wait for connections without accepting them. Must be called within tokio's runtime.
+pub fn watched(socket: OwnedFd) -> io::Result<AsyncFd<std::net::TcpListener>> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    // SAFETY: the listener owns its descriptor, which stays registered exactly as long as it is open.
+    Ok(unsafe { AsyncFd::register(listener)? })
 }
 
 /// For tokio.
@@ -110,13 +122,9 @@ fn receive_now(socket: i32, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr,
     let (from, ancillary) = unsafe { (from.assume_init(), ancillary.assume_init()) };
     let to = match (ancillary.head.cmsg_level, ancillary.head.cmsg_type) {
         _ if message.msg_controllen == 0 => None,
-        (libc::SOL_IP, libc::IP_ORIGDSTADDR) => {
-            // SAFETY: the kernel has written a `sockaddr_in` there, which is smaller and of the same alignment.
-            let v4 = unsafe { *(&raw const ancillary.address).cast::<libc::sockaddr_in>() };
-            let address = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Some(SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(v4.sin_port))))
+        (libc::SOL_IP, libc::IP_ORIGDSTADDR) | (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR) => {
+            Some(address(&ancillary.address))
         }
-        (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR) => Some(address(&ancillary.address)),
         _ => None,
     };
     let to = to.ok_or_else(|| io::Error::other("a datagram did not tell where it was meant to go"))?;
@@ -124,8 +132,15 @@ fn receive_now(socket: i32, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr,
 }
 
 fn address(raw: &libc::sockaddr_in6) -> SocketAddr {
-    let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
-    SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, 0))
+    if i32::from(raw.sin6_family) == libc::AF_INET {
+        // SAFETY: it is a `sockaddr_in`, which is smaller and of the same alignment.
+        let v4 = unsafe { *(&raw const *raw).cast::<libc::sockaddr_in>() };
+        return SocketAddr::from((
+            Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)),
+            u16::from_be(v4.sin_port),
+        ));
+    }
+    SocketAddr::from((Ipv6Addr::from(raw.sin6_addr.s6_addr), u16::from_be(raw.sin6_port)))
 }
 
 /// IPv4 as IPv4, where a socket of IPv6 has it mapped.

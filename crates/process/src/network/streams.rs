@@ -4,10 +4,11 @@
 use super::outside::{Endpoint, Outside, Permit, Visitor};
 use super::{rules, sockets};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// A host that does not answer within this time is not there.
@@ -16,7 +17,7 @@ const CONNECT: Duration = Duration::from_secs(20);
 const BUFFER: usize = 16 * 1024;
 
 /// Serves what an instance connects to at one endpoint.
-pub async fn serve_endpoint(listener: TcpListener, endpoint: Endpoint, visitor: Visitor) {
+pub async fn serve_endpoint(listener: AsyncFd<TcpListener>, endpoint: Endpoint, visitor: Visitor) {
     let mut connections = JoinSet::new();
     loop {
         let (inside, permit) = accept(&listener, &visitor, &mut connections).await;
@@ -25,7 +26,7 @@ pub async fn serve_endpoint(listener: TcpListener, endpoint: Endpoint, visitor: 
 }
 
 /// Serves what an instance connects to anywhere.
-pub async fn serve_door(listener: TcpListener, outside: Arc<Outside>, visitor: Visitor) {
+pub async fn serve_door(listener: AsyncFd<TcpListener>, outside: Arc<Outside>, visitor: Visitor) {
     let mut connections = JoinSet::new();
     loop {
         let (inside, permit) = accept(&listener, &visitor, &mut connections).await;
@@ -49,21 +50,31 @@ pub async fn serve_door(listener: TcpListener, outside: Arc<Outside>, visitor: V
     }
 }
 
-/// The next connection that this instance may have; until then the kernel holds a few back, then the rest off.
+/// The next connection, when this instance may have one more; until then the kernel holds a few back, then the rest
+/// off. Only who has a connection counts, not who waits for one.
 async fn accept(
-    listener: &TcpListener,
+    listener: &AsyncFd<TcpListener>,
     visitor: &Visitor,
     connections: &mut JoinSet<()>,
 ) -> (TcpStream, Permit) {
     loop {
-        while connections.try_join_next().is_some() {}
-        let permit = visitor.permit().await;
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
-            // Out of descriptors, or the client left already: either way it passes.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        if let Ok(mut ready) = listener.readable().await {
+            while connections.try_join_next().is_some() {}
+            let permit = visitor.permit().await;
+            match ready.try_io(|listener| listener.get_ref().accept().and_then(|(stream, _)| tokio(stream))) {
+                Ok(Ok(stream)) => return (stream, permit),
+                Err(_would_block) => continue,
+                Ok(Err(_)) => {}
+            }
         }
+        // Out of descriptors, or the client left already: either way it passes.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 async fn carry(mut inside: TcpStream, to: Arc<[SocketAddr]>, permit: Permit) {

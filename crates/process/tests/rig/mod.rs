@@ -11,7 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
-    let settings = Settings {
+    ProcessExecutor::new(settings(dir, isolation)).expect("an executor")
+}
+
+pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
+    Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
         isolation,
@@ -20,8 +24,16 @@ pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
         connections: 64,
         stems: 8,
         keep_alive: Duration::from_secs(60),
-    };
-    ProcessExecutor::new(settings).expect("an executor")
+    }
+}
+
+/// Where nobody reads.
+pub fn nowhere() -> Arc<dyn LogSink> {
+    struct Nowhere;
+    impl LogSink for Nowhere {
+        fn write(&self, _: LogEvent) {}
+    }
+    Arc::new(Nowhere)
 }
 
 pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
@@ -50,12 +62,8 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
 
 /// What one invocation of a new instance ends with: the answer, or `error …`, or why it did not start.
 pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
-    struct Nowhere;
-    impl LogSink for Nowhere {
-        fn write(&self, _: LogEvent) {}
-    }
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
-    let instance = match executor.start(Arc::new(spec), "stream".into(), Arc::new(Nowhere)).await {
+    let instance = match executor.start(Arc::new(spec), "stream".into(), nowhere()).await {
         Ok(started) => started.instance,
         Err(StartFailure::Init(json)) => return format!("init error {}", text(json)),
         Err(other) => return format!("{other:?}"),
