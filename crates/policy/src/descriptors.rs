@@ -25,7 +25,7 @@ pub struct Share {
 
 /// Shares out `total` descriptors: of what the server does not need itself, half is for connections, up to
 /// 8,192 of them, an eighth for what instances connect to, up to 8,192 as well, and the rest for instances. So there
-/// are more connections than instances with their seven to nine descriptors, and whoever finds no room for an instance can still be told. `None`: fewer than [`MIN_TOTAL`].
+/// are more connections than instances with their eight to ten descriptors, and whoever finds no room for an instance can still be told. `None`: fewer than [`MIN_TOTAL`].
 pub fn share(total: u64) -> Option<Share> {
     let total = u32::try_from(total).unwrap_or(u32::MAX);
     let rest = total.checked_sub(OWN).filter(|_| total >= MIN_TOTAL)?;

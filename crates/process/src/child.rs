@@ -50,9 +50,11 @@ impl Child {
         &self.group
     }
 
-    /// Gives it its network. It is opened when its function is known.
-    pub fn wire(&mut self, wires: Wires) {
-        self.wires = Mutex::new(Some(wires));
+    /// Lays out its network and keeps it. It is opened when its function is known.
+    pub fn wire(&self, mut wires: Wires) -> Result<(), NotStarted> {
+        wires.lay_out()?;
+        *self.wires() = Some(wires);
+        Ok(())
     }
 
     /// Lets it reach what its function may. Must be called within a tokio runtime.
@@ -66,6 +68,13 @@ impl Child {
     /// The socket that was made for its Runtime API. Must be called within a tokio runtime.
     pub fn runtime_api(&self) -> Option<io::Result<TcpListener>> {
         Some(network::listener(self.wires().as_mut()?.runtime_api()?))
+    }
+
+    /// Nobody will listen for its Runtime API.
+    pub fn no_runtime_api(&self) {
+        if let Some(wires) = &mut *self.wires() {
+            drop(wires.runtime_api());
+        }
     }
 
     /// Connects to a program in it.

@@ -1,5 +1,6 @@
 //! Create → init: finds the interpreter, plans the sandbox, starts the process and waits until it is ready.
 
+use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::framed::Framed;
@@ -46,6 +47,9 @@ pub struct Settings {
     pub keep_alive: Duration,
 }
 
+/// At most this many sandboxes wait for a program.
+const AHEAD: usize = 4;
+
 /// Runs functions as processes of this machine.
 pub struct ProcessExecutor {
     settings: Settings,
@@ -70,7 +74,9 @@ impl ProcessExecutor {
         let enforced = groups.enforced();
         let outside = Arc::new(Outside::new(settings.endpoints.clone(), settings.connections)?);
         let init = settings.run_dir.join("init");
-        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone())?);
+        // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
+        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
+        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
         let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
@@ -131,7 +137,7 @@ impl ProcessExecutor {
             output: OwnedFd::from(output),
             waits: false,
         };
-        match self.spawner.spawn(program).await?.exited().await {
+        match self.spawner.try_out(program).await?.exited().await {
             ports::Exit::Status(0) => Ok(()),
             exit => Err(NotStarted::Program(io::Error::other(format!("a trial process ended with {exit}")))),
         }
@@ -151,6 +157,11 @@ impl ProcessExecutor {
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
+    }
+
+    /// How many sandboxes wait for a program.
+    pub fn sandboxes(&self) -> usize {
+        self.spawner.waiting()
     }
 
     /// Which limits control groups enforce here.
@@ -193,7 +204,7 @@ impl ProcessExecutor {
             }
             Protocol::Http => {
                 let http = match own_network {
-                    true => HttpProgram::at(self.inside(network::WEB_PROGRAM)),
+                    true => HttpProgram::at(self.outside.inside(network::WEB_PROGRAM)),
                     false => HttpProgram::on_a_free_port().map_err(machine)?,
                 };
                 let contact = ("PORT", http.port().to_string());
@@ -203,7 +214,7 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = match own_network {
-                    true => RuntimeApi::at(&spec, self.inside(network::RUNTIME_API)),
+                    true => RuntimeApi::at(&spec, self.outside.inside(network::RUNTIME_API)),
                     false => RuntimeApi::open(&spec).await.map_err(machine)?,
                 };
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
@@ -216,11 +227,6 @@ impl ProcessExecutor {
                 Ok(Arc::new(Running::init(process, api, timeout).await?))
             }
         }
-    }
-
-    /// An address in an instance's own network, with the usual port unless an endpoint has that.
-    fn inside(&self, usual: SocketAddr) -> SocketAddr {
-        SocketAddr::new(usual.ip(), network::free_port(&self.outside.endpoints(), usual.port()))
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
@@ -279,8 +285,9 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that; in its own network the two doors and Brooklet's API.
-        const ANY: u32 = 3 + 2 + 1;
+        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and what
+        /// answers for the name server.
+        const ANY: u32 = 3 + 2 + 1 + 1;
         let any = ANY + self.settings.endpoints.len() as u32;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
         match protocol {

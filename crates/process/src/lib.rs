@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)] // system calls that no safe wrapper offers
 
+mod ahead; //        sandboxes that are made ahead of need
 mod argv; //         the command line of each runtime
 mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod cgroup; //       what an instance may use of the machine

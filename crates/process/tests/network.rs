@@ -84,3 +84,26 @@ async fn instances_that_connect_to_nothing_take_no_connection_from_others() {
         assert_eq!(answer(&processes, visitor(dir.path(), Network::Internet, &named)).await, r#""welcome""#);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sandboxes_wait_once_one_was_needed_and_are_like_those_that_were_made_at_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (named, other) = (greeter(), greeter());
+    let endpoints = [("AWS_ENDPOINT_URL".to_string(), format!("http://{named}"))].into();
+    let processes = executor(Settings { endpoints, ..settings(dir.path(), Isolation::Root) });
+    assert_ne!(processes.isolation().await, Isolation::None);
+    assert_eq!(processes.sandboxes(), 0, "the trial at the start makes none");
+    for n in 0..3 {
+        // Not stems: another variable each time, which interpreters look at while they boot.
+        let with_own_boot = |network, address: &str| {
+            let mut spec = visitor(dir.path(), network, address);
+            spec.environment.insert("PYTHONHASHSEED".into(), (3 * n + network as u32).to_string());
+            spec
+        };
+        assert_eq!(answer(&processes, with_own_boot(Network::None, &named)).await, r#""welcome""#);
+        rig::until(|| processes.sandboxes() > 0).await;
+        assert_eq!(answer(&processes, with_own_boot(Network::Internet, &other)).await, r#""ECONNREFUSED""#);
+        rig::until(|| processes.sandboxes() > 0).await;
+        assert_eq!(answer(&processes, with_own_boot(Network::Host, &other)).await, r#""welcome""#);
+    }
+}

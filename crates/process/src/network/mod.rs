@@ -14,7 +14,7 @@ mod sockets; //   sockets that were opened inside
 mod streams; //   TCP: the server in the middle
 
 pub use machine::resolv_conf;
-pub use outside::{Outside, free_port};
+pub use outside::Outside;
 pub use sockets::{listener, unconnected};
 
 use crate::child::Child;
@@ -41,7 +41,7 @@ pub struct Wires {
     route: Option<Netlink>,
     doors: Option<Doors>,
     endpoints: Vec<(OwnedFd, Endpoint)>,
-    runtime_api: Option<OwnedFd>,
+    runtime_api: Option<(OwnedFd, SocketAddr)>,
     tasks: JoinSet<()>,
 }
 
@@ -53,16 +53,16 @@ struct Doors {
 }
 
 impl Wires {
-    /// Has the first process of `child` open the sockets. `network`: of the function, when that is known already;
+    /// Has the first process of `child` open the sockets. `doors`: whether its function may have the policy `internet`;
     /// `runtime_api`: where that is to be listened for.
     pub fn take(
         child: &Child,
         outside: &Arc<Outside>,
-        network: Option<Network>,
+        doors: bool,
         runtime_api: Option<SocketAddr>,
     ) -> Result<Wires, NotStarted> {
         let endpoints = outside.endpoints();
-        let doors = network != Some(Network::None) && outside.has_doors();
+        let doors = doors && outside.has_doors();
         let mut script = Script::default();
         let mut socket = |domain: i32, kind: i32, protocol: i32| {
             script.add(ops::SOCKET, &[]).number(domain as u32).number(kind as u32).number(protocol as u32);
@@ -95,7 +95,7 @@ impl Wires {
                     .map(|endpoint| Some((given.next()?, endpoint.clone())))
                     .collect::<Option<_>>()?,
                 runtime_api: match runtime_api {
-                    Some(_) => Some(given.next()?),
+                    Some(address) => Some((given.next()?, address)),
                     None => None,
                 },
                 tasks: JoinSet::new(),
@@ -106,7 +106,7 @@ impl Wires {
     }
 
     /// Lays out the network for any function: its links, its packet rules, and the sockets that the server listens on.
-    pub fn lay_out(&mut self, runtime_api: Option<SocketAddr>) -> Result<(), NotStarted> {
+    pub fn lay_out(&mut self) -> Result<(), NotStarted> {
         let ipv6 = self.outside.machine().has_ipv6();
         if let Some(route) = &self.route {
             let links = route.carry_out(rules::links(ipv6));
@@ -120,8 +120,8 @@ impl Wires {
             sockets::bind(socket, endpoint.inside).map_err(NotStarted::at(step()))?;
             sockets::listen(socket).map_err(NotStarted::at(step()))?;
         }
-        if let (Some(socket), Some(address)) = (&self.runtime_api, runtime_api) {
-            let bound = sockets::bind(socket, address).and_then(|()| sockets::listen(socket));
+        if let Some((socket, address)) = &self.runtime_api {
+            let bound = sockets::bind(socket, *address).and_then(|()| sockets::listen(socket));
             bound.map_err(NotStarted::at("listen for the runtime in the sandbox"))?;
         }
         match &mut self.doors {
@@ -162,7 +162,7 @@ impl Wires {
 
     /// Where the runtime is listened for.
     pub fn runtime_api(&mut self) -> Option<OwnedFd> {
-        self.runtime_api.take()
+        Some(self.runtime_api.take()?.0)
     }
 }
 

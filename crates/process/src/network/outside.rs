@@ -82,6 +82,11 @@ impl Outside {
         api.into_iter().chain(others.cloned()).collect()
     }
 
+    /// An address in an instance's own network, with the usual port unless an endpoint has that.
+    pub fn inside(&self, usual: SocketAddr) -> SocketAddr {
+        SocketAddr::new(usual.ip(), free_port(&self.endpoints(), usual.port()))
+    }
+
     /// Variables that tell a function of them, unless it has them from its own configuration, `own`. Lambda's clients
     /// find this server, if nobody says otherwise.
     pub fn variables(&self, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -126,7 +131,7 @@ impl Outside {
 }
 
 /// A port that no endpoint has, from `wanted` on.
-pub fn free_port(endpoints: &[Endpoint], wanted: u16) -> u16 {
+fn free_port(endpoints: &[Endpoint], wanted: u16) -> u16 {
     let taken = |port: &u16| endpoints.iter().any(|endpoint| endpoint.inside.port() == *port);
     (wanted..=u16::MAX).find(|port| !taken(port)).unwrap_or(wanted)
 }
