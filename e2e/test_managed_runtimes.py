@@ -80,6 +80,8 @@ def test_the_environment_is_lambdas_and_the_functions_and_nothing_else(machine, 
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "AWS_ENDPOINT_URL_LAMBDA",
+        "AWS_ENDPOINT_URL_GATE",  # the tests' own
         "PATH",
         "LD_LIBRARY_PATH",
         "PYTHONPATH",

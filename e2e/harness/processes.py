@@ -39,8 +39,9 @@ def descendants(pid):
 
 
 def waits(pid):
-    """Whether this is the first process of a sandbox in which a runtime waits for a function."""
-    return any(_waits(child) for child in children(pid))
+    """Whether this is the first process of a sandbox that waits for a program, or in which one waits for a function."""
+    inside = children(pid)
+    return not inside or any(_waits(child) for child in inside)
 
 
 def _waits(pid):

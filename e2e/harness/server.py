@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 
-from . import processes, rigs
+from . import gate, processes, rigs
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 READY = re.compile(r"^brooklet is ready on (http://\S+)$")
@@ -58,6 +58,7 @@ class Server:
         config=None,
         open_files=None,
         user=None,
+        world=None,
     ):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -67,22 +68,27 @@ class Server:
         if config is not None:
             (self.folder / "brooklet-server.toml").write_text(config)
             self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
-        self.env = environment(**(env or {}))
+        # Functions reach the tests' gates, and nothing else on the loopback.
+        gates = {} if "[endpoints]" in (config or "") else {"BROOKLET_ENDPOINTS": f"AWS_ENDPOINT_URL_GATE={gate.address()}"}
+        self.env = environment(**gates | (env or {}))
         self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
         self.user = user  # whose process it is, by number, when not this one's
+        self.world = world  # the `network.World` on whose machine it runs, when that is not this one
         self.process = None
         self.url = None
 
     def start(self):
         """Starts it and waits for its line that says it is ready."""
         log = open(self.log_path, "ab")
-        program, who = binary(), {}
+        program, who, before = binary(), {}, []
         if self.user is not None:
             # A copy that somebody else can reach: checkouts often lie below /root.
             program = shutil.copy(binary(), self.folder / "brooklet")
             who = {"user": self.user, "group": self.user, "extra_groups": [], "cwd": "/"}
+        if self.world is not None:
+            before, who = self.world.command(self.user), {"cwd": "/"}
         self.process = subprocess.Popen(
-            [program, "up", *self.arguments],
+            [*before, program, "up", *self.arguments],
             **who,
             env=self.env | ({"HOME": str(self.folder)} if who else {}),
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ use crate::document::{Mistake, Source, Table, fail, nearest};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
+use model::Network;
 use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,12 @@ pub struct Config {
     /// What happens when this machine cannot isolate functions fully. Default `best-effort`. Flag
     /// `--isolation`.
     pub isolation: Isolation,
+    /// What functions reach over the network that do not say so themselves: `none`, `internet` (all hosts but this
+    /// machine, link-local addresses and other instances) or `host` (this machine's network). Default `internet`.
+    pub network: Network,
+    /// Endpoints that every function is told of and reaches, whatever its network: a table of
+    /// `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_<SERVICE>` = URL. In the environment `VARIABLE=URL,…`. Default none.
+    pub endpoints: BTreeMap<String, String>,
     /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
     /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
     pub access_keys: BTreeMap<String, String>,
@@ -59,13 +66,15 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "listen",
     "data-dir",
     "account-id",
     "region",
     "insecure",
     "isolation",
+    "network",
+    "endpoints",
     "access-keys",
     "idle-timeout",
     "account-concurrency",
@@ -118,6 +127,8 @@ pub fn resolve(
         region: reader.get("region", region).unwrap_or_else(|| "us-east-1".to_string()),
         insecure: reader.get("insecure", boolean).unwrap_or(false),
         isolation: reader.get("isolation", isolation).unwrap_or(Isolation::BestEffort),
+        network: reader.get("network", network).unwrap_or(Network::Internet),
+        endpoints: reader.endpoints(),
         access_keys: reader.access_keys(),
         idle_timeout: reader
             .get("idle-timeout", |text| {
@@ -216,6 +227,24 @@ impl Reader<'_> {
         parse(&text).map_err(|what| self.mistakes.push(Mistake { place, what })).ok()
     }
 
+    fn endpoints(&mut self) -> BTreeMap<String, String> {
+        let (place, from_file) = match self.file.texts("endpoints") {
+            Some(found) => (found.place, found.value),
+            None => Default::default(),
+        };
+        self.mistakes.extend(endpoints(&place, &from_file));
+        let variable = variable("endpoints");
+        let Some(text) = (self.env)(&variable) else { return from_file };
+        let pair = |pair: &str| pair.split_once('=').map(|(key, url)| (key.trim().into(), url.trim().into()));
+        let Some(all) = text.split(',').map(pair).collect::<Option<BTreeMap<String, String>>>() else {
+            let what = "write AWS_ENDPOINT_URL=URL, several with commas between".to_string();
+            self.mistakes.push(Mistake { place: variable, what });
+            return BTreeMap::new();
+        };
+        self.mistakes.extend(endpoints(&variable, &all));
+        all
+    }
+
     fn access_keys(&mut self) -> BTreeMap<String, String> {
         let from_file = self.file.texts("access-keys").map(|found| found.value).unwrap_or_default();
         let place = variable("access-keys");
@@ -290,6 +319,46 @@ fn number(text: &str) -> std::result::Result<u32, String> {
     text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
 
+fn network(text: &str) -> std::result::Result<Network, String> {
+    text.parse().map_err(|()| format!("`{text}` is not one of {}", Network::NAMES.join(", ")))
+}
+
+/// The most endpoints: each is a socket in every instance.
+const MOST_ENDPOINTS: usize = 12;
+
+/// What is wrong with endpoints that are written at `place`.
+fn endpoints(place: &str, all: &BTreeMap<String, String>) -> Vec<Mistake> {
+    let service = |rest: &str| {
+        rest.strip_prefix('_').is_some_and(|name| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        })
+    };
+    let mut mistakes = Vec::new();
+    for (variable, url) in all {
+        let named =
+            variable.strip_prefix("AWS_ENDPOINT_URL").is_some_and(|rest| rest.is_empty() || service(rest));
+        let uri: Option<http::Uri> = url.parse().ok();
+        let web = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
+        let what = match (named, web) {
+            (true, true) => continue,
+            (false, _) => format!(
+                "`{variable}` is not AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_<SERVICE>, such as AWS_ENDPOINT_URL_S3"
+            ),
+            (true, false) => format!("`{url}` is not a URL such as http://127.0.0.1:4566"),
+        };
+        mistakes.push(Mistake { place: place.to_string(), what: format!("endpoints: {what}") });
+    }
+    if all.len() > MOST_ENDPOINTS {
+        let what = format!("endpoints: {} are named, at most {MOST_ENDPOINTS} may be", all.len());
+        mistakes.push(Mistake { place: place.to_string(), what });
+    }
+    mistakes
+}
+
 fn isolation(text: &str) -> std::result::Result<Isolation, String> {
     match text {
         "strict" => Ok(Isolation::Strict),
@@ -335,6 +404,8 @@ mod tests {
             region: "us-east-1".into(),
             insecure: false,
             isolation: Isolation::BestEffort,
+            network: Network::Internet,
+            endpoints: BTreeMap::new(),
             access_keys: BTreeMap::new(),
             idle_timeout: seconds(600),
             account_concurrency: 1_000,
@@ -360,6 +431,29 @@ mod tests {
           c.toml:1: idle-timeout: `600` is not a duration: write a whole number with ms, s, m, h or d, such as 30s
           c.toml:2: unknown key `regoin`: did you mean `region`?
           c.toml:3: isolation: `full` is not one of strict, best-effort, none
+        ");
+    }
+
+    #[test]
+    fn endpoints_are_variables_of_the_sdks_and_urls() {
+        let endpoints =
+            |env: &[(&str, &str)], file| resolve_text(&[], env, file).expect("resolves").endpoints;
+        let file =
+            "[endpoints]\nAWS_ENDPOINT_URL = 'http://127.0.0.1:4566'\nAWS_ENDPOINT_URL_S3 = 'https://s3.lan'";
+        assert_eq!(endpoints(&[], file).len(), 2);
+        let env = [("BROOKLET_ENDPOINTS", "AWS_ENDPOINT_URL_SQS=http://localhost:9324")];
+        assert_eq!(endpoints(&env, file)["AWS_ENDPOINT_URL_SQS"], "http://localhost:9324");
+        let text = mistakes(
+            &[("network", "some")],
+            &[("BROOKLET_ENDPOINTS", "http://127.0.0.1:4566")],
+            "[endpoints]\nS3 = 'http://127.0.0.1:1'\nAWS_ENDPOINT_URL_S3 = 'localhost:4566'",
+        );
+        insta::assert_snapshot!(text, @r"
+        4 mistakes:
+          --network: `some` is not one of none, internet, host
+          BROOKLET_ENDPOINTS: write AWS_ENDPOINT_URL=URL, several with commas between
+          c.toml:1: endpoints: `localhost:4566` is not a URL such as http://127.0.0.1:4566
+          c.toml:1: endpoints: `S3` is not AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_<SERVICE>, such as AWS_ENDPOINT_URL_S3
         ");
     }
 

@@ -70,6 +70,9 @@ pub struct Settings {
     pub layers: Option<Vec<String>>,
     /// `Text` or `JSON`. Default `Text`.
     pub log_format: Option<String>,
+    /// What it reaches over the network: `none`, `internet`, `host`, or `default`, which the server's configuration says.
+    /// Default `default`.
+    pub network: Option<String>,
     /// Requests that one instance runs at once: 1 to 1,000; more than 1 needs the runtime `http`. Default 1.
     pub instance_concurrency: Option<u64>,
     /// Reserved concurrency; 0 stops the function. Default: none, it shares the account's.
@@ -163,6 +166,10 @@ fn function(name_text: String, mut table: Table<'_>, mistakes: &mut Vec<Mistake>
             log_format: Some(
                 value(table.parsed("log-format", |text| one_of(text, &["Text", "JSON"])))
                     .unwrap_or_else(|| "Text".to_string()),
+            ),
+            network: Some(
+                value(table.parsed("network", |text| one_of(text, &["default", "none", "internet", "host"])))
+                    .unwrap_or_else(|| "default".to_string()),
             ),
             instance_concurrency: Some(value(instance_concurrency).unwrap_or(1)),
             concurrency: Some(value(table.parsed("concurrency", |text| range(text, 0, 100_000)))),
@@ -364,6 +371,7 @@ mod tests {
             environment: Some(BTreeMap::new()),
             layers: Some(vec![]),
             log_format: Some("Text".into()),
+            network: Some("default".into()),
             instance_concurrency: Some(1),
             concurrency: Some(None),
             url: Some(None),
@@ -398,6 +406,7 @@ mod tests {
             ephemeral-storage = "1GiB"
             environment = { LEVEL = "debug", RETRIES = 3 }
             layers = ["arn:aws:lambda:us-east-1:000000000000:layer:a:1"]
+            network = "none"
             log-format = "JSON"
             instance-concurrency = 50
             concurrency = 0

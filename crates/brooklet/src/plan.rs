@@ -161,17 +161,14 @@ pub fn show(items: &[Item]) -> String {
 }
 
 fn create(wanted: &Wanted) -> Value {
-    let mut body = json!({
-        "FunctionName": wanted.name,
-        "Runtime": wanted.runtime,
-        "Handler": wanted.handler,
-        "Role": ROLE,
-        "Tags": tags(wanted),
-    });
-    for field in fields(&wanted.settings) {
-        body[field.member] = field.body();
-    }
-    body
+    let mut body = Map::new();
+    body.insert("FunctionName".into(), json!(wanted.name));
+    body.insert("Runtime".into(), json!(wanted.runtime));
+    body.insert("Handler".into(), json!(wanted.handler));
+    body.insert("Role".into(), json!(ROLE));
+    body.insert("Tags".into(), json!(tags(wanted)));
+    fields(&wanted.settings).iter().for_each(|field| field.put(&mut body));
+    Value::Object(body)
 }
 
 fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut Vec<String>) {
@@ -197,7 +194,7 @@ fn update(wanted: &Wanted, actual: &Actual, steps: &mut Vec<Step>, changes: &mut
         let old = field.old(configuration);
         if old != field.value {
             changes.push(field.describe(&old));
-            body.insert(field.member.to_string(), field.body());
+            field.put(&mut body);
         }
     }
     let body = (!body.is_empty()).then_some(Value::Object(body));

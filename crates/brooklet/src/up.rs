@@ -40,6 +40,7 @@ pub async fn run(config: Config) -> Result<()> {
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
     let executor = Arc::new(executor(&config, &data, &descriptors)?);
     look_at_isolation(&executor, &config).await?;
+    let processes = executor.clone();
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
     let node = Node::new(
         NodeConfig {
@@ -57,6 +58,7 @@ pub async fn run(config: Config) -> Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
     let address = listener.local_addr().doing(|| "ask for the address".into())?;
+    processes.api_listens_on(address);
     let app = App::new(AppConfig {
         registry: registry.clone(),
         invoker: Box::new(node.clone()),
@@ -131,6 +133,10 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
     if executor.isolation().await == process::Isolation::None {
         missing.push("functions are not walled in: neither root nor user namespaces are to be had");
     }
+    let no_internet = executor.no_internet().map(|why| {
+        format!("functions with network = \"internet\" reach no more than those with \"none\": {why}")
+    });
+    missing.extend(no_internet.as_deref());
     if !executor.enforced().memory || !executor.enforced().tasks {
         missing.push("memory and number of processes are not limited here: no control group to be had");
     }
@@ -149,7 +155,7 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
     }
 }
 
-/// Runtimes that are kept booted ahead of need, when descriptors are not scarce: each takes four.
+/// Runtimes that are kept booted ahead of need, when descriptors are not scarce: each takes about eight.
 const STEMS: usize = 8;
 const PLENTY: u64 = 256;
 
@@ -163,6 +169,9 @@ fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<Proc
         runtimes_dir: data.root().join("runtimes"),
         install: install_command(data.root()),
         isolation,
+        network: config.network,
+        endpoints: config.endpoints.clone(),
+        connections: descriptors.relays as usize,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,
     };

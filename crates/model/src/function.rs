@@ -4,7 +4,7 @@
 //! point at versions. All of a function but its published versions is one document, [`FunctionHead`], so
 //! that every change is one atomic write; each published version is a document of its own.
 
-use crate::{MiB, Timestamp};
+use crate::{MiB, Network, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,6 +137,9 @@ pub struct Configuration {
     pub tracing: String,
     /// Log format, levels and group.
     pub logging: Logging,
+    /// What instances reach over the network; `None`: what the server's configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Requests that one instance runs at once: 1 for Lambda style; 1 to 1,000 for the HTTP contract.
     pub instance_concurrency: u32,
     /// The deployment package.

@@ -4,10 +4,12 @@
 
 pub mod function; //   function, version, alias, URL, limits
 pub mod invocation; // request ids, outcomes, the record that is metered
+pub mod network; //    what a function may reach
 pub mod time; //       points in time and their units
 pub mod units; //      sizes
 
 pub use function::*;
 pub use invocation::*;
+pub use network::Network;
 pub use time::{Time, Timestamp};
 pub use units::MiB;

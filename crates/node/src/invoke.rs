@@ -298,6 +298,7 @@ impl Node {
             handler: configuration.handler.clone(),
             contract: configuration.contract(),
             environment: configuration.environment.clone(),
+            network: configuration.network,
             code_dir: target.code.path().to_owned(),
             layer_dirs: Vec::new(),
             memory: configuration.memory,

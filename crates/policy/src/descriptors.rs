@@ -17,18 +17,21 @@ pub struct Share {
     /// Connections that may be accepted at once. Each costs up to two: itself, and the file or program that it
     /// is about.
     pub connections: u32,
+    /// Connections that instances may have to elsewhere, all together: each costs two, inside and outside.
+    pub relays: u32,
     /// Descriptors for all instances together.
     pub instances: u32,
 }
 
 /// Shares out `total` descriptors: of what the server does not need itself, half is for connections, up to
-/// 8,192 of them, and the rest for instances. So there are more connections than instances with their four to six
-/// descriptors, and whoever finds no room for an instance can still be told. `None`: fewer than [`MIN_TOTAL`].
+/// 8,192 of them, an eighth for what instances connect to, up to 8,192 as well, and the rest for instances. So there
+/// are more connections than instances with their eight to ten descriptors, and whoever finds no room for an instance can still be told. `None`: fewer than [`MIN_TOTAL`].
 pub fn share(total: u64) -> Option<Share> {
     let total = u32::try_from(total).unwrap_or(u32::MAX);
     let rest = total.checked_sub(OWN).filter(|_| total >= MIN_TOTAL)?;
     let connections = (rest / 4).clamp(8, MAX_CONNECTIONS);
-    Some(Share { connections, instances: rest - 2 * connections })
+    let relays = (rest / 16).clamp(2, MAX_CONNECTIONS);
+    Some(Share { connections, relays, instances: rest - 2 * (connections + relays) })
 }
 
 #[cfg(test)]
@@ -36,25 +39,25 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(total: u64, connections: u32, instances: u32) {
-        assert_eq!(share(total), Some(Share { connections, instances }));
+    fn check(total: u64, connections: u32, relays: u32, instances: u32) {
+        assert_eq!(share(total), Some(Share { connections, relays, instances }));
     }
 
     #[test]
     fn what_is_shared_out_is_never_more_than_there_is() {
         for total in (160..100_000).chain([1 << 20, 1 << 30]) {
-            let Share { connections, instances } = share(total).unwrap();
-            assert!(u64::from(OWN + 2 * connections + instances) <= total, "{total}");
+            let Share { connections, relays, instances } = share(total).unwrap();
+            assert!(u64::from(OWN + 2 * (connections + relays) + instances) <= total, "{total}");
         }
     }
 
     #[test]
     fn common_limits_are_shared_out_like_this() {
-        check(160, 8, 16); //            the least
-        check(1024, 224, 448); //        a shell's hard limit that was lowered
-        check(4096, 992, 1984); //       older systems
-        check(20_000, 4968, 9936); //  containers
-        check(1 << 20, 8192, 1_032_064); // systemd
+        check(160, 8, 2, 12); //            the least
+        check(1024, 224, 56, 336); //       a shell's hard limit that was lowered
+        check(4096, 992, 248, 1488); //     older systems
+        check(20_000, 4968, 1242, 7452); // containers
+        check(1 << 20, 8192, 8192, 1_015_680); // systemd
     }
 
     #[test]

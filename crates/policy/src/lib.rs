@@ -9,6 +9,7 @@ pub mod concurrency; // how many requests may be in flight: reserved, account
 pub mod descriptors; // how many connections and instances the server's descriptors are for
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
+pub mod reach; //       what an instance may be connected to
 pub mod route; //       which version an alias sends a request to
 pub mod stock; //       how many runtimes are kept booted ahead of need
 

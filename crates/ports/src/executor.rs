@@ -6,7 +6,7 @@
 
 use crate::{BoxFuture, LogSink};
 use bytes::Bytes;
-use model::{Contract, MiB, RequestId, Timestamp, Version};
+use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct InstanceSpec {
     pub contract: Contract,
     /// The user's variables. The executor adds the reserved ones.
     pub environment: std::collections::BTreeMap<String, String>,
+    /// What it reaches over the network; `None`: what the executor was set up with.
+    pub network: Option<Network>,
     /// Unpacked deployment package, to be seen at `/var/task`, read-only.
     pub code_dir: PathBuf,
     /// Unpacked layers in order, to be seen merged at `/opt`.

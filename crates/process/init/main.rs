@@ -60,6 +60,9 @@ static BUFFER: Reserved<[u8; MAX_MESSAGE]> = Reserved(core::cell::UnsafeCell::ne
 
 /// Arguments and variables of the program, at most this many of each.
 const MAX_WORDS: usize = 2048;
+/// The program's filter of system calls, which comes in an earlier message than the program.
+static FILTER_KEPT: Reserved<[u8; MAX_FILTER]> = Reserved(core::cell::UnsafeCell::new([0; MAX_FILTER]));
+const MAX_FILTER: usize = 8192;
 static WORDS: Reserved<[[usize; MAX_WORDS]; 2]> = Reserved(core::cell::UnsafeCell::new([[0; MAX_WORDS]; 2]));
 
 /// A NUL-terminated text, and its length without the NUL.
@@ -111,13 +114,22 @@ fn main() -> ! {
 
 /// Carries out a row of operations and says how far it got.
 fn answer(plan: &mut Plan, mut message: Message<'_>) {
-    let (mut count, mut number, mut given) = (0, 0, -1);
+    let (mut count, mut number) = (0, 0);
+    let (mut given, mut given_count) = ([-1; MAX_GIVEN], 0);
     let mut failed = 0;
     while let [operation, rest @ ..] = message.rest {
         message.rest = rest;
         match perform(plan, *operation, &mut message) {
             Ok((_, -1)) => {}
-            Ok((n, fd)) => (number, given) = (n, fd),
+            Ok((n, fd)) if given_count < MAX_GIVEN => {
+                (number, given[given_count]) = (n, fd);
+                given_count += 1;
+            }
+            Ok((_, fd)) => {
+                close(fd);
+                failed = EINVAL;
+                break;
+            }
             Err(errno) => {
                 failed = errno;
                 break;
@@ -125,8 +137,8 @@ fn answer(plan: &mut Plan, mut message: Message<'_>) {
         }
         count += 1;
     }
-    reply([failed as u32, count, number], given);
-    close(given);
+    reply([failed as u32, count, number], &given[..given_count]);
+    given.into_iter().for_each(close);
     message.fds.into_iter().for_each(close);
 }
 
@@ -186,7 +198,11 @@ fn perform(plan: &mut Plan, operation: u8, message: &mut Message<'_>) -> Step<(u
         }
         FILTER => {
             let count = message.number()?;
-            plan.filter = (message.take(8 * count as usize)?.as_ptr(), count);
+            let filter = message.take(8 * count as usize)?;
+            // SAFETY: this process has one thread, and nothing else writes there.
+            let kept = unsafe { &mut *FILTER_KEPT.0.get() };
+            kept.get_mut(..filter.len()).ok_or(EINVAL)?.copy_from_slice(filter);
+            plan.filter = (kept.as_ptr(), count);
         }
         RUN => return run(plan, message),
         SIGNAL => {
@@ -195,12 +211,18 @@ fn perform(plan: &mut Plan, operation: u8, message: &mut Message<'_>) -> Step<(u
         }
         UNMOUNT => check(sys!(UMOUNT2, message.text()?.0, MNT_DETACH))?,
         CLOSE => drop_privileges(plan)?,
+        SOCKET => {
+            let (domain, kind, protocol) = (message.number()?, message.number()?, message.number()?);
+            let socket = sys!(SOCKET, domain, kind as usize | O_CLOEXEC, protocol);
+            check(socket)?;
+            return Ok((0, socket as i32));
+        }
         _ => return Err(EINVAL),
     }
     Ok((0, -1))
 }
 
-/// Starts the program. What the plan points to is in the same message.
+/// Starts the program.
 fn run(plan: &mut Plan, message: &mut Message<'_>) -> Step<(u32, i32)> {
     let cwd = message.text()?;
     // SAFETY: this process has one thread, and nothing else uses them.
@@ -318,7 +340,7 @@ fn bury(plan: &Plan) {
             return;
         }
         if child as i32 == plan.program {
-            reply([ENDED, status, 0], -1);
+            reply([ENDED, status, 0], &[]);
             end(0);
         }
     }
@@ -399,18 +421,18 @@ struct Msghdr {
     name_length: u32,
     iov: *mut Iovec,
     iov_count: usize,
-    control: *mut Control,
+    control: *mut u8,
     control_length: usize,
     flags: i32,
 }
 
-/// A `cmsghdr` with room for the descriptors of one message.
+/// A `cmsghdr` with room for `N` descriptors.
 #[repr(C)]
-struct Control {
+struct Control<const N: usize> {
     length: usize,
     level: i32,
     kind: i32,
-    fds: [i32; MAX_FDS],
+    fds: [i32; N],
 }
 
 const SOL_SOCKET: i32 = 1;
@@ -420,15 +442,15 @@ const CONTROL_HEAD: usize = 16;
 /// The next message; `None` when the server is gone or has let go.
 fn receive(buffer: &mut [u8; MAX_MESSAGE]) -> Option<Message<'_>> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
-    let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; MAX_FDS] };
+    let mut control = Control::<MAX_FDS> { length: 0, level: 0, kind: 0, fds: [-1; MAX_FDS] };
     let mut iov = Iovec { base: buffer.as_mut_ptr(), length: buffer.len() };
     let mut head = Msghdr {
         name: 0,
         name_length: 0,
         iov: &raw mut iov,
         iov_count: 1,
-        control: &raw mut control,
-        control_length: size_of::<Control>(),
+        control: (&raw mut control).cast(),
+        control_length: size_of::<Control<MAX_FDS>>(),
         flags: 0,
     };
     let length = retry(|| sys!(RECVMSG, CONTROL_FD, &raw mut head, MSG_CMSG_CLOEXEC));
@@ -438,18 +460,22 @@ fn receive(buffer: &mut [u8; MAX_MESSAGE]) -> Option<Message<'_>> {
     Some(Message { rest: &buffer[..length as usize], fds: control.fds })
 }
 
-fn reply(words: [u32; 3], fd: i32) {
+fn reply(words: [u32; 3], given: &[i32]) {
     const MSG_NOSIGNAL: usize = 0x4000;
-    let fds = [fd, -1, -1, -1];
-    let mut control = Control { length: CONTROL_HEAD + 4, level: SOL_SOCKET, kind: SCM_RIGHTS, fds };
+    let mut fds = [-1; MAX_GIVEN];
+    for (place, fd) in fds.iter_mut().zip(given) {
+        *place = *fd;
+    }
+    let length = CONTROL_HEAD + size_of_val(given);
+    let mut control = Control { length, level: SOL_SOCKET, kind: SCM_RIGHTS, fds };
     let mut iov = Iovec { base: words.as_ptr().cast_mut().cast(), length: 12 };
     let head = Msghdr {
         name: 0,
         name_length: 0,
         iov: &raw mut iov,
         iov_count: 1,
-        control: &raw mut control,
-        control_length: if fd < 0 { 0 } else { CONTROL_HEAD + 8 },
+        control: (&raw mut control).cast(),
+        control_length: if given.is_empty() { 0 } else { length.next_multiple_of(8) },
         flags: 0,
     };
     retry(|| sys!(SENDMSG, CONTROL_FD, &raw const head, MSG_NOSIGNAL));

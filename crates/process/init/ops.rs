@@ -3,13 +3,17 @@
 // A message is a row of operations, each one byte and its operands: texts end in NUL, numbers are
 // little-endian. Operations are carried out in order; the first that fails ends the row. Every message is
 // answered by one reply of 12 bytes: what failed (an errno, 0 for nothing), which operation of the row it was
-// (counted from 0), and a number that the operation gave. `RUN` also gives a descriptor.
+// (counted from 0), and a number that the operation gave. `RUN` and `SOCKET` also give a descriptor; those of one
+// row come together, in order.
 
 /// The largest message, in bytes.
 pub const MAX_MESSAGE: usize = 160 * 1024;
 
 /// The most descriptors that come with a message.
 pub const MAX_FDS: usize = 4;
+
+/// The most descriptors that a row gives.
+pub const MAX_GIVEN: usize = 24;
 
 /// Where the first process finds its socket.
 pub const CONTROL_FD: i32 = 3;
@@ -52,6 +56,8 @@ pub const SIGNAL: u8 = 16;
 pub const UNMOUNT: u8 = 17;
 /// Gives up the first process's own privileges: the sandbox is as its program will see it.
 pub const CLOSE: u8 = 18;
+/// domain (u32), type (u32), protocol (u32): opens a socket in the sandbox's network, and gives it.
+pub const SOCKET: u8 = 19;
 
 /// The first word of the last message, in place of an errno: the program has ended; the second word is its
 /// wait status.

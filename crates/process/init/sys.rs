@@ -28,6 +28,7 @@ mod arch {
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const SOCKET: usize = 41;
     pub const SENDMSG: usize = 46;
     pub const RECVMSG: usize = 47;
     pub const GETPID: usize = 39;
@@ -115,6 +116,7 @@ mod arch {
     pub const UMASK: usize = 166;
     pub const PRCTL: usize = 167;
     pub const GETPID: usize = 172;
+    pub const SOCKET: usize = 198;
     pub const SENDMSG: usize = 211;
     pub const RECVMSG: usize = 212;
     pub const CLONE: usize = 220;

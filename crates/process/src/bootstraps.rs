@@ -25,8 +25,8 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
-/// bootstraps, an empty mount point, and the names of Lambda's users. `install` is the command, but for the
-/// language, that bootstraps tell of when the AWS SDK is missing.
+/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the
+/// command, but for the language, that bootstraps tell of when the AWS SDK is missing.
 pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     // One that still runs cannot be overwritten, but replaced.
@@ -40,6 +40,8 @@ pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::create_dir_all(&etc)?;
     std::fs::write(etc.join("passwd"), PASSWD)?;
     std::fs::write(etc.join("group"), GROUP)?;
+    let names = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    std::fs::write(etc.join("resolv.conf"), crate::network::resolv_conf(&names))?;
     open_to_all(run_dir)?;
     std::fs::set_permissions(init, std::fs::Permissions::from_mode(0o755))
 }

@@ -1,28 +1,33 @@
 //! A running sandbox and its program: when it ends, how to end it, how much memory it uses.
 
 use crate::cgroup::Group;
+use crate::network::{self, Wires};
 use crate::sandbox::Sandbox;
 use crate::script::{Script, ops};
 use crate::socket::Control;
 use crate::spawner::NotStarted;
-use model::MiB;
+use model::{MiB, Network};
 use ports::Exit;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A sandbox's first process, and the program that it started.
 pub struct Child {
     /// Of the first process: readable when it has ended, and with it everything else there.
     pidfd: AsyncFd<OwnedFd>,
-    control: Control,
+    control: Arc<Control>,
     group: Group,
     /// Whether everything in the sandbox ends with its first process, whatever that is doing.
     walled: bool,
+    /// Its network, when that is its own.
+    wires: Mutex<Option<Wires>>,
     /// The program, as the server sees it; 0 before it was started.
     program: u32,
     exit: Mutex<Option<Exit>>,
@@ -35,8 +40,9 @@ impl Child {
     pub fn adopt(pidfd: OwnedFd, control: Control, group: Group, walled: bool) -> io::Result<Child> {
         // SAFETY: `pidfd` owns its descriptor, which stays registered exactly as long as it is open.
         let pidfd = unsafe { AsyncFd::register(pidfd)? };
-        let (exit, peak_mib) = (Mutex::new(None), AtomicU32::new(0));
-        Ok(Child { pidfd, control, group, walled, program: 0, exit, peak_mib })
+        let (control, wires) = (Arc::new(control), Mutex::default());
+        let (exit, peak_mib) = (Mutex::default(), AtomicU32::new(0));
+        Ok(Child { pidfd, control, group, walled, wires, program: 0, exit, peak_mib })
     }
 
     /// Its control group.
@@ -44,11 +50,54 @@ impl Child {
         &self.group
     }
 
+    /// Lays out its network and keeps it. It is opened when its function is known.
+    pub fn wire(&self, mut wires: Wires) -> Result<(), NotStarted> {
+        wires.lay_out()?;
+        *self.wires() = Some(wires);
+        Ok(())
+    }
+
+    /// Lets it reach what its function may. Must be called within a tokio runtime.
+    pub fn open_network(&self, network: Network) -> Result<(), NotStarted> {
+        match &mut *self.wires() {
+            Some(wires) => wires.open(network, &self.control),
+            None => Ok(()),
+        }
+    }
+
+    /// The socket that was made for its Runtime API. Must be called within a tokio runtime.
+    pub fn runtime_api(&self) -> Option<io::Result<TcpListener>> {
+        Some(network::listener(self.wires().as_mut()?.runtime_api()?))
+    }
+
+    /// Nobody will listen for its Runtime API.
+    pub fn no_runtime_api(&self) {
+        if let Some(wires) = &mut *self.wires() {
+            drop(wires.runtime_api());
+        }
+    }
+
+    /// Connects to a program in it.
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        if self.wires().is_none() {
+            return TcpStream::connect(address).await;
+        }
+        let control = self.control.clone();
+        let open = move || network::open_inside(&control, libc::AF_INET, libc::SOCK_STREAM, 1);
+        let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+        let socket = opened.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        network::unconnected(socket)?.connect(address).await
+    }
+
+    fn wires(&self) -> MutexGuard<'_, Option<Wires>> {
+        self.wires.lock().expect("no panic while held")
+    }
+
     /// Has the first process carry out a row that starts the program. Blocks for as long as that takes:
     /// milliseconds.
     pub fn run(&mut self, script: &Script, fds: &[RawFd]) -> Result<(), NotStarted> {
         let nothing = || NotStarted::at("start the program")(io::Error::other("nothing was started"));
-        let pidfd = self.tell(script, fds)?.ok_or_else(nothing)?;
+        let pidfd = self.tell(script, fds)?.pop().ok_or_else(nothing)?;
         self.program = number(&pidfd).map_err(NotStarted::at("find the program"))?.unwrap_or(0);
         Ok(())
     }
@@ -57,16 +106,27 @@ impl Child {
     /// of a millisecond.
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
         self.group.limit(&sandbox.resources())?;
+        self.open_network(sandbox.network())?;
         let mut script = sandbox.dress().clone();
         script.add(ops::CLOSE, &[]);
         self.tell(&script, &[]).map(drop)
     }
 
-    /// Has the first process carry out a row; the descriptor that it gave.
-    fn tell(&self, script: &Script, fds: &[RawFd]) -> Result<Option<OwnedFd>, NotStarted> {
+    /// Has the first process carry out a row; the descriptors that it gave.
+    fn tell(&self, script: &Script, fds: &[RawFd]) -> Result<Vec<OwnedFd>, NotStarted> {
+        self.begin(script, fds)?;
+        self.outcome(script)
+    }
+
+    /// Has the first process begin with a row, whose outcome is to be asked for before the next.
+    pub fn begin(&self, script: &Script, fds: &[RawFd]) -> Result<(), NotStarted> {
         let sent = script.bytes().and_then(|bytes| self.control.send(bytes, fds));
-        sent.map_err(NotStarted::at("tell the first process what to do"))?;
-        let reply = self.control.receive(true).map_err(|error| match error.kind() {
+        sent.map_err(NotStarted::at("tell the first process what to do"))
+    }
+
+    /// Waits until the row that was begun has been carried out; the descriptors that it gave.
+    pub fn outcome(&self, script: &Script) -> Result<Vec<OwnedFd>, NotStarted> {
+        let reply = self.control.answer().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("it has ended"),
             io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
             _ => error,
@@ -74,8 +134,7 @@ impl Child {
         let reply = reply.map_err(NotStarted::at("hear of the first process"))?;
         let error = || io::Error::from_raw_os_error(reply.errno as i32);
         match reply.errno {
-            0 => Ok(reply.descriptor),
-            ops::ENDED => Err(NotStarted::at("hear of the first process")(io::Error::other("it has ended"))),
+            0 => Ok(reply.descriptors),
             _ if script.is_run(reply.place as usize) => Err(NotStarted::Program(error())),
             _ => Err(NotStarted::at(script.describe(reply.place as usize))(error())),
         }
@@ -107,13 +166,7 @@ impl Child {
 
     /// What the first process told before it went. When it told nothing it was killed, and all with it.
     fn verdict(&self) -> Exit {
-        let status = loop {
-            match self.control.receive(false) {
-                Ok(reply) if reply.errno == ops::ENDED => break reply.place as i32,
-                Ok(_) => {}
-                Err(_) => break libc::SIGKILL,
-            }
-        };
+        let status = self.control.last_word().map_or(libc::SIGKILL, |status| status as i32);
         let status = std::process::ExitStatus::from_raw(status);
         match (status.code(), status.signal()) {
             (_, Some(libc::SIGKILL)) if self.group.ran_out_of_memory() => {

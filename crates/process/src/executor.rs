@@ -1,13 +1,15 @@
 //! Create → init: finds the interpreter, plans the sandbox, starts the process and waits until it is ready.
 
+use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
-use crate::instance::{Process, Running, Transport};
+use crate::instance::{Process, Running};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
+use crate::network::{self, NO_DOORS, Outside};
 use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
@@ -15,9 +17,11 @@ use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::wrapped::Wrapped;
-use model::MiB;
+use model::{MiB, Network};
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -35,19 +39,31 @@ pub struct Settings {
     pub install: String,
     /// The strongest isolation to use; weaker when the machine does not allow it.
     pub isolation: Isolation,
+    /// What functions reach over the network that do not say so themselves.
+    pub network: Network,
+    /// Endpoints that every function is told of and reaches, as variable (`AWS_ENDPOINT_URL…`) → URL.
+    pub endpoints: BTreeMap<String, String>,
+    /// Connections to elsewhere that all instances together may have; each takes two descriptors.
+    pub connections: usize,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
 }
 
+/// At most this many sandboxes wait for a program.
+const AHEAD: usize = 4;
+
 /// Runs functions as processes of this machine.
 pub struct ProcessExecutor {
     settings: Settings,
     stems: Arc<Stems>,
     spawner: Arc<Spawner>,
+    outside: Arc<Outside>,
     enforced: Enforced,
     isolation: OnceLock<Isolation>,
+    /// Why sandboxes cannot have doors, where they cannot.
+    no_internet: OnceLock<String>,
     runtimes: Arc<Runtimes>,
 }
 
@@ -60,10 +76,15 @@ impl ProcessExecutor {
             _ => Groups::open(&group_name(&settings.run_dir)),
         };
         let enforced = groups.enforced();
-        let spawner = Arc::new(Spawner::new(2, &settings.run_dir.join("init"), groups)?);
+        let outside = Arc::new(Outside::new(settings.endpoints.clone(), settings.connections)?);
+        let init = settings.run_dir.join("init");
+        // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
+        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
+        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
         let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation: OnceLock::new(), runtimes })
+        let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
+        Ok(ProcessExecutor { settings, stems, spawner, outside, enforced, isolation, no_internet, runtimes })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -81,7 +102,15 @@ impl ProcessExecutor {
             candidates.clear();
         }
         for candidate in candidates {
-            match self.rehearse(candidate).await {
+            let mut rehearsed = self.rehearse(candidate).await;
+            if let Err(NotStarted::Sandbox { step, error }) = &rehearsed
+                && step == NO_DOORS
+            {
+                let _ = self.no_internet.set(format!("{step}: {error}"));
+                self.outside.without_doors();
+                rehearsed = self.rehearse(candidate).await;
+            }
+            match rehearsed {
                 Ok(()) => return *self.isolation.get_or_init(|| candidate),
                 Err(error) => tracing::warn!(?candidate, %error, "this isolation is not to be had here"),
             }
@@ -90,7 +119,7 @@ impl ProcessExecutor {
     }
 
     /// Starts `/bin/true` in a sandbox.
-    async fn rehearse(&self, isolation: Isolation) -> io::Result<()> {
+    async fn rehearse(&self, isolation: Isolation) -> Result<(), NotStarted> {
         let view = View {
             isolation,
             root: &self.settings.run_dir.join("root"),
@@ -98,31 +127,45 @@ impl ProcessExecutor {
             layers: &[],
             programs: &[],
             binds: &[],
+            network: Network::Internet,
             tmp: MiB(1),
             memory: MiB(16),
         };
-        let (_reader, output) = io::pipe()?;
-        let child = self
-            .spawner
-            .spawn(Program {
-                sandbox: Arc::new(Sandbox::plan(&view)?),
-                argv: vec!["/bin/true".into()],
-                environment: Vec::new(),
-                transport: None,
-                output: OwnedFd::from(output),
-                waits: false,
-            })
-            .await
-            .map_err(io::Error::other)?;
-        match child.exited().await {
+        let (_reader, output) = io::pipe().map_err(NotStarted::at("make a pipe"))?;
+        let program = Program {
+            sandbox: Arc::new(Sandbox::plan(&view).map_err(NotStarted::at("plan a sandbox"))?),
+            argv: vec!["/bin/true".into()],
+            environment: Vec::new(),
+            transport: None,
+            runtime_api: None,
+            output: OwnedFd::from(output),
+            waits: false,
+        };
+        match self.spawner.try_out(program).await?.exited().await {
             ports::Exit::Status(0) => Ok(()),
-            exit => Err(io::Error::other(format!("a trial process ended with {exit}"))),
+            exit => Err(NotStarted::Program(io::Error::other(format!("a trial process ended with {exit}")))),
         }
+    }
+
+    /// Brooklet's API listens there; to be told before the first instance starts.
+    pub fn api_listens_on(&self, address: SocketAddr) {
+        self.outside.api_listens_on(address);
+    }
+
+    /// Why functions with the policy `internet` reach no more than those with `none`, where that is so. Known once the
+    /// [isolation](Self::isolation) is.
+    pub fn no_internet(&self) -> Option<&str> {
+        self.no_internet.get().map(String::as_str)
     }
 
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
+    }
+
+    /// How many sandboxes wait for a program.
+    pub fn sandboxes(&self) -> usize {
+        self.spawner.waiting()
     }
 
     /// Which limits control groups enforce here.
@@ -148,13 +191,14 @@ impl ProcessExecutor {
     ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
-        let own = launch.own_program;
+        let launch = Launch::plan(&self.settings, isolation, &spec, runtime, &self.outside)?;
+        let (own, timeout) = (launch.own_program, spec.timeout);
+        let own_network = launch.sandbox().has_own_network();
         let variables = launch.variables(&spec, &stream);
         if let Some(stem) = by(until, self.stem(&launch, &variables)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
-            return Ok(Arc::new(Running::init(process, framed, spec.timeout, until).await?));
+            return Ok(Arc::new(Running::init(process, framed, timeout, until).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -162,27 +206,38 @@ impl ProcessExecutor {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(variables, None, lines);
                 let program = Program { transport: Some(pipes), ..program };
-                self.run(program, own, output, framed, spec.timeout, until).await
+                let process = self.run(program, own, output, until).await?;
+                Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
-                let api = RuntimeApi::open(&spec).await.map_err(machine)?;
-                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
+                let mut api = self.runtime_api(&spec, own_network).await?;
+                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                let program = Program { transport: Some(pipes), ..program };
-                self.run(program, own, output, Wrapped::new(framed, api), spec.timeout, until).await
+                let runtime_api = own_network.then(|| api.address());
+                let program = Program { transport: Some(pipes), runtime_api, ..program };
+                let process = self.run(program, own, output, until).await?;
+                serve(&mut api, &process)?;
+                Ok(Arc::new(Running::init(process, Wrapped::new(framed, api), timeout, until).await?))
             }
             Protocol::Http => {
-                let http = HttpProgram::on_a_free_port().map_err(machine)?;
+                let http = match own_network {
+                    true => HttpProgram::at(self.outside.inside(network::WEB_PROGRAM)),
+                    false => HttpProgram::on_a_free_port().map_err(machine)?,
+                };
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                self.run(program, own, output, http, spec.timeout, until).await
+                let process = self.run(program, own, output, until).await?;
+                Ok(Arc::new(Running::init(process, http, timeout, until).await?))
             }
             Protocol::RuntimeApi => {
-                let api = RuntimeApi::open(&spec).await.map_err(machine)?;
-                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
+                let mut api = self.runtime_api(&spec, own_network).await?;
+                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                self.run(program, own, output, api, spec.timeout, until).await
+                let runtime_api = own_network.then(|| api.address());
+                let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
+                serve(&mut api, &process)?;
+                Ok(Arc::new(Running::init(process, api, timeout, until).await?))
             }
         }
     }
@@ -202,21 +257,26 @@ impl ProcessExecutor {
         }
     }
 
-    /// Starts `program`, which may be the function's own, and waits until it is ready.
-    async fn run<T: Transport>(
+    /// The endpoint of an instance: in its own network, if it has one, where it listens once that is there.
+    async fn runtime_api(&self, spec: &InstanceSpec, own_network: bool) -> Result<RuntimeApi, StartFailure> {
+        match own_network {
+            true => Ok(RuntimeApi::at(spec, self.outside.inside(network::RUNTIME_API))),
+            false => RuntimeApi::open(spec).await.map_err(machine),
+        }
+    }
+
+    /// Starts `program`, which may be the function's own.
+    async fn run(
         &self,
         program: Program,
         own: bool,
         output: Arc<Output>,
-        transport: T,
-        timeout: Duration,
         until: Instant,
-    ) -> Result<Arc<dyn Instance>, Unready> {
+    ) -> Result<Process, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
-        let process = Process::new(child, output);
-        Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
+        Ok(Process::new(child, output))
     }
 }
 
@@ -250,15 +310,17 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that.
-        const ANY: u32 = 3;
+        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and what
+        /// answers for the name server.
+        const ANY: u32 = 3 + 2 + 1 + 1;
+        let any = ANY + self.settings.endpoints.len() as u32;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {
-            Some(Protocol::Frames) => ANY + 2,
-            Some(Protocol::Http) => ANY + spec.concurrency,
+            Some(Protocol::Frames) => any + 2,
+            Some(Protocol::Http) => any + spec.concurrency,
             // Its endpoint and the connections to it.
-            Some(Protocol::RuntimeApi) | None => ANY + 1 + OWN_CONNECTIONS,
-            Some(Protocol::Wrapped) => ANY + 2 + 1 + OWN_CONNECTIONS,
+            Some(Protocol::RuntimeApi) | None => any + 1 + OWN_CONNECTIONS,
+            Some(Protocol::Wrapped) => any + 2 + 1 + OWN_CONNECTIONS,
         }
     }
 }
@@ -266,6 +328,14 @@ impl Executor for ProcessExecutor {
 /// A step of a start, unless time is up first.
 async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, StartFailure> {
     tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
+}
+
+/// Serves an endpoint on the socket that listens in its instance's own network, if it has one.
+fn serve(api: &mut RuntimeApi, process: &Process) -> Result<(), StartFailure> {
+    if let Some(listener) = process.child.runtime_api() {
+        api.serve(listener.map_err(machine)?);
+    }
+    Ok(())
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.

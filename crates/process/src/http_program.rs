@@ -43,11 +43,14 @@ impl From<hyper::Error> for Broken {
 }
 
 impl HttpProgram {
-    /// To a port that nobody listens on at this moment. In a network namespace of its own an instance will not
-    /// have to share the machine's.
+    /// To a port of the machine that nobody listens on at this moment.
     pub fn on_a_free_port() -> io::Result<HttpProgram> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        Ok(HttpProgram { address, idle: Mutex::new(Vec::new()) })
+        Ok(HttpProgram::at(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?))
+    }
+
+    /// To where the program will listen: in its own network, if it has one.
+    pub fn at(address: SocketAddr) -> HttpProgram {
+        HttpProgram { address, idle: Mutex::new(Vec::new()) }
     }
 
     /// Where the program is to listen.
@@ -147,7 +150,7 @@ impl HttpProgram {
         request: http::Request<HttpBody>,
     ) -> Result<(SendRequest<HttpBody>, http::Response<hyper::body::Incoming>), Broken> {
         let answer = async {
-            let mut sender = self.connection().await?;
+            let mut sender = self.connection(process).await?;
             let response = sender.send_request(request).await?;
             Ok((sender, response))
         };
@@ -162,7 +165,7 @@ impl HttpProgram {
         }
     }
 
-    async fn connection(&self) -> hyper::Result<SendRequest<HttpBody>> {
+    async fn connection(&self, process: &Process) -> hyper::Result<SendRequest<HttpBody>> {
         let idle = || self.idle.lock().expect("no panic while held").pop();
         while let Some(mut sender) = idle() {
             if sender.ready().await.is_ok() {
@@ -171,7 +174,7 @@ impl HttpProgram {
         }
         loop {
             // A refused connection means that the program has ended or is about to; `exchange` sees the exit.
-            let Ok(stream) = TcpStream::connect(self.address).await else {
+            let Ok(stream) = process.child.connect(self.address).await else {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
@@ -196,7 +199,7 @@ impl Transport for HttpProgram {
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
         // There is no event for "another process listens now"; the pause grows from 1 to 20 ms.
         let mut pause = Duration::from_millis(1);
-        while TcpStream::connect(self.address).await.is_err() {
+        while process.child.connect(self.address).await.is_err() {
             tokio::select! {
                 exit = process.child.exited() => return Err(StartFailure::Exited(exit)),
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(20)),

@@ -6,11 +6,14 @@ use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
 use crate::java::{has_client, missing_client};
+use crate::network::Outside;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use crate::stems::Recipe;
+use model::Network;
 use ports::{InstanceSpec, StartFailure};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,6 +35,7 @@ pub struct Launch {
     runtime: Runtime,
     places: Places,
     sdk: Option<String>,
+    endpoints: BTreeMap<String, String>,
 }
 
 /// How an instance is spoken to.
@@ -48,13 +52,15 @@ pub enum Protocol {
 }
 
 impl Launch {
-    /// Plans an instance of `spec` on `runtime`. Reads the machine's file system.
+    /// Plans an instance of `spec` on `runtime`, that can reach `outside`. Reads the machine's file system.
     pub fn plan(
         settings: &Settings,
         isolation: Isolation,
         spec: &InstanceSpec,
         runtime: Runtime,
+        outside: &Outside,
     ) -> Result<Launch, StartFailure> {
+        let network = spec.network.unwrap_or(settings.network);
         let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
         let places = places(settings, isolation, spec, found.as_ref()).map_err(machine)?;
@@ -64,6 +70,7 @@ impl Launch {
             let source = settings.run_dir.join("etc").join(file);
             programs.push(Bind { source, target: Path::new("/etc").join(file) });
         }
+        programs.extend(names(&settings.run_dir, network));
         let mut binds = Vec::new();
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
         binds.extend(sdk.clone());
@@ -84,12 +91,14 @@ impl Launch {
             layers: &spec.layer_dirs,
             programs: &programs,
             binds: &binds,
+            network,
             tmp: spec.ephemeral_storage,
             memory: spec.memory,
         };
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
         let protocol = Protocol::of(wanted, spec);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
+        let endpoints = outside.variables(&spec.environment);
+        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, endpoints })
     }
 
     /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
@@ -106,12 +115,16 @@ impl Launch {
             environment.push((name.into(), value));
         }
         let sandbox = self.sandbox;
-        Program { sandbox, argv: self.argv, environment, transport: None, output, waits: false }
+        let (transport, runtime_api) = (None, None);
+        Program { sandbox, argv: self.argv, environment, transport, runtime_api, output, waits: false }
     }
 
     /// The variables of an instance that logs to `stream`, but for the one by which it is spoken to.
     pub fn variables(&self, spec: &InstanceSpec, stream: &str) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
+        for (key, value) in &self.endpoints {
+            environment.entry(key.clone()).or_insert_with(|| value.clone());
+        }
         match (&self.runtime.wanted, &self.sdk) {
             (Wanted::Python(_), Some(sdk)) => {
                 environment.insert("BROOKLET_SDK_PATH".into(), sdk.clone());
@@ -186,6 +199,17 @@ fn places(
     Ok(Places { task: text(&spec.code_dir), runtime, programs, tmp: Some(text(&tmp)) })
 }
 
+/// How names are looked up: in a network of its own by asking the server, in the machine's as the machine does. Often
+/// that file is a link to one that would not be there.
+fn names(run_dir: &Path, network: Network) -> Option<Bind> {
+    let machine = Path::new("/etc/resolv.conf").canonicalize().ok()?;
+    match network {
+        Network::Host if machine.starts_with("/etc") => None,
+        Network::Host => Some(Bind::same(machine)),
+        _ => Some(Bind { source: run_dir.join("etc/resolv.conf"), target: machine }),
+    }
+}
+
 /// Where `brooklet runtimes install` puts what a managed runtime carries, and where a function sees it.
 fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<Bind> {
     let (source, target) = match wanted {
@@ -237,9 +261,7 @@ pub fn no_room(error: &io::Error) -> Option<StartFailure> {
         libc::EAGAIN => {
             ("processes", "raise `ulimit -u`, TasksMax= of the service, or the sysctl kernel.pid_max")
         }
-        libc::ENOSPC | libc::EUSERS => {
-            ("namespaces", "raise the sysctls user.max_mnt_namespaces and user.max_user_namespaces")
-        }
+        libc::ENOSPC | libc::EUSERS => ("namespaces", "raise the sysctls user.max_{mnt,net,user}_namespaces"),
         libc::ENOMEM => ("memory", "raise memory-reserve, or give the machine more"),
         _ => return None,
     };

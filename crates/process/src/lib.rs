@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)] // system calls that no safe wrapper offers
 
+mod ahead; //        sandboxes that are made ahead of need
 mod argv; //         the command line of each runtime
 mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod cgroup; //       what an instance may use of the machine
@@ -20,6 +21,7 @@ mod interpreter; //  which program runs a runtime identifier, and where it was f
 mod java; //         the JVM's flags and class path, and where the runtime interface client is
 mod kernel; //       what the kernel offers
 mod launch; //       what one start needs: view, program, variables
+mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
 mod runtimes; //     the runtimes that functions have asked for, made ready

@@ -7,7 +7,7 @@
 use crate::cgroup::Resources;
 use crate::script::{Script, ops};
 use crate::seccomp;
-use model::MiB;
+use model::{MiB, Network};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,7 @@ pub struct Sandbox {
     base: Script,
     dress: Script,
     working_dir: PathBuf,
+    network: Network,
     resources: Resources,
 }
 
@@ -70,6 +71,8 @@ pub struct View<'a> {
     pub programs: &'a [Bind],
     /// What else the function sees, at one of [`MOUNT_POINTS`]: SDKs.
     pub binds: &'a [Bind],
+    /// What it reaches over the network.
+    pub network: Network,
     /// Size of `/tmp`.
     pub tmp: MiB,
     /// Memory for everything but `/tmp`.
@@ -128,7 +131,8 @@ impl Sandbox {
         // What is in `/tmp` is memory, and there is no group that counts one but not the other.
         let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
         let resources = Resources { memory, weight: view.memory, tasks: TASKS };
-        Ok(Sandbox { isolation: view.isolation, base, dress, working_dir, resources })
+        let (isolation, network) = (view.isolation, view.network);
+        Ok(Sandbox { isolation, base, dress, working_dir, network, resources })
     }
 
     /// What the first process does first, for any function.
@@ -151,9 +155,20 @@ impl Sandbox {
         self.resources
     }
 
+    /// What it reaches over the network.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Whether it has a network of its own, and not the machine's.
+    pub fn has_own_network(&self) -> bool {
+        self.is_walled() && self.network != Network::Host
+    }
+
     /// The namespaces that the first process is cloned into: `CLONE_NEW…` flags.
     pub fn namespaces(&self) -> i32 {
-        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let network = if self.has_own_network() { libc::CLONE_NEWNET } else { 0 };
+        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
         match self.isolation {
             Isolation::Root => all,
             Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
@@ -204,7 +219,9 @@ impl<'a> Planner<'a> {
             match path.symlink_metadata() {
                 // Debian's /bin is a link into /usr: keep it one.
                 Ok(meta) if meta.is_symlink() => self.symlink(path.read_link()?, path),
-                Ok(_) => self.bind(&Bind::same(path), false),
+                // With what is mounted in it: in containers files of /etc are, and to leave them out would show what
+                // they hide, which an ordinary user may not.
+                Ok(_) => self.bind(&Bind::same(path), true),
                 Err(_) => {}
             }
         }

@@ -124,6 +124,7 @@ fn name(operation: u8) -> &'static str {
         ops::SIGNAL => "signal",
         ops::UNMOUNT => "unmount",
         ops::CLOSE => "give up privileges",
+        ops::SOCKET => "open a socket",
         _ => "unknown operation",
     }
 }

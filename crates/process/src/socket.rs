@@ -4,28 +4,40 @@
 use crate::script::ops;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 
 /// A first process that takes longer than this for a row of operations is stuck (a dead network mount, say).
 const PATIENCE_S: libc::time_t = 10;
 
-/// The server's end.
-pub struct Control(OwnedFd);
+/// The server's end. Whoever asks waits for the answer before the next may.
+pub struct Control {
+    socket: OwnedFd,
+    state: Mutex<State>,
+}
 
-/// What the first process answers to a row of operations, or tells at the end.
+#[derive(Default)]
+struct State {
+    /// Rows that were sent and whose answers have not been read.
+    unanswered: u32,
+    /// What was told of the program's end.
+    ended: Option<u32>,
+}
+
+/// What the first process answers to a row of operations.
 pub struct Reply {
-    /// What failed: an errno, 0 for nothing, [`ops::ENDED`] when the program has ended.
+    /// What failed: an errno, 0 for nothing.
     pub errno: u32,
-    /// Which operation that was; for [`ops::ENDED`] the wait status.
+    /// Which operation that was.
     pub place: u32,
-    /// What came with it.
-    pub descriptor: Option<OwnedFd>,
+    /// What came with it, in order.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 /// The ancillary part of a message: a `cmsghdr` and its descriptors.
 #[repr(C)]
 struct Ancillary {
     head: libc::cmsghdr,
-    fds: [RawFd; ops::MAX_FDS],
+    fds: [RawFd; ops::MAX_GIVEN],
 }
 
 impl Control {
@@ -42,12 +54,68 @@ impl Control {
             let limit = libc::timeval { tv_sec: PATIENCE_S, tv_usec: 0 };
             let (value, length) = ((&raw const limit).cast(), size_of::<libc::timeval>() as u32);
             libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length);
-            Ok((Control(ours), theirs))
+            Ok((Control { socket: ours, state: Mutex::default() }, theirs))
         }
     }
 
-    /// Sends one message with at most [`ops::MAX_FDS`] descriptors.
+    /// Sends a row of operations with at most [`ops::MAX_FDS`] descriptors; its answer is read by the next
+    /// [`Control::answer`].
     pub fn send(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+        let mut state = self.state();
+        self.transmit(bytes, fds)?;
+        state.unanswered += 1;
+        Ok(())
+    }
+
+    /// The answer to the row that was sent last. Blocks until it comes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the program has ended or the first process has gone; `WouldBlock` when nothing came for
+    /// 10 seconds.
+    pub fn answer(&self) -> io::Result<Reply> {
+        self.read_answer(&mut self.state())
+    }
+
+    /// Sends a row of operations and waits for its answer, as [`Control::answer`] does.
+    pub fn ask(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<Reply> {
+        let mut state = self.state();
+        self.transmit(bytes, fds)?;
+        state.unanswered += 1;
+        self.read_answer(&mut state)
+    }
+
+    /// What the first process told of the program's end before it went: a wait status.
+    pub fn last_word(&self) -> Option<u32> {
+        let mut state = self.state();
+        while state.ended.is_none() {
+            match self.receive(false) {
+                Ok(Reply { errno: ops::ENDED, place, .. }) => state.ended = Some(place),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        state.ended
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    fn read_answer(&self, state: &mut State) -> io::Result<Reply> {
+        loop {
+            let reply = self.receive(true)?;
+            if reply.errno == ops::ENDED {
+                state.ended = Some(reply.place);
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            state.unanswered = state.unanswered.saturating_sub(1);
+            if state.unanswered == 0 {
+                return Ok(reply);
+            }
+        }
+    }
+
+    fn transmit(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let mut ancillary = empty();
         let mut message = head();
         let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -62,16 +130,12 @@ impl Control {
             message.msg_controllen = length as _;
         }
         // SAFETY: everything that the message points to lives on this stack or in `bytes`.
-        let sent = unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The next reply.
-    ///
-    /// # Errors
-    /// `UnexpectedEof` when the first process has gone; `WouldBlock` when there is none: at once without `wait`,
-    /// else after 10 seconds.
-    pub fn receive(&self, wait: bool) -> io::Result<Reply> {
+    /// The next reply. Without `wait` it is an error at once when there is none.
+    fn receive(&self, wait: bool) -> io::Result<Reply> {
         let mut words = [0u32; 3];
         let mut ancillary = empty();
         let mut message = head();
@@ -81,16 +145,20 @@ impl Control {
         message.msg_controllen = size_of::<Ancillary>() as _;
         let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
         // SAFETY: everything that the message points to lives on this stack.
-        let length = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags) };
+        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) };
         if length < 0 {
             // Nothing has been filled in, least of all a descriptor.
             return Err(io::Error::last_os_error());
         }
-        let came = message.msg_controllen >= size_of::<libc::cmsghdr>() + size_of::<RawFd>();
-        // SAFETY: the kernel has put an open descriptor there for us.
-        let descriptor = came.then(|| unsafe { OwnedFd::from_raw_fd(ancillary.fds[0]) });
+        let came = match message.msg_controllen >= size_of::<libc::cmsghdr>() {
+            true => (ancillary.head.cmsg_len - size_of::<libc::cmsghdr>()) / size_of::<RawFd>(),
+            false => 0,
+        };
+        // SAFETY: the kernel has put that many open descriptors there for us.
+        let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
+        let descriptors = ancillary.fds[..came].iter().map(own).collect();
         match length {
-            12 => Ok(Reply { errno: words[0], place: words[1], descriptor }),
+            12 => Ok(Reply { errno: words[0], place: words[1], descriptors }),
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Err(io::Error::other("the sandbox's first process spoke out of turn")),
         }
@@ -99,7 +167,7 @@ impl Control {
     /// Tells the first process to end everything and go.
     pub fn close(&self) {
         // SAFETY: shutdown takes a descriptor that we own and touches no memory.
-        unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RDWR) };
+        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
     }
 }
 
@@ -135,16 +203,32 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_brings_a_descriptor() {
+    fn the_answer_is_that_to_the_last_row_and_the_end_is_remembered() {
         let (control, theirs) = Control::pair().expect("a pair");
-        let theirs = Control(theirs);
+        let theirs = Control { socket: theirs, state: Mutex::default() };
+        let words = |words: [u32; 3]| words.map(u32::to_le_bytes).concat();
+        control.send(&[1], &[]).expect("sent");
+        for place in [1, 2] {
+            theirs.transmit(&words([0, place, 0]), &[]).expect("sent");
+        }
+        theirs.transmit(&words([ops::ENDED, 9, 0]), &[]).expect("sent");
+        assert_eq!(control.ask(&[2], &[]).expect("an answer").place, 2);
+        assert_eq!(kind(control.ask(&[3], &[])), io::ErrorKind::UnexpectedEof);
+        drop(theirs);
+        assert_eq!(control.last_word(), Some(9));
+    }
+
+    #[test]
+    fn replies_bring_descriptors() {
+        let (control, theirs) = Control::pair().expect("a pair");
+        let theirs = Control { socket: theirs, state: Mutex::default() };
         let (_reader, writer) = io::pipe().expect("a pipe");
-        theirs.send(&[7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &[writer.as_raw_fd()]).expect("sent");
+        theirs.transmit(&[7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &[writer.as_raw_fd(); 3]).expect("sent");
         let reply = control.receive(true).expect("received");
-        assert_eq!((reply.errno, reply.place, reply.descriptor.is_some()), (7, 1, true));
-        theirs.send(&[0; 12], &[]).expect("sent");
-        assert!(control.receive(true).expect("received").descriptor.is_none());
-        theirs.send(&[0; 4], &[]).expect("sent");
+        assert_eq!((reply.errno, reply.place, reply.descriptors.len()), (7, 1, 3));
+        theirs.transmit(&[0; 12], &[]).expect("sent");
+        assert!(control.receive(true).expect("received").descriptors.is_empty());
+        theirs.transmit(&[0; 4], &[]).expect("sent");
         assert_eq!(kind(control.receive(true)), io::ErrorKind::Other);
     }
 }

@@ -2,14 +2,17 @@
 //! `PR_SET_PDEATHSIG` when the *thread* that made it ends, and because making a sandbox takes milliseconds
 //! that no async worker has.
 
+use crate::ahead::Ahead;
 use crate::cgroup::{Group, Groups, Resources};
 use crate::child::Child;
+use crate::network::{self, Outside, Wires};
 use crate::sandbox::Sandbox;
-use crate::script::ops;
+use crate::script::{Script, ops};
 use crate::socket::Control;
-use model::MiB;
+use model::{MiB, Network};
 use std::ffi::{CString, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -26,6 +29,8 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
     /// Given to it as descriptors 3 and 4.
     pub transport: Option<[OwnedFd; 2]>,
+    /// Where a socket is to listen in its own network, if it has one, for the Runtime API.
+    pub runtime_api: Option<SocketAddr>,
     /// Given to it as stdout and stderr.
     pub output: OwnedFd,
     /// Whether it is started before its sandbox is dressed for a function.
@@ -60,6 +65,8 @@ const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769)
 
 struct Job {
     program: Program,
+    /// Without a sandbox that waits, and without others being made for the next.
+    alone: bool,
     reply: oneshot::Sender<Result<Child, NotStarted>>,
 }
 
@@ -68,6 +75,7 @@ pub struct Spawner {
     /// `None` when it is being dropped.
     jobs: Option<std::sync::mpsc::Sender<Job>>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    shared: Arc<Shared>,
 }
 
 /// What all starts share.
@@ -75,39 +83,68 @@ struct Shared {
     /// The sandboxes' first process, as a file.
     init: CString,
     groups: Groups,
+    outside: Arc<Outside>,
+    ahead: Ahead,
     runtime: tokio::runtime::Handle,
 }
 
 impl Spawner {
-    /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process. Must
-    /// be called within a tokio runtime.
-    pub fn new(threads: usize, init: &Path, groups: Groups) -> io::Result<Spawner> {
+    /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process, `outside`
+    /// what sandboxes with a network of their own reach, `ahead` where some of them wait. Must be called within a tokio
+    /// runtime.
+    pub fn new(
+        threads: usize,
+        init: &Path,
+        groups: Groups,
+        outside: Arc<Outside>,
+        ahead: Ahead,
+    ) -> io::Result<Spawner> {
         let init = CString::new(init.as_os_str().as_bytes())?;
-        let shared = Arc::new(Shared { init, groups, runtime: tokio::runtime::Handle::current() });
+        let runtime = tokio::runtime::Handle::current();
+        let shared = Arc::new(Shared { init, groups, outside, ahead, runtime });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let queue = Arc::new(std::sync::Mutex::new(queue));
-        let mut spawner = Spawner { jobs: Some(jobs), threads: Vec::new() };
+        let mut spawner = Spawner { jobs: Some(jobs), threads: Vec::new(), shared: shared.clone() };
         for n in 0..threads {
             let (queue, shared) = (queue.clone(), shared.clone());
             let run = move || {
                 block_signals();
                 loop {
                     let job = queue.lock().expect("a spawner never panics").recv();
-                    let Ok(Job { program, reply }) = job else { return };
-                    let _ = reply.send(shared.start(program));
+                    let Ok(Job { program, alone, reply }) = job else { return };
+                    let _ = reply.send(shared.start(program, alone));
                 }
             };
             spawner.threads.push(std::thread::Builder::new().name(format!("spawner-{n}")).spawn(run)?);
         }
+        let run = move || {
+            block_signals();
+            shared.ahead.keep_ready(|namespaces| shared.make_ahead(namespaces));
+        };
+        spawner.threads.push(std::thread::Builder::new().name("ahead".into()).spawn(run)?);
         Ok(spawner)
+    }
+
+    /// How many sandboxes wait for a program.
+    pub fn waiting(&self) -> usize {
+        self.shared.ahead.count()
     }
 
     /// Starts a program in a sandbox of its own.
     pub async fn spawn(&self, program: Program) -> Result<Child, NotStarted> {
+        self.send(program, false).await
+    }
+
+    /// As [`Spawner::spawn`], for a trial: no sandbox is made for the next.
+    pub async fn try_out(&self, program: Program) -> Result<Child, NotStarted> {
+        self.send(program, true).await
+    }
+
+    async fn send(&self, program: Program, alone: bool) -> Result<Child, NotStarted> {
         let stopped = || NotStarted::at("start a program")(io::Error::other("the server is stopping"));
         let (reply, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job { program, reply }).map_err(|_| stopped())?;
+        jobs.send(Job { program, alone, reply }).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -116,6 +153,7 @@ impl Drop for Spawner {
     /// With the last thread the control groups are removed, which must not be cut off by the server's end.
     fn drop(&mut self) {
         drop(self.jobs.take());
+        self.shared.ahead.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -123,26 +161,43 @@ impl Drop for Spawner {
 }
 
 impl Shared {
-    fn start(&self, program: Program) -> Result<Child, NotStarted> {
-        let Program { sandbox, argv, environment, transport, output, waits } = program;
+    fn start(&self, program: Program, alone: bool) -> Result<Child, NotStarted> {
+        let Program { sandbox, argv, environment, transport, runtime_api, output, waits } = program;
         let resources = if waits { WHILE_WAITING } else { sandbox.resources() };
-        let group = self.groups.make(&resources)?;
-        let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
-        let pidfd = self
-            .first_process(&sandbox, &group, theirs.as_raw_fd())
-            .map_err(NotStarted::at("clone a process into namespaces"))?;
-        drop(theirs);
+        let (own_network, network) = (sandbox.has_own_network(), sandbox.network());
+        let _runtime = self.runtime.enter();
         // From here on the child is taken down again if anything fails.
-        let runtime = self.runtime.enter();
-        let mut child = Child::adopt(pidfd, control, group, sandbox.is_walled())
-            .map_err(NotStarted::at("watch the process"))?;
-        drop(runtime);
-
-        let mut script = child.group().join_script();
-        script.then(sandbox.base().clone());
+        let ahead = (own_network && !alone).then(|| self.ahead.take(sandbox.namespaces())).flatten();
+        let mut child = match ahead {
+            Some(child) => {
+                child.group().limit(&resources)?;
+                child.begin(sandbox.base(), &[])?;
+                child
+            }
+            None => {
+                let child = self.first_process(sandbox.namespaces(), &resources)?;
+                let api = runtime_api.filter(|_| own_network);
+                let wires = match own_network {
+                    true => Some(Wires::take(&child, &self.outside, waits || network != Network::None, api)?),
+                    false => None,
+                };
+                let mut base = child.group().join_script();
+                base.then(sandbox.base().clone());
+                child.begin(&base, &[])?;
+                // While the first process, on another processor, makes the sandbox.
+                wires.map_or(Ok(()), |wires| child.wire(wires))?;
+                child
+            }
+        };
         if !waits {
-            script.then(sandbox.dress().clone());
+            child.open_network(network)?;
         }
+        if runtime_api.is_none() {
+            child.no_runtime_api();
+        }
+        child.outcome(sandbox.base())?;
+
+        let mut script = if waits { Script::default() } else { sandbox.dress().clone() };
         let variables: Vec<OsString> =
             environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
         script
@@ -158,17 +213,40 @@ impl Shared {
         Ok(child)
     }
 
+    /// A sandbox for any function, ahead of need.
+    fn make_ahead(&self, namespaces: i32) -> Result<Child, NotStarted> {
+        let _runtime = self.runtime.enter();
+        let child = self.first_process(namespaces, &WHILE_WAITING)?;
+        let api = self.outside.inside(network::RUNTIME_API);
+        let wires = Wires::take(&child, &self.outside, true, Some(api))?;
+        let join = child.group().join_script();
+        child.begin(&join, &[])?;
+        child.wire(wires)?;
+        child.outcome(&join)?;
+        Ok(child)
+    }
+
+    /// The first process of a new sandbox, which has not been told anything yet.
+    fn first_process(&self, namespaces: i32, resources: &Resources) -> Result<Child, NotStarted> {
+        let group = self.groups.make(resources)?;
+        let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
+        let pidfd = self
+            .clone_into(namespaces, &group, theirs.as_raw_fd())
+            .map_err(NotStarted::at("clone a process into namespaces"))?;
+        Child::adopt(pidfd, control, group, namespaces != 0).map_err(NotStarted::at("watch the process"))
+    }
+
     /// Clones this thread into new namespaces, as the program `init`, with `control` as its descriptor 3; a
     /// pidfd of it.
-    fn first_process(&self, sandbox: &Sandbox, group: &Group, control: RawFd) -> io::Result<OwnedFd> {
-        let unprivileged = sandbox.namespaces() & libc::CLONE_NEWUSER != 0;
+    fn clone_into(&self, namespaces: i32, group: &Group, control: RawFd) -> io::Result<OwnedFd> {
+        let unprivileged = namespaces & libc::CLONE_NEWUSER != 0;
         let start = Start { init: self.init.as_ptr(), control, unprivileged };
         let mut pidfd: RawFd = -1;
         let mut stack = vec![0u8; STACK];
         let mut arguments: libc::clone_args = no_arguments();
         // Until it has become another program the child shares the server's memory and the server's thread
         // waits, so nothing is copied, however large the server is.
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | sandbox.namespaces();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces;
         arguments.flags = flags as u64;
         arguments.pidfd = (&raw mut pidfd) as u64;
         arguments.exit_signal = libc::SIGCHLD as u64;

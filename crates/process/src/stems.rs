@@ -33,8 +33,8 @@ pub struct Recipe {
     pub sandbox: Arc<Sandbox>,
 }
 
-/// What makes two stems alike.
-type Kind = (Vec<OsString>, Vec<(String, String)>);
+/// What makes two stems alike: command line, variables, and whether the network is its own.
+type Kind = (Vec<OsString>, Vec<(String, String)>, bool);
 
 /// A booted runtime, or one that is still booting.
 pub struct Stem {
@@ -156,7 +156,7 @@ impl Stems {
 
 impl Recipe {
     fn kind(&self) -> Kind {
-        (self.argv.clone(), self.variables.clone())
+        (self.argv.clone(), self.variables.clone(), self.sandbox.has_own_network())
     }
 }
 
@@ -178,6 +178,7 @@ impl Stem {
             argv: recipe.argv.clone(),
             environment,
             transport: Some(pipes),
+            runtime_api: None,
             output: lines,
             waits: true,
         };

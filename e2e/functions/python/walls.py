@@ -31,7 +31,7 @@ def handler(event, context):
     try:
         outcome = globals()["try_" + event["try"]](**event.get("with", {}))
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode.get(error.errno, type(error).__name__)
     return "done" if outcome is None else outcome
 
 
@@ -165,6 +165,137 @@ def ask_shared_memory(make):
 
 def ask_host_name():
     return os.uname().nodename
+
+
+# ---- network -------------------------------------------------------------------------------------------------
+
+held = []
+
+
+def try_tcp(host, port, say="hello"):
+    """Says something to a server, and all that this answers until it closes."""
+    with socket.create_connection((host, port), timeout=10) as connection:
+        connection.sendall(say.encode())
+        connection.shutdown(socket.SHUT_WR)
+        heard = b""
+        while more := connection.recv(65536):
+            heard += more
+    return heard.decode()
+
+
+def try_udp(host, port, times=1):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2)
+        sock.connect((host, port))
+        answers = []
+        for n in range(times):
+            sock.send(b"%d" % n)
+            answers.append(sock.recv(65536).decode())
+    return answers
+
+
+def try_get(url):
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(os.path.expandvars(url), timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except urllib.error.URLError as error:
+        raise error.reason from None
+
+
+def try_send_much(host, port, mib):
+    """The other side sends all back, while this one is still sending."""
+    import hashlib
+    import threading
+
+    block = os.urandom(1 << 20)
+    sent, got, count = hashlib.sha256(), hashlib.sha256(), 0
+    with socket.create_connection((host, port), timeout=20) as connection:
+
+        def send():
+            for _ in range(mib):
+                connection.sendall(block)
+                sent.update(block)
+            connection.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        while count < mib << 20:
+            more = connection.recv(min(1 << 20, (mib << 20) - count))
+            if not more:
+                break
+            got.update(more)
+            count += len(more)
+        sender.join()
+    return sent.hexdigest() == got.hexdigest()
+
+
+def try_connections(host, port, count):
+    """How many of `count` connections at once are served; an echo must come back on each."""
+    for _ in range(count):
+        connection = socket.create_connection((host, port), timeout=2)
+        held.append(connection)
+        connection.sendall(b"x")
+        try:
+            if connection.recv(1) != b"x":
+                break
+        except OSError:
+            break
+    served = len(held)
+    while held:
+        held.pop().close()
+    return served
+
+
+def ask_resolve(name):
+    try:
+        return sorted({found[4][0] for found in socket.getaddrinfo(name, 80, proto=socket.IPPROTO_TCP)})
+    except socket.gaierror as error:
+        return error.args[0] and socket.EAI_AGAIN == error.args[0] and "EAI_AGAIN" or "EAI_NONAME"
+
+
+def ask_resolve_over_tcp(name):
+    """The name server's answer to a question for the address, as a resolver does that was told to use TCP."""
+    with open("/etc/resolv.conf") as file:
+        server = next(line.split()[1] for line in file if line.startswith("nameserver"))
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+    with socket.create_connection((server, 53), timeout=10) as connection:
+        connection.sendall(len(question).to_bytes(2, "big") + question)
+        answer = connection.makefile("rb").read()
+    return socket.inet_ntoa(answer[-4:])
+
+
+def ask_listen(host, port):
+    """Listens, and says what comes of connecting there from within; goes on listening."""
+    listener = socket.create_server((host, port))
+    held.append(listener)
+    with socket.create_connection((host, port), timeout=5) as one:
+        other, _ = listener.accept()
+        other.sendall(b"me")
+        other.close()
+        return one.recv(10).decode()
+
+
+def try_abstract(name, listen=False):
+    sock = socket.socket(socket.AF_UNIX)
+    if listen:
+        sock.bind("\0" + name)
+        sock.listen()
+        held.append(sock)
+    else:
+        sock.connect("\0" + name)
+
+
+def ask_links():
+    return sorted(os.listdir("/sys/class/net")) if os.path.exists("/sys") else [name for _, name in socket.if_nameindex()]
+
+
+def ask_environment(name):
+    return os.environ.get(name)
 
 
 # ---- bombs ---------------------------------------------------------------------------------------------------

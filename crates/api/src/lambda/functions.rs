@@ -5,6 +5,7 @@ use super::{Answer, Request, name, shapes};
 use crate::error::{ApiError, Result};
 use crate::{guard, time};
 use bytes::Bytes;
+use model::Network;
 use node::control::{
     CreateFunction, Function, ListFunctions, LoggingSettings, Package, Settings, UpdateCode,
     UpdateConfiguration,
@@ -170,6 +171,7 @@ fn refuse_unsupported(input: &mut Input<'_>) -> Result<()> {
 
 /// The members that create and update share.
 fn settings(input: &mut Input<'_>) -> Result<Settings> {
+    let (instance_concurrency, network) = input.structure("Brooklet", own_settings)?.unwrap_or_default();
     Ok(Settings {
         runtime: input.string("Runtime")?,
         handler: input.string("Handler")?,
@@ -184,11 +186,17 @@ fn settings(input: &mut Input<'_>) -> Result<Settings> {
         layers: input.strings("Layers")?,
         tracing: input.structure("TracingConfig", |tracing| tracing.string("Mode"))?.flatten(),
         logging: input.structure("LoggingConfig", logging)?,
-        instance_concurrency: input
-            .structure("Brooklet", |brooklet| brooklet.integer("InstanceConcurrency"))?
-            .flatten(),
+        network,
+        instance_concurrency,
         echoed: echoed(input)?,
     })
+}
+
+/// Of the member `Brooklet`, which Lambda does not have: `InstanceConcurrency` and `Network`.
+#[allow(clippy::type_complexity)] // absent, or the server's default, or a policy
+fn own_settings(brooklet: &mut Input<'_>) -> Result<(Option<i64>, Option<Option<Network>>)> {
+    let network = brooklet.one_of("Network", &["default", "none", "internet", "host"])?;
+    Ok((brooklet.integer("InstanceConcurrency")?, network.map(|name| name.parse().ok())))
 }
 
 fn ephemeral_storage(input: &mut Input<'_>) -> Result<Option<i64>> {

@@ -3,7 +3,7 @@
 use crate::auth::sigv4::{hex, unhex};
 use crate::time::{iso, iso_z};
 use base64::Engine;
-use model::{Account, Cors, InvokeMode, LATEST};
+use model::{Account, Cors, InvokeMode, LATEST, Network};
 use node::control::{Function, FunctionUrl, NamedAlias, Page};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -54,7 +54,10 @@ pub fn listed(function: &Function, account: &Account) -> Map<String, Value> {
         "EphemeralStorage": { "Size": configuration.ephemeral_storage.0 },
         "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
         "LoggingConfig": logging,
-        "Brooklet": { "InstanceConcurrency": configuration.instance_concurrency },
+        "Brooklet": {
+            "InstanceConcurrency": configuration.instance_concurrency,
+            "Network": configuration.network.map_or("default", Network::name),
+        },
     }) else {
         unreachable!("an object was written")
     };

@@ -61,7 +61,7 @@ async fn a_created_function_has_every_member_that_lambda_gives() {
                 "LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO",
                 "LogGroup": "/aws/lambda/f"
             },
-            "Brooklet": { "InstanceConcurrency": 1 },
+            "Brooklet": { "InstanceConcurrency": 1, "Network": "default" },
         })
     );
 }

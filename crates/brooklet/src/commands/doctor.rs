@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::{machine, output, units};
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub async fn run(args: Doctor, client: &Client) -> Result<Exit> {
     checks.extend(sdks(&runtimes_dir(None)));
     checks.extend(tools());
     checks.extend(kernel(Path::new("/")));
+    checks.push(network().await);
     checks.extend(resources());
     checks.push(server(client).await);
     match args.output {
@@ -218,12 +220,48 @@ fn cgroups(mounts: &str, controllers: &str, is_root: bool) -> Check {
     }
 }
 
+/// Starts a trial program in a sandbox, as the server does before it says that it is ready.
+async fn network() -> Check {
+    let check = |state, found: String| Check::new("isolation", "network", state, found);
+    let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
+    let settings = process::Settings {
+        install: String::new(),
+        run_dir: folder.clone(),
+        runtimes_dir: folder.clone(),
+        isolation: process::Isolation::Root,
+        network: model::Network::Internet,
+        endpoints: Default::default(),
+        connections: 0,
+        stems: 0,
+        keep_alive: Duration::ZERO,
+    };
+    let found = match process::ProcessExecutor::new(settings) {
+        Err(error) => check(State::Limited, format!("could not be tried in {}: {error}", folder.display()))
+            .remedy("set TMPDIR to a folder that can be written to"),
+        Ok(executor) => match (executor.isolation().await, executor.no_internet()) {
+            (process::Isolation::None, _) => {
+                check(State::Limited, "functions share this machine's network".to_string())
+                    .remedy("make user namespaces available, or run the server as root")
+            }
+            (_, Some(why)) => {
+                check(State::Limited, format!("its own; `internet` reaches no more than `none`: {why}"))
+                    .remedy(
+                        "modprobe nft_tproxy, or boot a kernel with it; or give functions network = \"host\"",
+                    )
+            }
+            (_, None) => check(State::Ok, "its own for each instance: none, internet or host".to_string()),
+        },
+    };
+    let _ = std::fs::remove_dir_all(folder);
+    found
+}
+
 fn resources() -> Vec<Check> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let state = if hard < 16_384 { State::Limited } else { State::Ok };
     let files = Check::new("resources", "open files", state, format!("at most {hard}"))
-        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 6");
+        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 9");
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = |name: &str| -> u64 {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));

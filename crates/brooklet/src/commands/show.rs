@@ -43,6 +43,7 @@ fn describe(function: &Value) -> String {
         ("version", text(&configuration["Version"])),
         ("modified", text(&configuration["LastModified"])),
         ("state", state(configuration)),
+        ("network", network(&configuration["Brooklet"]["Network"])),
         ("requests", instances(&configuration["Brooklet"]["InstanceConcurrency"])),
         ("environment", names(&configuration["Environment"]["Variables"])),
         ("concurrency", text(&function["Concurrency"]["ReservedConcurrentExecutions"])),
@@ -68,6 +69,13 @@ fn text(value: &Value) -> String {
 
 fn with_unit(value: &Value, unit: &str) -> String {
     if value.is_null() { String::new() } else { format!("{value} {unit}") }
+}
+
+fn network(policy: &Value) -> String {
+    match policy.as_str() {
+        Some("default") => "as the server's configuration says".to_string(),
+        _ => text(policy),
+    }
 }
 
 /// Only said when it is not the usual 1.

@@ -1,7 +1,7 @@
 //! Settings of a function that are compared and set alike: one row each.
 
 use crate::manifest::Settings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A member of the configuration that can be compared and set alike.
 pub struct Field {
@@ -32,12 +32,14 @@ impl Field {
         if value.is_null() { self.absent.clone() } else { value }
     }
 
-    /// What is sent to set it.
-    pub fn body(&self) -> Value {
-        match self.inner {
-            Some(inner) => json!({ inner: self.value }),
-            None => self.value.clone(),
-        }
+    /// Adds what sets it to what is sent. Some members hold more than one setting.
+    pub fn put(&self, body: &mut Map<String, Value>) {
+        let Some(inner) = self.inner else {
+            body.insert(self.member.to_owned(), self.value.clone());
+            return;
+        };
+        let member = body.entry(self.member).or_insert_with(|| json!({}));
+        member[inner] = self.value.clone();
     }
 
     /// How it changes, for people. Values of environment variables are often secrets: only their names are shown.
@@ -65,6 +67,7 @@ pub fn fields(settings: &Settings) -> Vec<Field> {
         environment,
         layers,
         log_format,
+        network,
         instance_concurrency,
         ..
     } = settings;
@@ -93,6 +96,14 @@ pub fn fields(settings: &Settings) -> Vec<Field> {
             "",
             log_format.as_ref().map(|t| json!(t)),
             json!("Text"),
+        ),
+        field(
+            "Brooklet",
+            Some("Network"),
+            "network",
+            "",
+            network.as_ref().map(|t| json!(t)),
+            json!("default"),
         ),
         field(
             "Brooklet",

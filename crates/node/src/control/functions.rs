@@ -366,6 +366,7 @@ fn new_configuration(
             system_level: None,
             group: default_log_group(name),
         },
+        network: None,
         instance_concurrency: 1,
         code,
         last_modified: now,
@@ -400,6 +401,7 @@ fn apply(configuration: &mut Configuration, settings: Settings, name: &str) {
     set(&mut configuration.environment, settings.environment);
     set(&mut configuration.layers, settings.layers);
     set(&mut configuration.tracing, settings.tracing);
+    set(&mut configuration.network, settings.network);
     set(&mut configuration.instance_concurrency, settings.instance_concurrency.map(number));
     if let Some(logging) = settings.logging {
         let format = logging.format.unwrap_or_else(|| "Text".to_owned());

@@ -2,7 +2,7 @@
 
 use super::UnpackedCode;
 use bytes::Bytes;
-use model::{Alias, Configuration, Cors, FunctionHead, InvokeMode, Statement, Url, Version};
+use model::{Alias, Configuration, Cors, FunctionHead, InvokeMode, Network, Statement, Url, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,6 +48,8 @@ pub struct Settings {
     pub tracing: Option<String>,
     /// Log settings; a member left out takes its default.
     pub logging: Option<LoggingSettings>,
+    /// What instances reach over the network; `Some(None)`: what the server's configuration says, the default.
+    pub network: Option<Option<Network>>,
     /// Requests that one instance runs at once; for the `http` runtime 1 to 1,000, otherwise 1.
     pub instance_concurrency: Option<i64>,
     /// Members that are kept and given back as they came, in Lambda's own JSON; an update replaces those that it

@@ -29,6 +29,9 @@ impl World {
             runtimes_dir: dir.path().join("runtimes"),
             install: "brooklet runtimes install".into(),
             isolation: Isolation::Root,
+            network: model::Network::Internet,
+            endpoints: Default::default(),
+            connections: 64,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");
         let logs = Logs::open(dir.path(), node::logs::DEFAULT_KEPT).expect("logs");
@@ -102,6 +105,7 @@ pub fn configuration(runtime: &str, handler: &str) -> Configuration {
             system_level: None,
             group: "/aws/lambda/f".into(),
         },
+        network: None,
         instance_concurrency: 1,
         code: Code { sha256: String::new(), size: 0 },
         last_modified: Timestamp(0),

@@ -58,20 +58,26 @@ impl Shared {
     }
 }
 
-/// An endpoint. It listens before its process starts, which must know the address.
+/// An endpoint. Its address is known before its process starts.
 pub struct RuntimeApi {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
     ready: oneshot::Receiver<Result<(), Bytes>>,
     address: SocketAddr,
-    server: tokio::task::JoinHandle<()>,
+    server: JoinSet<()>,
 }
 
 impl RuntimeApi {
-    /// Listens on a free loopback port.
+    /// Listens on a free loopback port of the machine.
     pub async fn open(spec: &InstanceSpec) -> std::io::Result<RuntimeApi> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+        let mut api = RuntimeApi::at(spec, listener.local_addr()?);
+        api.serve(listener);
+        Ok(api)
+    }
+
+    /// Where [`RuntimeApi::serve`] will be told to listen.
+    pub fn at(spec: &InstanceSpec, address: SocketAddr) -> RuntimeApi {
         let (events, receiver) = mpsc::channel(1);
         let (ready_sender, ready) = oneshot::channel();
         let registration = serde_json::json!({
@@ -83,13 +89,17 @@ impl RuntimeApi {
             ready: Mutex::new(Some(ready_sender)),
             registration: registration.to_string(),
         });
-        let server = tokio::spawn(accept(listener, shared.clone()));
-        Ok(RuntimeApi { shared, events, ready, address, server })
+        RuntimeApi { shared, events, ready, address, server: JoinSet::new() }
     }
 
-    /// `127.0.0.1:port`, for `AWS_LAMBDA_RUNTIME_API`.
-    pub fn address(&self) -> String {
-        self.address.to_string()
+    /// Serves whoever connects there.
+    pub fn serve(&mut self, listener: TcpListener) {
+        self.server.spawn(accept(listener, self.shared.clone()));
+    }
+
+    /// For `AWS_LAMBDA_RUNTIME_API`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -126,12 +136,6 @@ impl Transport for RuntimeApi {
             },
             exit = process.child.exited() => InvokeResult::Exited(exit),
         }
-    }
-}
-
-impl Drop for RuntimeApi {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use bytes::Bytes;
-use model::{Contract, MiB, RequestId, Timestamp, Version};
+use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
 use ports::{
     Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure, Unready,
 };
@@ -13,15 +13,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
-    let settings = Settings {
+    ProcessExecutor::new(settings(dir, isolation)).expect("an executor")
+}
+
+pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
+    Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
         install: "brooklet runtimes install".into(),
         isolation,
+        network: Network::Internet,
+        endpoints: Default::default(),
+        connections: 64,
         stems: 8,
         keep_alive: Duration::from_secs(60),
-    };
-    ProcessExecutor::new(settings).expect("an executor")
+    }
+}
+
+/// Where nobody reads.
+pub fn nowhere() -> Arc<dyn LogSink> {
+    struct Nowhere;
+    impl LogSink for Nowhere {
+        fn write(&self, _: LogEvent) {}
+    }
+    Arc::new(Nowhere)
 }
 
 pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
@@ -33,6 +48,7 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
         handler: handler.into(),
         contract: Contract::Lambda,
         environment: Default::default(),
+        network: None,
         code_dir: code_dir.into(),
         layer_dirs: vec![],
         memory: MiB(256),
@@ -49,12 +65,8 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
 
 /// What one invocation of a new instance ends with: the answer, or `error …`, or why it did not start.
 pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
-    struct Nowhere;
-    impl LogSink for Nowhere {
-        fn write(&self, _: LogEvent) {}
-    }
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
-    let instance = match executor.start(Arc::new(spec), "stream".into(), Arc::new(Nowhere)).await {
+    let instance = match executor.start(Arc::new(spec), "stream".into(), nowhere()).await {
         Ok(started) => started.instance,
         Err(Unready { failure: StartFailure::Init(json), .. }) => {
             return format!("init error {}", text(json));
