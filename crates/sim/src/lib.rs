@@ -10,6 +10,7 @@ pub mod report; //   what came out of a run
 pub mod scenario; // functions, workloads, faults and limits, all from one seed
 
 mod budgeting; // the rules of the budget and of concurrency, checked
+mod keeping; //   the rules of keeping idle instances and of starting one ahead, checked
 mod pooling; //   the rules of a pool, checked
 mod world; //     virtual time: the shell, the executor and the callers
 
