@@ -104,22 +104,26 @@ impl Keeping {
         Ok(())
     }
 
-    /// The pool stops its last idle instance.
+    /// An instance is stopped: until when it might have stayed if it was started ahead.
+    pub(crate) fn stopped(&mut self, instance: InstanceKey, reclaimed: bool) -> Option<Time> {
+        let (_, until) = self.ahead.take_if(|ahead| ahead.0 == instance)?;
+        self.given_up |= reclaimed;
+        Some(until)
+    }
+
+    /// The pool stops its last idle instance of its own accord.
     pub(crate) fn check_stop(
         &mut self,
         now: Time,
         instance: InstanceKey,
-        reclaimed: bool,
+        ahead_until: Option<Time>,
     ) -> Result<(), Broken> {
         let (idle, window) = self.window(now, Duration::ZERO);
-        let is_over = match self.ahead.take_if(|ahead| ahead.0 == instance) {
-            Some((_, until)) => {
-                self.given_up |= reclaimed;
-                now >= until
-            }
+        let is_over = match ahead_until {
+            Some(until) => now >= until,
             None => window.is_none_or(|window| idle < window.from),
         };
-        ensure!(is_over || reclaimed, "{instance} is stopped within its window: {window:?} after {idle:?}");
+        ensure!(is_over, "{instance} is stopped within its window: {window:?} after {idle:?}");
         Ok(())
     }
 

@@ -338,11 +338,14 @@ impl Account {
         let Some(since) = since else { return Err(format!("{key} is stopped and not idle")) };
         let reclaimed = self.reclaiming.is_some_and(|unused_since| since <= unused_since);
         self.keeping.begin(now, self.is_quiet());
-        if self.is_windowed() {
-            self.keeping.check_stop(now, key, reclaimed || self.retired)?;
+        let ahead_until = self.keeping.stopped(key, reclaimed || self.retired);
+        if reclaimed || self.retired {
+            // Whatever was expected.
+        } else if self.is_windowed() {
+            self.keeping.check_stop(now, key, ahead_until)?;
         } else {
             let expired = now.since(since) >= self.config.keep_alive;
-            ensure!(reclaimed || expired || self.retired, "{key} is stopped before its time");
+            ensure!(expired, "{key} is stopped before its time");
         }
         let oldest = self.idle().map(|idle| idle.1).min();
         ensure!(oldest == Some(since), "{key} is stopped and not the least recently used");
@@ -390,7 +393,7 @@ impl Account {
 
     /// Whether what was learned says how long the idle instance may stay.
     fn is_windowed(&self) -> bool {
-        self.keeping.is_windowed() && self.idle().count() <= 1
+        self.keeping.is_windowed() && self.is_quiet() && self.idle().count() <= 1
     }
 
     /// Whether nothing runs or waits.

@@ -95,6 +95,13 @@ impl History {
         self.far[FAR - last.len()..].copy_from_slice(last);
     }
 
+    /// The same on another clock, on which it is `to` when it is `from` on this one.
+    pub fn moved(mut self, from: Time, to: Time) -> History {
+        self.age(from);
+        self.halve_at = to + self.halve_at.since(from);
+        self
+    }
+
     /// Observations, each with the weight that it has now.
     pub fn observations(&self) -> u64 {
         (self.inside + self.outside) / u64::from(ONE)
