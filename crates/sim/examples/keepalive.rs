@@ -1,67 +1,70 @@
-use policy::keepalive::Config;
+//! How keep-alive policies compare on traces of several shapes: `cargo run --release -p sim --example keepalive [TRACE …]`.
+//!
+//! For each policy: cold starts, idle memory, and how many cold starts there are for each one that a fixed timeout would have
+//! cost with the same idle memory (between the fixed ones that were played: a straight line on a logarithmic scale).
+
+use policy::keepalive::Policy;
+use sim::tally::Tally;
 use sim::trace::{Assumed, Shape, Synthetic, Trace};
+use std::path::Path;
 
 fn main() {
-    let paper = |functions, hours, seed, shape| Trace::Synthetic(Synthetic { functions, hours, seed, shape });
-    let mut traces = vec![];
-    for path in std::env::args().skip(1) {
-        traces.push((
-            path.clone(),
-            Trace::at(std::path::Path::new(&path)).unwrap_or_else(|error| panic!("{error}")),
-        ));
-    }
+    let named = std::env::args().skip(1).map(|path| {
+        let trace = Trace::at(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
+        (path, trace)
+    });
+    let mut traces: Vec<(String, Trace)> = named.collect();
     if traces.is_empty() {
-        for (name, shape, hours) in [
-            ("paper", Shape::Paper, 24),
-            ("paper", Shape::Paper, 168),
-            ("timers", Shape::Timers, 48),
-            ("random", Shape::Random, 48),
-            ("bursty", Shape::Bursty, 48),
-            ("rare", Shape::Rare, 168),
-            ("changing", Shape::Changing, 96),
-        ] {
-            traces.push((format!("{name} {hours}h"), paper(150, hours, 7 + hours as u64, shape)));
-        }
+        let shapes = [
+            ("as published, a day", Shape::Paper, 24),
+            ("as published, a week", Shape::Paper, 168),
+            ("mostly timers", Shape::Timers, 48),
+            ("all at random", Shape::Random, 48),
+            ("all in bursts", Shape::Bursty, 48),
+            ("a tenth as often, a week", Shape::Rare, 168),
+            ("changing halfway", Shape::Changing, 96),
+        ];
+        traces = Vec::from(shapes.map(|(name, shape, hours)| {
+            let seed = u64::from(7 + hours);
+            (name.to_string(), Trace::Synthetic(Synthetic { functions: 150, hours, seed, shape }))
+        }));
     }
-    let policies: Vec<Config> = sim::replay::policies();
+    let policies = sim::replay::policies();
     for (name, trace) in traces {
-        let began = std::time::Instant::now();
         let tallies =
             sim::study(&trace, &Assumed::default(), &policies).unwrap_or_else(|error| panic!("{error}"));
-        if std::env::var("K_SCORE").is_ok() {
-            let pts = |p: policy::keepalive::Policy| {
-                policies
-                    .iter()
-                    .zip(&tallies)
-                    .filter(|(c, _)| c.policy == p)
-                    .map(|(_, t)| (t.idle_gb_s.ln(), (t.total.cold as f64).ln()))
-                    .collect::<Vec<_>>()
-            };
-            let fixed = pts(policy::keepalive::Policy::Fixed);
-            print!("{name:>14}:");
-            for (idle, cold) in pts(policy::keepalive::Policy::Learned) {
-                let k = (1..fixed.len() - 1).find(|&k| fixed[k].0 >= idle).unwrap_or(fixed.len() - 1);
-                let (a, b) = (fixed[k - 1], fixed[k]);
-                let at = a.1 + (b.1 - a.1) * (idle - a.0) / (b.0 - a.0);
-                print!(" {:.2}", (cold - at).exp());
-            }
-            println!();
-            continue;
-        }
-        println!("{name}: {} invocations, {:?}", tallies[0].total.invocations, began.elapsed());
+        println!("\n{name}: {} invocations", tallies[0].total.invocations);
+        let fixed: Vec<_> = policies
+            .iter()
+            .zip(&tallies)
+            .filter(|(config, _)| config.policy == Policy::Fixed)
+            .map(|(_, tally)| logs(tally))
+            .collect();
         for (config, tally) in policies.iter().zip(&tallies) {
+            let minutes = config.timeout.as_secs() / 60;
             println!(
-                "  {:<8} {:>4} min  cold {:>7} {:>7.3} %  p75 {:>5.1} %  idle {:>9.0} GB-s  ahead {:>6}/{:<6} p99 {:?}",
+                "  {:<8}{minutes:>4} min {:>7} cold {:>6.1} % of functions {:>6.0} k GB-s idle {:>6} ahead {:>6} used  × {:.2}",
                 format!("{:?}", config.policy),
-                config.timeout.as_secs() / 60,
                 tally.total.cold,
-                tally.total.cold as f64 / tally.total.invocations as f64 * 100.0,
                 tally.cold_share(0.75) * 100.0,
-                tally.idle_gb_s,
-                tally.total.ahead_used,
+                tally.idle_gb_s / 1e3,
                 tally.total.ahead,
-                tally.latency.percentile(0.99),
+                tally.total.ahead_used,
+                relative(&fixed, tally),
             );
         }
     }
+}
+
+/// Idle memory and cold starts.
+fn logs(tally: &Tally) -> (f64, f64) {
+    (tally.idle_gb_s.ln(), (tally.total.cold as f64).max(0.5).ln())
+}
+
+/// Its cold starts in relation to those of a fixed timeout with the same idle memory.
+fn relative(fixed: &[(f64, f64)], tally: &Tally) -> f64 {
+    let (idle, cold) = logs(tally);
+    let above = (1..fixed.len() - 1).find(|&above| fixed[above].0 >= idle).unwrap_or(fixed.len() - 1);
+    let ((x0, y0), (x1, y1)) = (fixed[above - 1], fixed[above]);
+    (cold - (y0 + (y1 - y0) * (idle - x0) / (x1 - x0))).exp()
 }
