@@ -4,7 +4,7 @@
 //! cost with the same idle memory (between the fixed ones that were played: a straight line on a logarithmic scale).
 
 use policy::keepalive::Policy;
-use sim::tally::Tally;
+use sim::tally::{Tally, relative};
 use sim::trace::{Assumed, Shape, Synthetic, Trace};
 use std::path::Path;
 
@@ -25,8 +25,8 @@ fn main() {
             ("changing halfway", Shape::Changing, 96),
         ];
         traces = Vec::from(shapes.map(|(name, shape, hours)| {
-            let seed = u64::from(7 + hours);
-            (name.to_string(), Trace::Synthetic(Synthetic { functions: 150, hours, seed, shape }))
+            let seed = 1_000 + u64::from(hours);
+            (name.to_string(), Trace::Synthetic(Synthetic { functions: 200, hours, seed, shape }))
         }));
     }
     let policies = sim::replay::policies();
@@ -34,11 +34,11 @@ fn main() {
         let tallies =
             sim::study(&trace, &Assumed::default(), &policies).unwrap_or_else(|error| panic!("{error}"));
         println!("\n{name}: {} invocations", tallies[0].total.invocations);
-        let fixed: Vec<_> = policies
+        let fixed: Vec<Tally> = policies
             .iter()
             .zip(&tallies)
             .filter(|(config, _)| config.policy == Policy::Fixed)
-            .map(|(_, tally)| logs(tally))
+            .map(|(_, tally)| tally.clone())
             .collect();
         for (config, tally) in policies.iter().zip(&tallies) {
             let minutes = config.timeout.as_secs() / 60;
@@ -54,17 +54,4 @@ fn main() {
             );
         }
     }
-}
-
-/// Idle memory and cold starts.
-fn logs(tally: &Tally) -> (f64, f64) {
-    (tally.idle_gb_s.ln(), (tally.total.cold as f64).max(0.5).ln())
-}
-
-/// Its cold starts in relation to those of a fixed timeout with the same idle memory.
-fn relative(fixed: &[(f64, f64)], tally: &Tally) -> f64 {
-    let (idle, cold) = logs(tally);
-    let above = (1..fixed.len() - 1).find(|&above| fixed[above].0 >= idle).unwrap_or(fixed.len() - 1);
-    let ((x0, y0), (x1, y1)) = (fixed[above - 1], fixed[above]);
-    (cold - (y0 + (y1 - y0) * (idle - x0) / (x1 - x0))).exp()
 }

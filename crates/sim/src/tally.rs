@@ -73,6 +73,17 @@ impl Tally {
     }
 }
 
+/// A policy's cold starts in relation to those of a fixed timeout that costs the same idle memory: below 1 is better. `fixed`:
+/// at least two fixed timeouts, the shortest first; between them cold starts are taken to fall along a straight line on
+/// logarithmic scales, and beyond them too.
+pub fn relative(fixed: &[Tally], tally: &Tally) -> f64 {
+    let logs = |tally: &Tally| (tally.idle_gb_s.ln(), (tally.total.cold as f64).max(0.5).ln());
+    let (idle, cold) = logs(tally);
+    let above = (1..fixed.len() - 1).find(|&above| logs(&fixed[above]).0 >= idle).unwrap_or(fixed.len() - 1);
+    let ((x0, y0), (x1, y1)) = (logs(&fixed[above - 1]), logs(&fixed[above]));
+    (cold - (y0 + (y1 - y0) * (idle - x0) / (x1 - x0))).exp()
+}
+
 /// Durations in buckets that are 1/32 wide: a percentile is right to 3 %.
 #[derive(Clone, Debug)]
 pub struct Latencies {
