@@ -360,7 +360,7 @@ impl Pool {
             Event::Finished { instance, request } => self.finished(now, instance, request),
             Event::Lost { instance } => self.lost(instance, commands),
             Event::Reconfigured(config) => {
-                self.keeping.policy.reconfigure(config.keeping());
+                self.keeping.reconfigure(now, config.keeping());
                 self.config = config;
             }
             Event::Retired => self.retired = true,

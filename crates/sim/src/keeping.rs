@@ -33,7 +33,11 @@ impl Keeping {
     pub(crate) fn event(&mut self, now: Time, event: &Event) {
         let is_ahead = |instance: InstanceKey| self.ahead.is_some_and(|ahead| ahead.0 == instance);
         match *event {
-            Event::Reconfigured(ref config) => self.policy.reconfigure(config.keeping()),
+            Event::Reconfigured(ref config) => {
+                self.policy.reconfigure(config.keeping());
+                // Other windows may hold from now on.
+                self.ahead = self.ahead.map(|(instance, _)| (instance, now));
+            }
             Event::Denied { instance } if is_ahead(instance) => (self.ahead, self.denied) = (None, Some(now)),
             Event::StartFailed { instance } | Event::Lost { instance } if is_ahead(instance) => {
                 (self.ahead, self.given_up) = (None, true);

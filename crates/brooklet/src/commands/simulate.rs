@@ -63,7 +63,8 @@ fn trace(args: &Simulate) -> Result<Trace> {
 
 fn not_read(error: TraceError) -> Error {
     let exit = if error.place == (0, 0) { Exit::Failure } else { Exit::Mistakes };
-    Error::new(exit, error.to_string()).fix("docs/keep-alive.md says what a trace looks like and how to name it")
+    Error::new(exit, error.to_string())
+        .fix("docs/keep-alive.md says what a trace looks like and how to name it")
 }
 
 /// `learned 10m`.

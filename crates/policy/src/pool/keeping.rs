@@ -10,7 +10,7 @@
 //! next request.
 
 use super::{Command, InstanceKey, Pool, State};
-use crate::keepalive::{KeepAlive, Window};
+use crate::keepalive::{self, KeepAlive, Window};
 use model::Time;
 use std::time::Duration;
 
@@ -49,6 +49,12 @@ impl Keeping {
             started: 0,
             used: 0,
         }
+    }
+
+    /// Other windows may hold from now on.
+    pub(super) fn reconfigure(&mut self, now: Time, config: keepalive::Config) {
+        self.policy.reconfigure(config);
+        self.ahead = self.ahead.map(|(instance, _)| (instance, now));
     }
 
     /// Whether this instance was asked for ahead and has served nothing yet.
