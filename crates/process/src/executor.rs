@@ -9,7 +9,7 @@ use crate::instance::{Process, Running};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
-use crate::network::{self, NO_DOORS, Outside};
+use crate::network::{self, Outside};
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::{Runtime, Runtimes};
@@ -98,18 +98,17 @@ impl ProcessExecutor {
             candidates.clear();
         }
         for candidate in candidates {
-            let mut rehearsed = self.rehearse(candidate).await;
-            if let Err(NotStarted::Sandbox { step, error }) = &rehearsed
-                && step == NO_DOORS
-            {
-                let _ = self.no_internet.set(format!("{step}: {error}"));
-                self.outside.without_doors();
-                rehearsed = self.rehearse(candidate).await;
+            let Err(error) = self.rehearse(candidate).await else {
+                return *self.isolation.get_or_init(|| candidate);
+            };
+            // Better all walls and no door than the other way round.
+            self.outside.give_doors(false);
+            if self.rehearse(candidate).await.is_ok() {
+                let _ = self.no_internet.set(error.to_string());
+                return *self.isolation.get_or_init(|| candidate);
             }
-            match rehearsed {
-                Ok(()) => return *self.isolation.get_or_init(|| candidate),
-                Err(error) => tracing::warn!(?candidate, %error, "this isolation is not to be had here"),
-            }
+            self.outside.give_doors(true);
+            tracing::warn!(?candidate, %error, "this isolation is not to be had here");
         }
         *self.isolation.get_or_init(|| Isolation::None)
     }
