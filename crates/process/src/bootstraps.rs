@@ -25,14 +25,16 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
-/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up.
-pub fn lay_out(run_dir: &Path) -> io::Result<()> {
+/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the command,
+/// but for the language, that bootstraps tell of when the AWS SDK is missing.
+pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     // One that still runs cannot be overwritten, but replaced.
     let (init, new) = (run_dir.join("init"), run_dir.join("init.new"));
     std::fs::write(&new, INIT)?;
     std::fs::rename(new, &init)?;
     lay_out_sources(&run_dir.join("runtime"))?;
+    std::fs::write(run_dir.join("runtime/install-command"), install)?;
     std::fs::create_dir_all(run_dir.join("root"))?;
     let etc = run_dir.join("etc");
     std::fs::create_dir_all(&etc)?;

@@ -11,20 +11,22 @@ use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::network::{self, Outside};
 use crate::output::Output;
-use crate::runtime_api::RuntimeApi;
+use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
+use crate::wrapped::Wrapped;
 use model::{MiB, Network};
-use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
+use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// Where `brooklet runtimes install` puts SDKs and runtime clients.
     pub runtimes_dir: PathBuf,
+    /// The command that puts them there, but for the language: what people are told when something is missing.
+    pub install: String,
     /// The strongest isolation to use; weaker when the machine does not allow it.
     pub isolation: Isolation,
     /// What functions reach over the network that do not say so themselves.
@@ -66,7 +70,7 @@ pub struct ProcessExecutor {
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
-        bootstraps::lay_out(&settings.run_dir)?;
+        bootstraps::lay_out(&settings.run_dir, &settings.install)?;
         let groups = match settings.isolation {
             Isolation::None => Groups::none(),
             _ => Groups::open(&group_name(&settings.run_dir)),
@@ -182,24 +186,37 @@ impl ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
-        let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
+        let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime, &self.outside)?;
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
-        if let Some(stem) = self.stem(&launch, &spec, &stream).await {
+        let variables = launch.variables(&spec, &stream);
+        if let Some(stem) = by(until, self.stem(&launch, &variables)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
-            return Ok(Arc::new(Running::init(process, framed, timeout).await?));
+            return Ok(Arc::new(Running::init(process, framed, timeout, until).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
-                let (framed, socket) = Framed::pair().map_err(machine)?;
-                let program = launch.program(&spec, &stream, None, lines);
-                let process = self.run(Program { transport: Some(socket), ..program }, own, output).await?;
-                Ok(Arc::new(Running::init(process, framed, timeout).await?))
+                let (framed, pipes) = Framed::pair().map_err(machine)?;
+                let program = launch.program(variables, None, lines);
+                let process =
+                    self.run(Program { transport: Some(pipes), ..program }, own, output, until).await?;
+                Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
+            }
+            Protocol::Wrapped => {
+                let (framed, pipes) = Framed::pair().map_err(machine)?;
+                let mut api = self.runtime_api(&spec, own_network).await?;
+                let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
+                let program = launch.program(variables, contact, lines);
+                let program = Program { transport: Some(pipes), runtime_api, ..program };
+                let process = self.run(program, own, output, until).await?;
+                serve(&mut api, &process)?;
+                Ok(Arc::new(Running::init(process, Wrapped::new(framed, api), timeout, until).await?))
             }
             Protocol::Http => {
                 let http = match own_network {
@@ -207,32 +224,25 @@ impl ProcessExecutor {
                     false => HttpProgram::on_a_free_port().map_err(machine)?,
                 };
                 let contact = ("PORT", http.port().to_string());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
-                let process = self.run(program, own, output).await?;
-                Ok(Arc::new(Running::init(process, http, timeout).await?))
+                let program = launch.program(variables, Some(contact), lines);
+                let process = self.run(program, own, output, until).await?;
+                Ok(Arc::new(Running::init(process, http, timeout, until).await?))
             }
             Protocol::RuntimeApi => {
-                let mut api = match own_network {
-                    true => RuntimeApi::at(&spec, self.outside.inside(network::RUNTIME_API)),
-                    false => RuntimeApi::open(&spec).await.map_err(machine)?,
-                };
-                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
-                let runtime_api = own_network.then(|| api.address());
-                let process = self.run(Program { runtime_api, ..program }, own, output).await?;
-                if let Some(listener) = process.child.runtime_api() {
-                    api.serve(listener.map_err(machine)?);
-                }
-                Ok(Arc::new(Running::init(process, api, timeout).await?))
+                let mut api = self.runtime_api(&spec, own_network).await?;
+                let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
+                let program = launch.program(variables, contact, lines);
+                let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
+                serve(&mut api, &process)?;
+                Ok(Arc::new(Running::init(process, api, timeout, until).await?))
             }
         }
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
-    async fn stem(&self, launch: &Launch, spec: &InstanceSpec, stream: &str) -> Option<Stem> {
-        let variables = launch.variables(spec, stream, None);
-        let stem = self.stems.take(&launch.recipe(&variables)?)?;
-        match stem.become_instance(launch.sandbox().clone(), &variables).await {
+    async fn stem(&self, launch: &Launch, variables: &[(String, String)]) -> Option<Stem> {
+        let stem = self.stems.take(&launch.recipe(variables)?)?;
+        match stem.become_instance(launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -244,10 +254,25 @@ impl ProcessExecutor {
         }
     }
 
+    /// An endpoint for the runtime: in its own network, or on the machine.
+    async fn runtime_api(&self, spec: &InstanceSpec, own_network: bool) -> Result<RuntimeApi, StartFailure> {
+        match own_network {
+            true => Ok(RuntimeApi::at(spec, self.outside.inside(network::RUNTIME_API))),
+            false => RuntimeApi::open(spec).await.map_err(machine),
+        }
+    }
+
     /// Starts `program`, which may be the function's own.
-    async fn run(&self, program: Program, own: bool, output: Arc<Output>) -> Result<Process, StartFailure> {
+    async fn run(
+        &self,
+        program: Program,
+        own: bool,
+        output: Arc<Output>,
+        until: Instant,
+    ) -> Result<Process, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
-        let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
+        let child = by(until, self.spawner.spawn(program)).await?;
+        let child = child.map_err(|error| not_started(&what, own, &error))?;
         Ok(Process::new(child, output))
     }
 }
@@ -258,13 +283,11 @@ impl Executor for ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> BoxFuture<'_, Result<Started, StartFailure>> {
+    ) -> BoxFuture<'_, Result<Started, Unready>> {
         Box::pin(async move {
             let began = Instant::now();
-            let timeout = spec.init_timeout;
-            let instance = tokio::time::timeout(timeout, self.begin(spec, stream, logs))
-                .await
-                .map_err(|_| StartFailure::TimedOut)??;
+            let until = began + spec.init_timeout;
+            let instance = self.begin(spec, stream, logs, until).await?;
             Ok(Started { instance, init: began.elapsed() })
         })
     }
@@ -276,7 +299,7 @@ impl Executor for ProcessExecutor {
                 let installed = self.settings.runtimes_dir.join(JAVA_SDK);
                 match has_client([&installed, package]) {
                     true => Ok(()),
-                    false => Err(missing_client(&installed)),
+                    false => Err(missing_client(&installed, &self.settings.install)),
                 }
             }
             _ => Ok(()),
@@ -284,17 +307,31 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and what
-        /// answers for the name server.
+        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and
+        /// what answers for the name server.
         const ANY: u32 = 3 + 2 + 1 + 1;
         let any = ANY + self.settings.endpoints.len() as u32;
-        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
+        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {
-            Some(Protocol::Frames) => any + 1,
+            Some(Protocol::Frames) => any + 2,
             Some(Protocol::Http) => any + spec.concurrency,
             // Its endpoint and the connections to it.
-            Some(Protocol::RuntimeApi) | None => any + 1 + crate::runtime_api::OWN_CONNECTIONS,
+            Some(Protocol::RuntimeApi) | None => any + 1 + OWN_CONNECTIONS,
+            Some(Protocol::Wrapped) => any + 2 + 1 + OWN_CONNECTIONS,
         }
+    }
+}
+
+/// A step of a start, unless time is up first.
+async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, StartFailure> {
+    tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
+}
+
+/// Serves the runtime where a socket was made for it.
+fn serve(api: &mut RuntimeApi, process: &Process) -> Result<(), StartFailure> {
+    match process.child.runtime_api() {
+        Some(listener) => listener.map(|listener| api.serve(listener)).map_err(machine),
+        None => Ok(()),
     }
 }
 

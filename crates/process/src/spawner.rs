@@ -27,8 +27,8 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// All its variables.
     pub environment: Vec<(String, String)>,
-    /// Given to it as descriptor 3.
-    pub transport: Option<OwnedFd>,
+    /// Given to it as descriptors 3 and 4.
+    pub transport: Option<[OwnedFd; 2]>,
     /// Where a socket is to listen in its own network, if it has one, for the Runtime API.
     pub runtime_api: Option<SocketAddr>,
     /// Given to it as stdout and stderr.
@@ -208,7 +208,7 @@ impl Shared {
             script.add(ops::CLOSE, &[]);
         }
         let mut fds = vec![output.as_raw_fd()];
-        fds.extend(transport.as_ref().map(AsRawFd::as_raw_fd));
+        fds.extend(transport.iter().flatten().map(AsRawFd::as_raw_fd));
         child.run(&script, &fds)?;
         Ok(child)
     }

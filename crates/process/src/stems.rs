@@ -170,14 +170,14 @@ impl Stem {
     async fn make(spawner: &Spawner, recipe: &Recipe) -> Result<Stem, NotStarted> {
         let (output, lines) =
             Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
-        let (framed, socket) = Framed::pair().map_err(NotStarted::at("make a socket"))?;
+        let (framed, pipes) = Framed::pair().map_err(NotStarted::at("make a pipe"))?;
         let mut environment = recipe.variables.clone();
         environment.push((WAIT.to_owned(), "1".to_owned()));
         let program = Program {
             sandbox: recipe.sandbox.clone(),
             argv: recipe.argv.clone(),
             environment,
-            transport: Some(socket),
+            transport: Some(pipes),
             runtime_api: None,
             output: lines,
             waits: true,

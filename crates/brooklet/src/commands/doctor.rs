@@ -227,6 +227,7 @@ async fn network() -> Check {
     let settings = process::Settings {
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
+        install: String::new(),
         isolation: process::Isolation::Root,
         network: model::Network::Internet,
         endpoints: Default::default(),

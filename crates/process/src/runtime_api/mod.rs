@@ -28,7 +28,7 @@ struct Event {
 struct Current {
     id: RequestId,
     reply: oneshot::Sender<InvokeResult>,
-    sink: Option<StreamSink>,
+    sink: StreamSink,
 }
 
 /// What the connections of one instance share.
@@ -97,9 +97,14 @@ impl RuntimeApi {
         self.server.spawn(accept(listener, self.shared.clone()));
     }
 
-    /// For `AWS_LAMBDA_RUNTIME_API`.
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The variable by which the runtime finds it.
+    pub fn contact(&self) -> (&'static str, String) {
+        ("AWS_LAMBDA_RUNTIME_API", self.address.to_string())
     }
 }
 
@@ -122,7 +127,7 @@ impl Transport for RuntimeApi {
 
     async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
         let (reply, answer) = oneshot::channel();
-        let current = Current { id: invocation.request_id, reply, sink: Some(sink) };
+        let current = Current { id: invocation.request_id, reply, sink };
         *self.shared.current.lock().expect("no panic while held") = Some(current);
         if self.events.send(event(invocation)).await.is_err() {
             process.child.kill();

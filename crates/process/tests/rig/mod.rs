@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
-use ports::{Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure};
+use ports::{
+    Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure, Unready,
+};
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
     Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
+        install: "brooklet runtimes install".into(),
         isolation,
         network: Network::Internet,
         endpoints: Default::default(),
@@ -65,7 +68,9 @@ pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
     let instance = match executor.start(Arc::new(spec), "stream".into(), nowhere()).await {
         Ok(started) => started.instance,
-        Err(StartFailure::Init(json)) => return format!("init error {}", text(json)),
+        Err(Unready { failure: StartFailure::Init(json), .. }) => {
+            return format!("init error {}", text(json));
+        }
         Err(other) => return format!("{other:?}"),
     };
     let invocation = Invocation {
