@@ -5,9 +5,13 @@ The server's machine is a network namespace, and so is the world beyond it (harn
 
 import contextlib
 import http.server
+import json
 import os
+import pathlib
+import re
 import shutil
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -15,7 +19,8 @@ import requests
 
 from harness import aws, network, packages
 from harness import server as servers
-from harness.network import GATEWAY, HOST, HOST_V6, MACHINE, MACHINE_V6, METADATA, NAME
+from harness.network import ANOTHER, GATEWAY, HOST, HOST_V6, MACHINE, MACHINE_V6, METADATA, NAME
+from harness.processes import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a machine's network for the tests")
 
@@ -45,8 +50,11 @@ def machine(request, tmp_path_factory):
     """A server on a machine of its own, with an endpoint on its loopback and something else there."""
     folder = servers.open_folder()
     with network.World(tmp_path_factory.mktemp("world")) as world, world.entered():
-        named, other = Listening(), Listening()
-        config = f'[endpoints]\nAWS_ENDPOINT_URL_S3 = "http://localhost:{named.port}"\n'
+        named, other, far = Listening(), Listening(), Listening(ANOTHER)
+        config = f"""[endpoints]
+            AWS_ENDPOINT_URL_S3 = "http://localhost:{named.port}"
+            AWS_ENDPOINT_URL_SQS = "http://{ANOTHER}:{far.port}/queues"
+        """
         user = 65534 if request.param == "user" else None
         with servers.Server(folder, config=config, user=user, world=world) as server:
             server.named, server.other = named, other
@@ -188,6 +196,18 @@ def test_an_endpoint_that_the_operator_names_is_reached_at_the_same_url(machine,
 
 
 @pytest.mark.parametrize("policy", EVERY)
+def test_an_endpoint_may_be_on_any_address_of_the_machine(functions, policy):
+    assert attempt(functions[policy], "get", url="$AWS_ENDPOINT_URL_SQS") == 204
+
+
+@pytest.mark.parametrize("policy", WALLED)
+def test_nothing_else_is_reached_at_an_endpoints_address(functions, policy):
+    with contextlib.ExitStack() as stack:
+        port = listening_on(stack, ANOTHER)
+        assert attempt(functions[policy], "tcp", host=ANOTHER, port=port) in ("ECONNREFUSED", "ECONNRESET", "ENOTCONN")
+
+
+@pytest.mark.parametrize("policy", EVERY)
 def test_a_functions_own_variable_wins(machine, policy):
     variables = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_ENDPOINT_URL": "http://127.0.0.1:2"}
     function = deploy(machine, policy, Environment={"Variables": variables})
@@ -273,3 +293,46 @@ def test_a_change_of_policy_holds_for_the_next_instance(machine):
     assert attempt(function, "tcp", host=HOST, port=80).startswith("hello")
     with_network(machine, function, "default")
     assert attempt(function, "tcp", host=HOST, port=80).startswith("hello")
+
+
+# ---- the machine ---------------------------------------------------------------------------------------------
+
+
+def configuration_of_the_machine():
+    """All that a server could have changed: links, addresses, routes that the kernel did not make, rules, forwarding."""
+    shown = ["ip -o addr", "ip route show table all", "ip rule", "ip -6 rule"]
+    told = [subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout for command in shown]
+    told += [pathlib.Path(f"/proc/sys/net/{which}").read_text() for which in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")]
+    return [re.sub(r".*proto kernel.*\n| +valid_lft.*| linkdown", "", text) for text in told]
+
+
+def in_network(namespace):
+    """The processes whose network this is."""
+    found = []
+    for link in pathlib.Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == namespace:
+                found.append(link.parts[2])
+    return found
+
+
+def test_the_machine_is_not_changed_and_after_kill_nine_nothing_is_left(tmp_path):
+    with network.World(tmp_path / "world") as world, world.entered():
+        before = configuration_of_the_machine()
+        server = servers.Server(tmp_path / "server", "--isolation", "strict", world=world).start()
+        function = aws.Deployer(aws.client(server), "left")(packages.walls(), packages.PYTHON, "walls.handler")
+        assert attempt(function, "tcp", host=HOST, port=80).startswith("hello")
+        namespace = ask(function, "namespaces")["net"]
+        assert in_network(namespace)
+        assert configuration_of_the_machine() == before
+        server.kill()
+        wait_until(lambda: not in_network(namespace), "nobody is in the network any more")
+        assert configuration_of_the_machine() == before
+        with server:
+            pass  # the next server on the folder finds its control groups and removes them
+
+
+def test_doctor_tries_the_network():
+    checks = json.loads(servers.run("doctor", "--output", "json").stdout)
+    [network_check] = [check for check in checks if check["name"] == "network"]
+    assert (network_check["area"], network_check["state"]) == ("isolation", "ok")

@@ -168,7 +168,7 @@ def test_the_first_process_does_not_hear_its_signals(hostile):
 def test_namespaces_are_its_own(walled, hostile):
     other = walled.deployer(packages.walls(), packages.PYTHON, "walls.handler")
     one, two = ask(hostile, "namespaces"), ask(other, "namespaces")
-    own = ["mnt", "pid", "ipc", "uts", "cgroup"]
+    own = ["mnt", "pid", "ipc", "uts", "cgroup", "net"]
     assert [name for name in own if one[name] == two[name]] == []
 
 

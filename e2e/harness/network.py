@@ -23,6 +23,7 @@ CLONE_NEWNET = 0x40000000
 SERVERS = pathlib.Path(__file__).with_name("world.py")
 
 MACHINE, MACHINE_V6 = "10.231.0.1", "fd31:1::1"
+ANOTHER = "10.231.0.5"  # the machine again
 GATEWAY, GATEWAY_V6 = "10.231.0.2", "fd31:1::2"
 METADATA = "169.254.169.254"
 NAME = "host.example"
@@ -39,8 +40,9 @@ ip addr add {HOST_V6}/128 dev lo nodad
 MACHINE_SETUP = f"""
 ip link set lo up
 ip addr add {MACHINE}/24 dev machine
+ip addr add {ANOTHER}/24 dev machine
 ip addr add {MACHINE_V6}/64 dev machine nodad
-ip link set machine up
+ip link set machine addrgenmode none up
 ip route add default via {GATEWAY}
 ip -6 route add default via {GATEWAY_V6}
 """

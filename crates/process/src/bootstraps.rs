@@ -25,8 +25,8 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
-/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the
-/// command, but for the language, that bootstraps tell of when the AWS SDK is missing.
+/// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the command,
+/// but for the language, that bootstraps tell of when the AWS SDK is missing.
 pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     // One that still runs cannot be overwritten, but replaced.

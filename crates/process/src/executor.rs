@@ -9,7 +9,7 @@ use crate::instance::{Process, Running};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
-use crate::network::{self, NO_DOORS, Outside};
+use crate::network::{self, Outside};
 use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
@@ -102,18 +102,17 @@ impl ProcessExecutor {
             candidates.clear();
         }
         for candidate in candidates {
-            let mut rehearsed = self.rehearse(candidate).await;
-            if let Err(NotStarted::Sandbox { step, error }) = &rehearsed
-                && step == NO_DOORS
-            {
-                let _ = self.no_internet.set(format!("{step}: {error}"));
-                self.outside.without_doors();
-                rehearsed = self.rehearse(candidate).await;
+            let Err(error) = self.rehearse(candidate).await else {
+                return *self.isolation.get_or_init(|| candidate);
+            };
+            // Better all walls and no door than the other way round.
+            self.outside.give_doors(false);
+            if self.rehearse(candidate).await.is_ok() {
+                let _ = self.no_internet.set(error.to_string());
+                return *self.isolation.get_or_init(|| candidate);
             }
-            match rehearsed {
-                Ok(()) => return *self.isolation.get_or_init(|| candidate),
-                Err(error) => tracing::warn!(?candidate, %error, "this isolation is not to be had here"),
-            }
+            self.outside.give_doors(true);
+            tracing::warn!(?candidate, %error, "this isolation is not to be had here");
         }
         *self.isolation.get_or_init(|| Isolation::None)
     }
@@ -205,16 +204,15 @@ impl ProcessExecutor {
             Protocol::Frames => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(variables, None, lines);
-                let program = Program { transport: Some(pipes), ..program };
-                let process = self.run(program, own, output, until).await?;
+                let process =
+                    self.run(Program { transport: Some(pipes), ..program }, own, output, until).await?;
                 Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let mut api = self.runtime_api(&spec, own_network).await?;
-                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
-                let program = launch.program(variables, Some(contact), lines);
-                let runtime_api = own_network.then(|| api.address());
+                let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
+                let program = launch.program(variables, contact, lines);
                 let program = Program { transport: Some(pipes), runtime_api, ..program };
                 let process = self.run(program, own, output, until).await?;
                 serve(&mut api, &process)?;
@@ -232,9 +230,8 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = self.runtime_api(&spec, own_network).await?;
-                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address().to_string());
-                let program = launch.program(variables, Some(contact), lines);
-                let runtime_api = own_network.then(|| api.address());
+                let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
+                let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
                 serve(&mut api, &process)?;
                 Ok(Arc::new(Running::init(process, api, timeout, until).await?))
@@ -257,7 +254,7 @@ impl ProcessExecutor {
         }
     }
 
-    /// The endpoint of an instance: in its own network, if it has one, where it listens once that is there.
+    /// An endpoint for the runtime: in its own network, or on the machine.
     async fn runtime_api(&self, spec: &InstanceSpec, own_network: bool) -> Result<RuntimeApi, StartFailure> {
         match own_network {
             true => Ok(RuntimeApi::at(spec, self.outside.inside(network::RUNTIME_API))),
@@ -310,8 +307,8 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and what
-        /// answers for the name server.
+        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and
+        /// what answers for the name server.
         const ANY: u32 = 3 + 2 + 1 + 1;
         let any = ANY + self.settings.endpoints.len() as u32;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
@@ -330,12 +327,12 @@ async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, Start
     tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
 }
 
-/// Serves an endpoint on the socket that listens in its instance's own network, if it has one.
+/// Serves the runtime where a socket was made for it.
 fn serve(api: &mut RuntimeApi, process: &Process) -> Result<(), StartFailure> {
-    if let Some(listener) = process.child.runtime_api() {
-        api.serve(listener.map_err(machine)?);
+    match process.child.runtime_api() {
+        Some(listener) => listener.map(|listener| api.serve(listener)).map_err(machine),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.

@@ -228,6 +228,7 @@ async fn network() -> Check {
         install: String::new(),
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
+        install: String::new(),
         isolation: process::Isolation::Root,
         network: model::Network::Internet,
         endpoints: Default::default(),

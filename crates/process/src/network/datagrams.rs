@@ -57,7 +57,8 @@ pub async fn serve_door(door: UdpSocket, inside: Inside, outside: Arc<Outside>, 
     let inside = Arc::new(inside);
     let mut flows: HashMap<Ends, mpsc::Sender<Vec<u8>>> = HashMap::new();
     let (mut running, mut questions) = (JoinSet::new(), JoinSet::new());
-    let mut buffer = vec![0; LARGEST];
+    // Most instances never send a datagram.
+    let mut buffer = Vec::new();
     loop {
         tokio::select! {
             ready = door.readable() => if ready.is_err() { return },
@@ -69,6 +70,7 @@ pub async fn serve_door(door: UdpSocket, inside: Inside, outside: Arc<Outside>, 
             }
             Some(_) = questions.join_next() => continue,
         }
+        buffer.resize(LARGEST, 0);
         let Ok((length, from, to)) = sockets::receive(&door, &mut buffer) else { continue };
         let datagram = buffer[..length].to_vec();
         if to == SocketAddr::new(IpAddr::V4(rules::NAMESERVER), 53) {

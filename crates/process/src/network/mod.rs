@@ -125,9 +125,9 @@ impl Wires {
             bound.map_err(NotStarted::at("listen for the runtime in the sandbox"))?;
         }
         match &mut self.doors {
-            Some(doors) => {
-                doors.set_up(self.outside.machine().knows_ipv6()).map_err(NotStarted::at(NO_DOORS))
-            }
+            Some(doors) => doors
+                .set_up(self.outside.machine().knows_ipv6())
+                .map_err(NotStarted::at("have connections handed to the server (nft_tproxy)")),
             None => Ok(()),
         }
     }
@@ -165,9 +165,6 @@ impl Wires {
         Some(self.runtime_api.take()?.0)
     }
 }
-
-/// The step that fails where the kernel cannot hand connections to the server.
-pub const NO_DOORS: &str = "have the sandbox's connections handed to the server (nft tproxy)";
 
 impl Doors {
     fn set_up(&mut self, ipv6: bool) -> io::Result<()> {

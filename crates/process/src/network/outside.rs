@@ -119,9 +119,9 @@ impl Outside {
         self.doors.load(Ordering::Relaxed)
     }
 
-    /// The kernel cannot give doors.
-    pub fn without_doors(&self) {
-        self.doors.store(false, Ordering::Relaxed);
+    /// Whether sandboxes get doors from now on: not every kernel can give them.
+    pub fn give_doors(&self, given: bool) {
+        self.doors.store(given, Ordering::Relaxed);
     }
 
     /// The account of one instance.

@@ -97,9 +97,14 @@ impl RuntimeApi {
         self.server.spawn(accept(listener, self.shared.clone()));
     }
 
-    /// For `AWS_LAMBDA_RUNTIME_API`.
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The variable by which the runtime finds it.
+    pub fn contact(&self) -> (&'static str, String) {
+        ("AWS_LAMBDA_RUNTIME_API", self.address.to_string())
     }
 }
 
