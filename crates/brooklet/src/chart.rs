@@ -148,7 +148,9 @@ impl Chart {
             (TOP + bottom) / 2.0,
             escape(self.y),
         );
-        for series in &self.series {
+        // Labels of series that lie close together are beside different corners of their points.
+        let corners = [(7.0, -6.0, "start"), (7.0, 16.0, "start"), (-7.0, 15.0, "end")];
+        for (series, (right, down, anchor)) in self.series.iter().zip(corners.into_iter().cycle()) {
             let colour = series.colour;
             let places: Vec<_> = series.points.iter().map(|(_, x, y)| (x_of(*x), y_of(*y))).collect();
             let line: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -158,12 +160,12 @@ impl Chart {
                 let _ = writeln!(
                     svg,
                     "<circle cx=\"{left:.1}\" cy=\"{top:.1}\" r=\"4\" fill=\"{colour}\"><title>{}: {} cold starts, {} GB-s idle</title></circle>\
-                     <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+                     <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",
                     escape(label),
                     short(*y),
                     short(*x),
-                    left + 7.0,
-                    top - 6.0,
+                    left + right,
+                    top + down,
                     escape(label),
                 );
             }

@@ -9,6 +9,7 @@ pub mod synthetic; // distributions that were published
 
 use crate::replay::{Invocation, Profile};
 use model::Time;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +83,28 @@ impl TraceError {
 
     fn io(file: &Path, error: &std::io::Error) -> TraceError {
         TraceError::new(file, (0, 0), format!("cannot be read: {error}"))
+    }
+}
+
+/// No line of a trace is longer: a day of a function in minutes is some 10 KB.
+const MAX_LINE: u64 = 1 << 20;
+
+/// Reads the next line, which is this one; false at the end.
+fn read_line(
+    reader: &mut impl BufRead,
+    text: &mut String,
+    file: &Path,
+    number: u64,
+) -> Result<bool, TraceError> {
+    text.clear();
+    let error = |what| Err(TraceError::new(file, (number, 0), what));
+    match reader.take(MAX_LINE).read_line(text) {
+        Ok(0) => Ok(false),
+        Ok(len) if len as u64 == MAX_LINE && !text.ends_with('\n') => {
+            error("is longer than 1 MiB".to_string())
+        }
+        Ok(_) => Ok(true),
+        Err(failure) => error(format!("cannot be read: {failure}")),
     }
 }
 

@@ -4,16 +4,22 @@
 //! A trace in minutes leaves open when in a minute a request comes. Timers fire at the same second of every minute;
 //! everything else comes at random in its minute. How long it takes is drawn from the percentiles of its function.
 
-use super::{Assumed, Sink, TraceError};
+use super::{Assumed, Sink, TraceError, read_line};
 use crate::Random;
 use crate::replay::{Invocation, Profile};
 use model::Time;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The column of the first minute in a table of invocations.
+const FIRST_MINUTE: usize = 4;
+
+/// Invocations of a function in one minute, at most: they are put in order in memory.
+const MOST_A_MINUTE: u64 = 10_000_000;
 
 /// One row of a table of invocations.
 #[derive(Clone, Copy)]
@@ -81,73 +87,76 @@ impl<'a> Tables<'a> {
     fn read(&mut self, path: &'a Path, index: &mut HashMap<String, usize>) -> Result<(), TraceError> {
         let file = File::open(path).map_err(|error| TraceError::io(path, &error))?;
         let mut reader = BufReader::with_capacity(1 << 16, &file);
-        let (mut text, mut number, mut offset) = (String::new(), 0, 0u64);
-        let mut header: Vec<String> = Vec::new();
-        let (mut kind, mut columns) = (Kind::Other, Columns::default());
-        loop {
-            text.clear();
-            let len = reader.read_line(&mut text).map_err(|error| TraceError::io(path, &error))?;
-            if len == 0 {
-                break;
-            }
-            number += 1;
+        let mut text = String::new();
+        if !read_line(&mut reader, &mut text, path, 1)? {
+            return Ok(());
+        }
+        let mut offset = text.len() as u64;
+        let header =
+            text.trim_end().split(',').map(|field| field.trim().trim_start_matches('\u{feff}').to_string());
+        let header: Vec<String> = header.collect();
+        let (kind, columns) = Kind::of(&header);
+        if kind == Kind::Other {
+            return Ok(());
+        }
+        let mut number = 2;
+        while read_line(&mut reader, &mut text, path, number)? {
             let line = Line { path, number, fields: text.trim_end().split(',').collect() };
-            if number == 1 {
-                header = line
-                    .fields
-                    .iter()
-                    .map(|field| field.trim().trim_start_matches('\u{feff}').to_string())
-                    .collect();
-                (kind, columns) = Kind::of(&header);
-                if kind == Kind::Other {
-                    return Ok(());
-                }
-            } else if !text.trim().is_empty() {
+            if !text.trim().is_empty() {
                 if line.fields.len() != header.len() {
                     let what =
                         format!("{} fields, and the first line has {}", line.fields.len(), header.len());
                     return Err(line.error(line.fields.len().min(header.len()), what));
                 }
-                match kind {
-                    Kind::Invocations => {
-                        let row = Row { file: self.days.len(), line: number, offset, len };
-                        let key = line.fields[columns.function].to_string();
-                        let place = *index.entry(key.clone()).or_insert_with(|| {
-                            self.rows.push((key, Vec::new()));
-                            self.rows.len() - 1
-                        });
-                        self.rows[place].1.push(row);
-                    }
-                    Kind::Durations => {
-                        let points =
-                            columns.points.iter().map(|&(share, column)| Ok((share, line.number(column)?)));
-                        let points = points.collect::<Result<_, _>>()?;
-                        self.durations.insert(line.fields[columns.function].to_string(), points);
-                    }
-                    Kind::Memory => {
-                        let value = line.number(columns.value)?;
-                        self.memory.insert(line.fields[columns.function].to_string(), value);
-                    }
-                    Kind::Other => {}
-                }
+                let row = Row { file: self.days.len(), line: number, offset, len: text.len() };
+                self.take(kind, &columns, &line, row, index)?;
             }
-            offset += len as u64;
+            (number, offset) = (number + 1, offset + text.len() as u64);
         }
         if kind == Kind::Invocations {
             let first = self.days.last().map_or(0, |day| day.first + day.minutes as u64);
-            self.days.push(Day { path, file, first, minutes: header.len() - 4 });
+            self.days.push(Day { path, file, first, minutes: header.len() - FIRST_MINUTE });
+        }
+        Ok(())
+    }
+
+    /// Takes one row in. Of invocations only where they are: they are read when they are played.
+    fn take(
+        &mut self,
+        kind: Kind,
+        columns: &Columns,
+        line: &Line<'_>,
+        row: Row,
+        index: &mut HashMap<String, usize>,
+    ) -> Result<(), TraceError> {
+        let key = line.fields[columns.function].to_string();
+        match kind {
+            Kind::Invocations => {
+                let place = *index.entry(key.clone()).or_insert_with(|| {
+                    self.rows.push((key, Vec::new()));
+                    self.rows.len() - 1
+                });
+                self.rows[place].1.push(row);
+            }
+            Kind::Durations => {
+                let points = columns.points.iter().map(|&(share, column)| Ok((share, line.number(column)?)));
+                self.durations.insert(key, points.collect::<Result<_, _>>()?);
+            }
+            Kind::Memory => {
+                self.memory.insert(key, line.number(columns.value)?);
+            }
+            Kind::Other => {}
         }
         Ok(())
     }
 
     fn play(&self, assumed: &Assumed, sink: &mut impl Sink) -> Result<(), TraceError> {
-        let end = self.days.iter().map(|day| day.first + day.minutes as u64).max().unwrap_or(0);
+        let minutes = self.days.last().map_or(0, |day| day.first + day.minutes as u64);
         let mut bytes = Vec::new();
         for (number, (function, rows)) in self.rows.iter().enumerate() {
             let mut random = Random::new(number as u64);
             let second = random.below(55_000);
             let mut opened = None;
-            let mut times = Vec::new();
             for row in rows {
                 let day = &self.days[row.file];
                 bytes.resize(row.len, 0);
@@ -158,29 +167,54 @@ impl<'a> Tables<'a> {
                     .map_err(|_| TraceError::new(day.path, (row.line, 0), "is not UTF-8"))?;
                 let line =
                     Line { path: day.path, number: row.line, fields: text.trim_end().split(',').collect() };
-                let is_timer = line.fields[3].eq_ignore_ascii_case("timer");
                 let key =
                     *opened.get_or_insert_with(|| sink.open(self.profile(function, line.fields[1], assumed)));
-                for (minute, field) in line.fields[4..].iter().enumerate().filter(|(_, field)| **field != "0")
-                {
-                    let count: u32 = field.trim().parse().map_err(|_| {
-                        line.error(minute + 4, format!("`{field}` is not a number of invocations"))
-                    })?;
-                    let minute = (day.first + minute as u64) * 60_000;
-                    times.clear();
-                    times.extend((0..u64::from(count)).map(|place| match is_timer {
-                        true => minute + second + place * 5_000 / u64::from(count),
-                        false => minute + random.below(60_000),
-                    }));
-                    times.sort_unstable();
-                    for &at in &times {
-                        let takes = self.duration(function, &mut random);
-                        sink.invoke(key, Invocation { at: Time::from_millis(at), takes });
-                    }
-                }
+                let timer = line.fields[3].eq_ignore_ascii_case("timer").then_some(second);
+                self.play_day(day.first, &line, timer, function, &mut random, |invocation| {
+                    sink.invoke(key, invocation)
+                })?;
             }
             if let Some(key) = opened {
-                sink.close(key, Time::from_millis(end * 60_000));
+                sink.close(key, Time::from_millis(minutes * 60_000));
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays a row. `timer`: when in a minute it fires, ms; none: at any time.
+    fn play_day(
+        &self,
+        first: u64,
+        line: &Line<'_>,
+        timer: Option<u64>,
+        function: &str,
+        random: &mut Random,
+        mut invoke: impl FnMut(Invocation),
+    ) -> Result<(), TraceError> {
+        let mut times = Vec::new();
+        for (minute, field) in
+            line.fields[FIRST_MINUTE..].iter().enumerate().filter(|(_, field)| **field != "0")
+        {
+            let column = minute + FIRST_MINUTE;
+            let count: u64 = field
+                .trim()
+                .parse()
+                .map_err(|_| line.error(column, format!("`{field}` is not a number of invocations")))?;
+            if count > MOST_A_MINUTE {
+                return Err(line.error(
+                    column,
+                    format!("`{field}` are more than the {MOST_A_MINUTE} of one minute that can be played"),
+                ));
+            }
+            let minute = (first + minute as u64) * 60_000;
+            times.clear();
+            times.extend((0..count).map(|place| match timer {
+                Some(second) => minute + second + place * 5_000 / count,
+                None => minute + random.below(60_000),
+            }));
+            times.sort_unstable();
+            for &at in &times {
+                invoke(Invocation { at: Time::from_millis(at), takes: self.duration(function, random) });
             }
         }
         Ok(())
@@ -227,7 +261,7 @@ impl Kind {
         let Some(function) = function else { return (Kind::Other, Columns::default()) };
         let columns = Columns { function, ..Columns::default() };
         let starts = ["HashOwner", "HashApp", "HashFunction", "Trigger"];
-        if header.len() > 4 && header.iter().zip(starts).all(|(field, name)| field == name) {
+        if header.len() > FIRST_MINUTE && header.iter().zip(starts).all(|(field, name)| field == name) {
             return (Kind::Invocations, columns);
         }
         if let Some(value) = find("AverageAllocatedMb") {

@@ -3,13 +3,13 @@
 //! Records are written when invocations end, so a long one comes after short ones that began later. They are put in order
 //! in a heap that holds what may still be overtaken: the records of some 16 minutes, the longest that one can take.
 
-use super::{Assumed, Sink, TraceError};
+use super::{Assumed, Sink, TraceError, read_line};
 use crate::replay::{Invocation, Profile};
 use model::{MeterRecord, MiB, Time};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,13 +91,8 @@ fn read(files: &[PathBuf], mut each: impl FnMut(&MeterRecord)) -> Result<(), Tra
     for path in files {
         let file = File::open(path).map_err(|error| TraceError::io(path, &error))?;
         let mut reader = BufReader::with_capacity(1 << 16, file);
-        let (mut text, mut number) = (String::new(), 0);
-        loop {
-            text.clear();
-            if reader.read_line(&mut text).map_err(|error| TraceError::io(path, &error))? == 0 {
-                break;
-            }
-            number += 1;
+        let (mut text, mut number) = (String::new(), 1);
+        while read_line(&mut reader, &mut text, path, number)? {
             // A server that was killed, or a full disk, leaves the beginning of a record at most at the end.
             let is_torn = !text.ends_with('\n');
             match serde_json::from_str::<MeterRecord>(&text) {
@@ -105,6 +100,7 @@ fn read(files: &[PathBuf], mut each: impl FnMut(&MeterRecord)) -> Result<(), Tra
                 Err(_) if is_torn || text.trim().is_empty() => {}
                 Err(error) => return Err(not_a_record(path, number, &error)),
             }
+            number += 1;
         }
     }
     Ok(())
