@@ -225,7 +225,6 @@ async fn network() -> Check {
     let check = |state, found: String| Check::new("isolation", "network", state, found);
     let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
     let settings = process::Settings {
-        install: String::new(),
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
         install: String::new(),
