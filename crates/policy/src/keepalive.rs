@@ -222,11 +222,28 @@ fn times(bin: Duration, count: usize) -> Duration {
 
 /// The first run of wanted bins that ends after bin `at`: its first bin and the one behind its last.
 fn span(wanted: &[u64], at: usize) -> Option<(usize, usize)> {
-    let is_wanted = |bin: usize| wanted.get(bin / 64).is_some_and(|word| word >> (bin % 64) & 1 == 1);
-    let first = (at..BINS).find(|&bin| is_wanted(bin))?;
-    let from = (0..first).rev().find(|&bin| !is_wanted(bin)).map_or(0, |bin| bin + 1);
-    let until = (first..BINS).find(|&bin| !is_wanted(bin)).unwrap_or(BINS);
-    Some((from, until))
+    let inside = next(wanted, at, true).filter(|&bin| bin < BINS)?;
+    let from = last_unwanted(wanted, inside).map_or(0, |bin| bin + 1);
+    Some((from, next(wanted, inside, false).map_or(BINS, |bin| bin.min(BINS))))
+}
+
+/// The first bin from `at` on that is wanted, or is not. (By words: this is on the warm path.)
+fn next(wanted: &[u64], at: usize, is_wanted: bool) -> Option<usize> {
+    let of = |word: u64| if is_wanted { word } else { !word };
+    let first = of(*wanted.get(at / 64)?) & (u64::MAX << (at % 64));
+    let rest = wanted.iter().enumerate().skip(at / 64 + 1).map(|(index, &word)| (index, of(word)));
+    let mut words = std::iter::once((at / 64, first)).chain(rest);
+    let (index, word) = words.find(|(_, word)| *word != 0)?;
+    Some(index * 64 + word.trailing_zeros() as usize)
+}
+
+/// The last bin before `at` that is not wanted.
+fn last_unwanted(wanted: &[u64], at: usize) -> Option<usize> {
+    let first = !wanted[at / 64] & ((1 << (at % 64)) - 1);
+    let rest = wanted.iter().enumerate().take(at / 64).rev().map(|(index, &word)| (index, !word));
+    let mut words = std::iter::once((at / 64, first)).chain(rest);
+    let (index, word) = words.find(|(_, word)| *word != 0)?;
+    Some(index * 64 + 63 - word.leading_zeros() as usize)
 }
 
 #[cfg(test)]

@@ -60,9 +60,10 @@ fn bins(history: &History, worth: f64) -> [u64; BINS.div_ceil(64)] {
     let (mut there, mut absent) = (0.0, 0.0);
     let (mut keep, mut start) = ([false; BINS], [false; BINS]);
     for bin in (0..BINS).rev() {
-        let here = seen[bin] + (prior(bin) - prior_still);
+        let prior_here = prior(bin);
+        let here = seen[bin] + (prior_here - prior_still);
         let gain = there + worth * here - (still + here / 2.0);
-        (still, prior_still) = (still + here, prior(bin));
+        (still, prior_still) = (still + here, prior_here);
         let ahead = gain - START * worth * still;
         (keep[bin], start[bin]) = (gain >= absent, ahead >= absent);
         (there, absent) = (gain.max(absent), ahead.max(absent));

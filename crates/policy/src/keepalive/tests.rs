@@ -163,6 +163,23 @@ fn however_often_it_is_called_it_takes_no_more_memory_than_it_says() {
 }
 
 #[test]
+fn runs_of_wanted_bins_are_found_wherever_they_lie() {
+    let bins = |runs: &[(usize, usize)]| {
+        let mut wanted = [0u64; BINS.div_ceil(64)];
+        runs.iter()
+            .for_each(|&(from, until)| (from..until).for_each(|bin| wanted[bin / 64] |= 1 << (bin % 64)));
+        wanted
+    };
+    let runs = [(0, 1), (3, 64), (70, 200), (239, 240)];
+    let wanted = bins(&runs);
+    for at in 0..BINS + 70 {
+        assert_eq!(span(&wanted, at), runs.into_iter().find(|run| at < run.1), "at {at}");
+    }
+    assert_eq!(span(&bins(&[]), 0), None);
+    assert_eq!(span(&bins(&[(0, BINS)]), 100), Some((0, BINS)));
+}
+
+#[test]
 fn whatever_was_seen_windows_are_ordered_apart_and_not_empty() {
     // SplitMix64, as in the simulator.
     let mut seed = 7u64;
