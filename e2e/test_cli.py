@@ -287,7 +287,11 @@ def test_logs_are_found_by_request_id(cli, project):
     request = re.search(r"START RequestId: (\S+)", first.stderr)[1]
     only = cli("logs", "cli-greeter", "--request-id", request).stdout
     assert "greeting one" in only and "greeting two" not in only
-    cli("rm", "cli-greeter", "--yes")
+    unknown = "00000000-0000-4000-8000-000000000000"
+    missing = cli("logs", "cli-greeter", "--request-id", unknown, expect=NOT_FOUND)
+    assert unknown in missing.stderr and missing.stdout == ""
+    removed = cli("rm", "cli-greeter", "--yes", "--output", "json")
+    assert json.loads(removed.stdout) == {"removed": ["cli-greeter"]}
 
 
 def test_doctor_says_what_this_machine_can_do(cli):

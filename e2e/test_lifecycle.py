@@ -106,7 +106,19 @@ def test_with_access_keys_unsigned_and_wrongly_signed_requests_are_refused(fresh
     assert aws.refusal(aws.client(own).list_functions)[:2] == ("UnrecognizedClientException", 403)
     wrong = aws.client(own, keys=("AKIDEXAMPLE", "no"))
     assert aws.refusal(wrong.list_functions)[:2] == ("InvalidSignatureException", 403)
-    assert aws.client(own, keys=("AKIDEXAMPLE", "wJalrXUtnFEMI")).list_functions()["Functions"] == []
+    client = aws.client(own, keys=("AKIDEXAMPLE", "wJalrXUtnFEMI"))
+    assert client.list_functions()["Functions"] == []
+
+
+def test_with_access_keys_strangers_reach_a_function_only_by_an_open_url(fresh):
+    own = fresh(config='[access-keys]\nAKIDEXAMPLE = "wJalrXUtnFEMI"\n')
+    client = aws.client(own, keys=("AKIDEXAMPLE", "wJalrXUtnFEMI"))
+    package = {"app.py": "def handler(event, context):\n    return 'hi'\n"}
+    aws.Deployer(client, "keys")(package, packages.PYTHON, "app.handler", name="greeter")
+    closed = requests.get(own.url + "/fn/greeter/", timeout=30)
+    assert closed.status_code == 403 and "auth type NONE" in closed.text
+    client.create_function_url_config(FunctionName="greeter", AuthType="NONE")
+    assert requests.get(own.url + "/fn/greeter/", timeout=30).text == "hi"
 
 
 def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path):

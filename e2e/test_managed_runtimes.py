@@ -87,7 +87,9 @@ def test_the_environment_is_lambdas_and_the_functions_and_nothing_else(machine, 
         "PYTHONPATH",
     }
     assert present <= set(seen)
-    assert re.match(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}", seen["_X_AMZN_TRACE_ID"])
+    assert re.fullmatch(
+        r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", seen["_X_AMZN_TRACE_ID"]
+    )
     documented = (
         set(fixed)
         | present

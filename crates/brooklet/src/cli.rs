@@ -456,6 +456,9 @@ pub struct Rm {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Tables for people or JSON for scripts
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 /// What functions need.

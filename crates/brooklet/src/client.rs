@@ -262,11 +262,19 @@ fn refusal(answer: &Answer) -> Error {
         _ => Exit::Refused,
     };
     let elsewhere = message.contains("valid region");
+    let reason = body["Reason"].as_str();
+    let plain = message == "Rate Exceeded."; // a longer message has its own remedy
     let mut error = Error::new(exit, message);
-    if !kind.is_empty() {
-        error = error.because(format!("{kind} (status {})", status.as_u16()));
+    if let Some(name) = reason.or_else(|| Some(kind).filter(|kind| !kind.is_empty())) {
+        error = error.because(format!("{name} (status {})", status.as_u16()));
     }
     match status.as_u16() {
+        429 if reason == Some("ReservedFunctionConcurrentInvocationLimitExceeded") => error.fix(
+            "try again later, or raise the function's reserved concurrency (`concurrency` in brooklet.toml; 0 stops it)",
+        ),
+        429 if plain && reason == Some("ConcurrentInvocationLimitExceeded") => {
+            error.fix("try again later, or raise account-concurrency in the server's configuration")
+        }
         403 if elsewhere => error.fix("set AWS_REGION to the server's region"),
         403 => {
             error.fix("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a pair of the server's access-keys")
@@ -322,5 +330,13 @@ mod tests {
         );
         check(502, "", "<html>", Exit::Failure, "the server answered 502 Bad Gateway");
         check(429, "", r#"{"message":"Rate Exceeded."}"#, Exit::Throttled, "Rate Exceeded.");
+        check(
+            429,
+            "TooManyRequestsException",
+            r#"{"message":"Rate Exceeded.","Reason":"ConcurrentInvocationLimitExceeded"}"#,
+            Exit::Throttled,
+            "Rate Exceeded.\n  because: ConcurrentInvocationLimitExceeded (status 429)\n  fix:     try again later, or raise \
+             account-concurrency in the server's configuration",
+        );
     }
 }

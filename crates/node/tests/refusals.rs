@@ -117,7 +117,7 @@ async fn packages_that_are_no_zip_or_too_large_are_refused_with_a_remedy() {
     for (package, expected) in [
         (
             Package::Zip("no zip".into()),
-            "ZipFile: Could not unzip uploaded file. Please check your file, then try to upload again. (invalid Zip archive: Could not find EOCD)",
+            "ZipFile: Could not unzip uploaded file. Please check your file, then try to upload again. (it is not a zip archive, or a part of it is missing)",
         ),
         (Package::Zip(vec![0; 1_001].into()), "too large: Zipped size must be smaller than 1000 bytes"),
         (

@@ -32,7 +32,10 @@ pub fn argv(
             vec![program, heap.into(), bootstrap("node/bootstrap.js")]
         }
         (Wanted::Dotnet, Some(program)) => dotnet_argv(spec, program, found, places),
-        (Wanted::Java(_), Some(program)) => java::argv(spec, program, places, sdk),
+        (Wanted::Java(_), Some(program)) => {
+            let version = found.and_then(|found| found.version.parse().ok()).unwrap_or(0);
+            java::argv(spec, program, version, places, sdk)
+        }
         (Wanted::Http, _) if !spec.handler.is_empty() => {
             vec!["/bin/sh".into(), "-c".into(), format!("exec {}", spec.handler).into()]
         }

@@ -32,8 +32,14 @@ pub fn missing_client(installed: &Path, install: &str) -> String {
     )
 }
 
-/// The command line. `sdk` is the folder of what `brooklet runtimes install java` put, as seen inside.
-pub fn argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option<&str>) -> Vec<OsString> {
+/// The command line of a JVM of the major `version`. `sdk` is the folder of what `brooklet runtimes install java` put, as seen inside.
+pub fn argv(
+    spec: &InstanceSpec,
+    program: OsString,
+    version: u32,
+    places: &Places,
+    sdk: Option<&str>,
+) -> Vec<OsString> {
     let task = &places.task;
     let mut class_path = format!("{task}:{task}/lib/*");
     for jar in jars(&spec.code_dir) {
@@ -46,7 +52,7 @@ pub fn argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option
     let own = ["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"].map(|name| spec.environment.get(name));
     let own: Vec<&str> = own.into_iter().flatten().flat_map(|options| options.split_whitespace()).collect();
     let mut argv = vec![program];
-    argv.extend(flags(spec.memory.0, &own).into_iter().map(OsString::from));
+    argv.extend(flags(spec.memory.0, version, &own).into_iter().map(OsString::from));
     argv.extend(["-cp".into(), class_path.into(), CLIENT.into(), spec.handler.clone().into()]);
     argv
 }
@@ -55,7 +61,7 @@ pub fn argv(spec: &InstanceSpec, program: OsString, places: &Places, sdk: Option
 /// take neither, and of two values the command line's.
 ///
 /// What is the JVM's default anyway (`-Xshare:auto`, `-XX:+TieredCompilation`) is left to it.
-fn flags(memory_mib: u32, own: &[&str]) -> Vec<String> {
+fn flags(memory_mib: u32, version: u32, own: &[&str]) -> Vec<String> {
     let names = |prefixes: &[&str]| own.iter().any(|o| prefixes.iter().any(|prefix| o.starts_with(prefix)));
     let mut flags = Vec::new();
     // Lambda's share of the memory, at every size.
@@ -79,6 +85,11 @@ fn flags(memory_mib: u32, own: &[&str]) -> Vec<String> {
     if !names(&["-XX:+UsePerfData"]) {
         flags.push("-XX:-UsePerfData".into());
     }
+    // From Java 24 on the JVM warns of native code that nobody allowed (JEP 472), and the client has some: five
+    // lines in the log of each start.
+    if version >= 24 && !names(&["--enable-native-access", "--illegal-native-access"]) {
+        flags.push("--enable-native-access=ALL-UNNAMED".into());
+    }
     flags
 }
 
@@ -96,13 +107,21 @@ mod tests {
 
     fn check(own: &str, expected: &str) {
         let own: Vec<&str> = own.split_whitespace().collect();
-        assert_eq!(flags(512, &own).join(" "), expected);
+        assert_eq!(flags(512, 17, &own).join(" "), expected);
     }
 
     #[test]
     fn the_jvm_is_told_to_start_fast_and_to_keep_within_the_memory() {
         check("", "-Xmx435m -Xms16m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData");
-        assert_eq!(flags(64, &[])[0], "-Xmx64m");
+        assert_eq!(flags(64, 17, &[])[0], "-Xmx64m");
+    }
+
+    #[test]
+    fn a_jvm_that_would_warn_of_the_clients_native_code_is_told_that_it_may_run() {
+        let last = |version, own: &[&str]| flags(512, version, own).pop().unwrap_or_default();
+        assert_eq!(last(24, &[]), "--enable-native-access=ALL-UNNAMED");
+        assert_eq!(last(24, &["--illegal-native-access=deny"]), "-XX:-UsePerfData");
+        assert_eq!(last(23, &[]), "-XX:-UsePerfData"); // 11 and older do not know the option
     }
 
     #[test]

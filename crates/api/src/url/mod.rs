@@ -116,14 +116,19 @@ async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
     Ok(response)
 }
 
-/// As [`Call::knock`], with the one word that Lambda has for a stranger at a function URL.
+/// As [`Call::knock`], with the one word that Lambda has for a stranger at a function URL; where there is none, the
+/// path `/fn/` is as closed as the API, and says why.
 ///
 /// A URL (`AWS_IAM`) demands a signature also of a server without access keys, which has nothing to check it
 /// against, so that who forgets to sign learns it here and not on AWS.
 fn knock<'a>(call: &Call<'a>, at_url: bool) -> Result<Option<Signed<'a>>> {
     let forbidden = || ApiError::new(Kind::AccessDeniedException, "Forbidden");
     let signed = call.knock().map_err(|error| match error.kind {
-        Kind::MissingAuthenticationTokenException => forbidden(),
+        Kind::MissingAuthenticationTokenException if at_url => forbidden(),
+        Kind::MissingAuthenticationTokenException => ApiError::new(
+            error.kind,
+            "This server has access keys: sign the request, or give the function a URL with the auth type NONE.",
+        ),
         _ => error,
     })?;
     match signed {

@@ -14,12 +14,27 @@ const MAX_LINE: usize = 8 << 20;
 
 /// Runs the command.
 pub async fn run(args: Logs, client: &Client) -> Result<Exit> {
-    follow(&args.lines, client, &mut |event| match args.output {
-        Output::Json => output::line(event.to_string()),
-        Output::Table => output::line(show(event)),
+    let mut found = false;
+    follow(&args.lines, client, &mut |event| {
+        found = true;
+        match args.output {
+            Output::Json => output::line(event.to_string()),
+            Output::Table => output::line(show(event)),
+        }
     })
-    .await
-    .map(|()| Exit::Success)
+    .await?;
+    if found { Ok(Exit::Success) } else { nothing(&args.lines) }
+}
+
+/// That a function has written nothing is an answer; that the named invocation or instance has no line is not.
+fn nothing(lines: &Lines) -> Result<Exit> {
+    let wanted = match (&lines.request_id, &lines.stream) {
+        (Some(id), _) => format!("request {id}"),
+        (None, Some(stream)) => format!("stream {stream}"),
+        (None, None) => return Ok(Exit::Success),
+    };
+    let error = Error::new(Exit::NotFound, format!("the log of {} has no line of {wanted}", lines.name));
+    Err(error.fix(format!("`brooklet logs {}` shows what is kept; the oldest lines go first", lines.name)))
 }
 
 /// Hands each log event to `sink` until the server ends the answer.

@@ -1,10 +1,11 @@
 //! `rm`: removes functions with all their versions.
 
-use crate::cli::Rm;
+use crate::cli::{Output, Rm};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::lambda::Lambda;
 use crate::output;
+use serde_json::json;
 
 /// Runs the command.
 pub async fn run(args: Rm, lambda: &Lambda) -> Result<Exit> {
@@ -17,6 +18,9 @@ pub async fn run(args: Rm, lambda: &Lambda) -> Result<Exit> {
             _ => error,
         })?;
         output::note(format!("removed {name}"));
+    }
+    if let Output::Json = args.output {
+        output::json(&json!({ "removed": args.names }))?;
     }
     Ok(Exit::Success)
 }

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use zip::ZipArchive;
 use zip::read::ZipFile;
+use zip::result::ZipError;
 
 /// Unpacks `zip` into the existing, empty folder `into`. Files get mode 0644, or 0755 when anyone may execute
 /// them, folders 0755, whatever the archive says.
@@ -49,7 +50,11 @@ fn open<'a>(zip: &'a [u8], limits: &Limits) -> Result<ZipArchive<Cursor<&'a [u8]
     if zip.is_empty() {
         return Err(empty());
     }
-    let mut archive = ZipArchive::new(Cursor::new(zip)).map_err(|error| broken(&error))?;
+    let mut archive = ZipArchive::new(Cursor::new(zip)).map_err(|error| match error {
+        // The library tells which of its structures it missed, which helps nobody who sent the wrong file.
+        ZipError::InvalidArchive(_) => refused("it is not a zip archive, or a part of it is missing"),
+        error => broken(&error),
+    })?;
     match archive.len() {
         0 => return Err(empty()),
         n if n > limits.package_entries => {

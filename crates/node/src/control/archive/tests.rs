@@ -283,9 +283,13 @@ fn each_hostile_archive_is_refused_with_its_reason() {
         ),
         ("entries that share bytes", shared_bytes, "entries share the same bytes of the archive"),
         ("a wrong checksum", wrong_sum, "Invalid checksum"),
-        ("half of it", good[..middle].to_vec(), "invalid Zip archive: Could not find EOCD"),
-        ("its second half", good[middle..].to_vec(), "invalid Zip archive: Invalid CDFH offset in EOCD"),
-        ("not a zip", b"#!/bin/sh\necho hello\n".to_vec(), "invalid Zip archive: Could not find EOCD"),
+        ("half of it", good[..middle].to_vec(), "it is not a zip archive, or a part of it is missing"),
+        ("its second half", good[middle..].to_vec(), "it is not a zip archive, or a part of it is missing"),
+        (
+            "not a zip",
+            b"#!/bin/sh\necho hello\n".to_vec(),
+            "it is not a zip archive, or a part of it is missing",
+        ),
     ];
     for (what, archive, reason) in rows {
         let expected = match *reason {
