@@ -53,6 +53,16 @@ pub const UNMOUNT: u8 = 17;
 /// Gives up the first process's own privileges: the sandbox is as its program will see it.
 pub const CLOSE: u8 = 18;
 
+/// number of arguments (u32), arguments, number of variables (u32), variables: becomes this program, with every
+/// privilege, the message's first descriptor as stdout and stderr, and this socket, over which the program answers.
+pub const EXEC: u8 = 40;
+/// pid (u32): a child of the first process that something else has made is the sandbox's program. The reply's
+/// descriptor is a pidfd of it.
+pub const ADOPT: u8 = 41;
+/// namespaces (u32), path of the first process's program: to a zygote, see `zygote.rs`. The operations after it
+/// are carried out in the new namespaces.
+pub const FORK: u8 = 42;
+
 /// The first word of the last message, in place of an errno: the program has ended; the second word is its
 /// wait status.
 pub const ENDED: u32 = u32::MAX;

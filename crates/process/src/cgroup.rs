@@ -125,11 +125,12 @@ impl Group {
         place.map(|(_, dir)| File::open(dir)).transpose()
     }
 
-    /// What the first process does to be in the other groups; before it loses sight of them.
-    pub fn join_script(&self) -> Script {
+    /// What a process does to be in the other groups; before it loses sight of them. `seen` says where it finds a
+    /// path of the machine.
+    pub fn join_script(&self, seen: impl Fn(&Path) -> PathBuf) -> Script {
         let mut script = Script::default();
         for (_, dir) in self.places.iter().filter(|(hierarchy, _)| hierarchy.kind == Kind::V1) {
-            script.add(ops::WRITE, &[dir.join("tasks").as_os_str(), "0".as_ref()]);
+            script.add(ops::WRITE, &[seen(&dir.join("tasks")).as_os_str(), "0".as_ref()]);
         }
         script
     }

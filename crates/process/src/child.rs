@@ -3,7 +3,7 @@
 use crate::cgroup::Group;
 use crate::sandbox::Sandbox;
 use crate::script::{Script, ops};
-use crate::socket::Control;
+use crate::socket::{Control, Reply};
 use crate::spawner::NotStarted;
 use model::MiB;
 use ports::Exit;
@@ -53,6 +53,12 @@ impl Child {
         Ok(())
     }
 
+    /// The first process itself becomes the program.
+    pub fn is_the_program(&mut self) -> io::Result<()> {
+        self.program = number(self.pidfd.get_ref())?.unwrap_or(0);
+        Ok(())
+    }
+
     /// Makes the sandbox, in which a program waits, one function's. Blocks for as long as that takes: a fraction
     /// of a millisecond.
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
@@ -62,22 +68,34 @@ impl Child {
         self.tell(&script, &[]).map(drop)
     }
 
-    /// Has the first process carry out a row; the descriptor that it gave.
+    /// Has the process carry out a row; the descriptor that it gave.
     fn tell(&self, script: &Script, fds: &[RawFd]) -> Result<Option<OwnedFd>, NotStarted> {
+        self.order(script, fds)?;
+        let reply = self.hear()?;
+        match reply.errno {
+            0 => Ok(reply.descriptor),
+            _ => Err(failure(script, &reply)),
+        }
+    }
+
+    /// Sends a row to the process.
+    pub fn order(&self, script: &Script, fds: &[RawFd]) -> Result<(), NotStarted> {
         let sent = script.bytes().and_then(|bytes| self.control.send(bytes, fds));
-        sent.map_err(NotStarted::at("tell the first process what to do"))?;
+        sent.map_err(NotStarted::at("tell the first process what to do"))
+    }
+
+    /// Waits for what the process answers to that.
+    pub fn hear(&self) -> Result<Reply, NotStarted> {
         let reply = self.control.receive(true).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("it has ended"),
             io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
             _ => error,
         });
-        let reply = reply.map_err(NotStarted::at("hear of the first process"))?;
-        let error = || io::Error::from_raw_os_error(reply.errno as i32);
-        match reply.errno {
-            0 => Ok(reply.descriptor),
-            ops::ENDED => Err(NotStarted::at("hear of the first process")(io::Error::other("it has ended"))),
-            _ if script.is_run(reply.place as usize) => Err(NotStarted::Program(error())),
-            _ => Err(NotStarted::at(script.describe(reply.place as usize))(error())),
+        match reply.map_err(NotStarted::at("hear of the first process"))? {
+            reply if reply.errno == ops::ENDED => {
+                Err(NotStarted::at("hear of the first process")(io::Error::other("it has ended")))
+            }
+            reply => Ok(reply),
         }
     }
 
@@ -196,6 +214,15 @@ impl Drop for Child {
             unsafe { libc::poll(&raw mut poll, 1, 10_000) };
             reap(&pidfd);
         });
+    }
+}
+
+/// What an answer says that is not a success.
+pub fn failure(script: &Script, reply: &Reply) -> NotStarted {
+    let error = io::Error::from_raw_os_error(reply.errno as i32);
+    match script.is_run(reply.place as usize) {
+        true => NotStarted::Program(error),
+        false => NotStarted::at(script.describe(reply.place as usize))(error),
     }
 }
 

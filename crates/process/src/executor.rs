@@ -15,6 +15,7 @@ use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use model::MiB;
+use policy::stock::StockConfig;
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -57,7 +58,8 @@ impl ProcessExecutor {
         };
         let enforced = groups.enforced();
         let spawner = Arc::new(Spawner::new(2, &settings.run_dir.join("init"), groups)?);
-        let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
+        let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
+        let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation: OnceLock::new(), runtimes })
     }
@@ -121,6 +123,11 @@ impl ProcessExecutor {
         self.stems.count()
     }
 
+    /// How many interpreters wait for orders to fork, and how many runtimes they have forked.
+    pub fn forks(&self) -> (usize, u64) {
+        self.stems.forks()
+    }
+
     /// Which limits control groups enforce here.
     pub fn enforced(&self) -> Enforced {
         self.enforced
@@ -176,7 +183,7 @@ impl ProcessExecutor {
     /// A runtime that was booted ahead of need, on its way to be this instance.
     async fn stem(&self, launch: &Launch, spec: &InstanceSpec, stream: &str) -> Option<Stem> {
         let variables = launch.variables(spec, stream, None);
-        let stem = self.stems.take(&launch.recipe(&variables)?)?;
+        let stem = self.stems.take(&launch.recipe(&variables)?).await?;
         match stem.become_instance(launch.sandbox().clone(), &variables).await {
             Ok(stem) => {
                 self.stems.used();

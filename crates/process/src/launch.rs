@@ -9,7 +9,7 @@ use crate::java::{has_client, missing_client};
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
-use crate::stems::Recipe;
+use crate::stems::{Likeness, Recipe};
 use ports::{InstanceSpec, StartFailure};
 use std::ffi::OsString;
 use std::io;
@@ -32,6 +32,7 @@ pub struct Launch {
     runtime: Runtime,
     places: Places,
     sdk: Option<String>,
+    files: Vec<u64>,
 }
 
 /// How an instance is spoken to.
@@ -62,10 +63,10 @@ impl Launch {
             let source = settings.run_dir.join("etc").join(file);
             programs.push(Bind { source, target: Path::new("/etc").join(file) });
         }
-        let mut binds = Vec::new();
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
-        binds.extend(sdk.clone());
-        binds.extend(layer_modules(wanted, &spec.layer_dirs));
+        let files = state_of(found.as_ref().map(Found::path).as_deref(), sdk.as_ref());
+        programs.extend(sdk.clone());
+        let binds: Vec<Bind> = layer_modules(wanted, &spec.layer_dirs).into_iter().collect();
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         if matches!(wanted, Wanted::Java(_)) {
@@ -87,7 +88,7 @@ impl Launch {
         };
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
         let protocol = Protocol::of(wanted, &spec.handler);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
+        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, files })
     }
 
     /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
@@ -140,14 +141,20 @@ impl Launch {
             return None;
         }
         let matters = |(key, _): &&(String, String)| {
-            const PREFIXES: [&str; 12] = [
-                "PYTHON", "NODE_", "UV_", "OPENSSL_", "SSL_", "ICU_", "LD_", "GLIBC_", "MALLOC_", "LC_",
-                "LANG", "TZ",
+            const PREFIXES: [&str; 14] = [
+                "PYTHON", "NODE_", "UV_", "OPENSSL_", "SSL", "ICU_", "LD_", "GLIBC_", "MALLOC_", "LC_",
+                "LANG", "TZ", "BOTO_", "BROOKLET_SDK_PATH",
             ];
             PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
-        let variables = variables.iter().filter(matters).cloned().collect();
-        Some(Recipe { argv: self.argv.clone(), variables, sandbox: self.sandbox.clone() })
+        let likeness = Likeness {
+            argv: self.argv.clone(),
+            variables: variables.iter().filter(matters).cloned().collect(),
+            files: self.files.clone(),
+            imports: Arc::new([]),
+        };
+        let forks = matches!(self.runtime.wanted, Wanted::Python(_));
+        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })
     }
 
     /// The sandbox.
@@ -195,6 +202,18 @@ fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<Bind> {
         Wanted::Dotnet | Wanted::Provided | Wanted::Http => return None,
     };
     Some(Bind { source: runtimes_dir.join(source), target: target.into() })
+}
+
+/// What changes when the files are replaced that an interpreter boots from: of its program, the folder of its library,
+/// and its SDK.
+fn state_of(program: Option<&Path>, sdk: Option<&Bind>) -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let library = program.and_then(|program| {
+        Some(program.parent()?.parent()?.join("lib").join(program.file_name()?))
+    });
+    let paths = [program.map(Path::to_owned), library, sdk.map(|sdk| sdk.source.clone())];
+    let found = paths.into_iter().flatten().filter_map(|path| path.metadata().ok());
+    found.flat_map(|file| [file.ino(), file.mtime() as u64, file.mtime_nsec() as u64]).collect()
 }
 
 /// Packages of layers, where Node.js looks for them before the SDK. The last layer that has any wins.

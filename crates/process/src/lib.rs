@@ -28,6 +28,7 @@ mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
+mod zygote; //       interpreters that fork instead
 
 pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};

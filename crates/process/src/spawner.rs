@@ -56,12 +56,10 @@ impl NotStarted {
 }
 
 /// Of a program that waits for its function: an interpreter that has been started, and no more.
-const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
+pub const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
 
-struct Job {
-    program: Program,
-    reply: oneshot::Sender<Result<Child, NotStarted>>,
-}
+/// Something to be done on one of the threads.
+type Job = Box<dyn FnOnce(&Shared) + Send>;
 
 /// Starts programs on its own threads.
 pub struct Spawner {
@@ -71,18 +69,20 @@ pub struct Spawner {
 }
 
 /// What all starts share.
-struct Shared {
+pub struct Shared {
     /// The sandboxes' first process, as a file.
-    init: CString,
-    groups: Groups,
-    runtime: tokio::runtime::Handle,
+    pub init: CString,
+    /// Where each gets a group of its own.
+    pub groups: Groups,
+    /// For what is watched.
+    pub runtime: tokio::runtime::Handle,
 }
 
 impl Spawner {
     /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process. Must
     /// be called within a tokio runtime.
     pub fn new(threads: usize, init: &Path, groups: Groups) -> io::Result<Spawner> {
-        let init = CString::new(init.as_os_str().as_bytes())?;
+        let init = CString::new(init.canonicalize()?.as_os_str().as_bytes())?;
         let shared = Arc::new(Shared { init, groups, runtime: tokio::runtime::Handle::current() });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let queue = Arc::new(std::sync::Mutex::new(queue));
@@ -93,8 +93,8 @@ impl Spawner {
                 block_signals();
                 loop {
                     let job = queue.lock().expect("a spawner never panics").recv();
-                    let Ok(Job { program, reply }) = job else { return };
-                    let _ = reply.send(shared.start(program));
+                    let Ok(job) = job else { return };
+                    job(&shared);
                 }
             };
             spawner.threads.push(std::thread::Builder::new().name(format!("spawner-{n}")).spawn(run)?);
@@ -104,10 +104,18 @@ impl Spawner {
 
     /// Starts a program in a sandbox of its own.
     pub async fn spawn(&self, program: Program) -> Result<Child, NotStarted> {
+        self.run(|shared| shared.start(program)).await
+    }
+
+    /// Has one of the threads do something that may block for milliseconds.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, NotStarted> + Send + 'static,
+    ) -> Result<T, NotStarted> {
         let stopped = || NotStarted::at("start a program")(io::Error::other("the server is stopping"));
         let (reply, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job { program, reply }).map_err(|_| stopped())?;
+        jobs.send(Box::new(move |shared| _ = reply.send(work(shared)))).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -129,7 +137,7 @@ impl Shared {
         let group = self.groups.make(&resources)?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let pidfd = self
-            .first_process(&sandbox, &group, theirs.as_raw_fd())
+            .first_process(sandbox.namespaces(), &group, theirs.as_raw_fd())
             .map_err(NotStarted::at("clone a process into namespaces"))?;
         drop(theirs);
         // From here on the child is taken down again if anything fails.
@@ -138,17 +146,13 @@ impl Shared {
             .map_err(NotStarted::at("watch the process"))?;
         drop(runtime);
 
-        let mut script = child.group().join_script();
-        script.then(sandbox.base().clone());
+        let mut script = child.group().join_script(Path::to_owned);
+        script.then(sandbox.base());
         if !waits {
             script.then(sandbox.dress().clone());
         }
-        let variables: Vec<OsString> =
-            environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
-        script
-            .add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }])
-            .texts(argv.iter().map(OsString::as_os_str))
-            .texts(variables.iter().map(OsString::as_os_str));
+        script.add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }]);
+        script.program(&argv, &environment);
         if !waits {
             script.add(ops::CLOSE, &[]);
         }
@@ -160,15 +164,15 @@ impl Shared {
 
     /// Clones this thread into new namespaces, as the program `init`, with `control` as its descriptor 3; a
     /// pidfd of it.
-    fn first_process(&self, sandbox: &Sandbox, group: &Group, control: RawFd) -> io::Result<OwnedFd> {
-        let unprivileged = sandbox.namespaces() & libc::CLONE_NEWUSER != 0;
+    pub fn first_process(&self, namespaces: i32, group: &Group, control: RawFd) -> io::Result<OwnedFd> {
+        let unprivileged = namespaces & libc::CLONE_NEWUSER != 0;
         let start = Start { init: self.init.as_ptr(), control, unprivileged };
         let mut pidfd: RawFd = -1;
         let mut stack = vec![0u8; STACK];
         let mut arguments: libc::clone_args = no_arguments();
         // Until it has become another program the child shares the server's memory and the server's thread
         // waits, so nothing is copied, however large the server is.
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | sandbox.namespaces();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces;
         arguments.flags = flags as u64;
         arguments.pidfd = (&raw mut pidfd) as u64;
         arguments.exit_signal = libc::SIGCHLD as u64;

@@ -27,13 +27,23 @@ class Fault(Exception):
 
 
 def main():
+    out, err = sys.stdout, sys.stderr = frames.text_stream(1, "<stdout>"), frames.text_stream(2, "<stderr>")
+    waits = "BROOKLET_WAIT" in os.environ
+    if "BROOKLET_ZYGOTE" in os.environ:
+        from . import zygote
+
+        zygote.serve()
     frames.open_transport()
-    if os.environ.get("BROOKLET_WAIT"):
+    if waits:
         _become(frames.wait_for_variables())
     read_environment()
-    out, err = sys.stdout, sys.stderr = frames.text_stream(1, "<stdout>"), frames.text_stream(2, "<stderr>")
     _set_path()
-    sys.meta_path.insert(0, _Logging)
+    if "logging" in sys.modules:  # a zygote has imported it
+        from .records import install
+
+        install(sys.modules["logging"])
+    else:
+        sys.meta_path.insert(0, _Logging)
     try:
         handler = _load(os.environ.get("_HANDLER", ""))
     except Exception as error:
