@@ -7,10 +7,11 @@
 pub mod budget; //      the machine's memory and descriptors, shared by all pools
 pub mod concurrency; // how many requests may be in flight: reserved, account
 pub mod descriptors; // how many connections and instances the server's descriptors are for
+pub mod imports; //     which modules are imported ahead of need
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod route; //       which version an alias sends a request to
-pub mod stock; //       how many runtimes are kept booted ahead of need
+pub mod stock; //       which runtimes are kept booted ahead of need, and which zygotes
 
 mod estimate; // a running mean
 

@@ -9,7 +9,7 @@
 //! zygote's copies share what was random at its birth, so it is replaced after so many forks, and the old one serves
 //! until the new one is up.
 
-use model::Time;
+use model::{MiB, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -26,13 +26,16 @@ pub struct StockConfig {
     pub most_of_kind: usize,
     /// Kinds that are known at once, and so zygotes, at most (default 16; at least 1).
     pub kinds: usize,
+    /// What waits and the zygotes may use together (default 256 MiB); above it they are given up, one at each look.
+    pub memory: MiB,
     /// Starts within this time count as one burst (default 10 s).
     pub burst: Duration,
     /// A kind that was not started for this long is forgotten (default 10 minutes).
     pub keep: Duration,
     /// A zygote is replaced after this many forks (default 1,000).
     pub forks: u32,
-    /// A zygote that could not be booted, or died, is tried again after this long (default 10 s).
+    /// A zygote that could not be booted, or died, is tried again after this long, and nothing is made for so long
+    /// after memory was short (default 10 s).
     pub again: Duration,
 }
 
@@ -42,6 +45,7 @@ impl Default for StockConfig {
             most: 8,
             most_of_kind: 4,
             kinds: 16,
+            memory: MiB(256),
             burst: Duration::from_secs(10),
             keep: Duration::from_secs(600),
             forks: 1_000,
@@ -77,7 +81,10 @@ pub enum Event {
     /// Memory is short: something has to go.
     Short,
     /// Time went on; to be given every second or so.
-    Wake,
+    Wake {
+        /// What all that waits and all zygotes use now.
+        used: MiB,
+    },
 }
 
 /// What the owner must do, in order.
@@ -98,6 +105,8 @@ pub enum Command {
 pub struct Stock {
     config: StockConfig,
     shelves: BTreeMap<Kind, Shelf>,
+    /// When memory was short last.
+    short: Option<Time>,
 }
 
 /// One kind.
@@ -125,7 +134,7 @@ enum Zygote {
 impl Stock {
     /// Nothing is known yet.
     pub fn new(config: StockConfig) -> Stock {
-        Stock { config, shelves: BTreeMap::new() }
+        Stock { config, shelves: BTreeMap::new(), short: None }
     }
 
     /// Feeds one event; appends the commands that the owner must carry out, in order.
@@ -154,14 +163,19 @@ impl Stock {
                 }
             }),
             Event::Short => {
+                self.short = Some(now);
                 self.give_up(commands);
                 return;
             }
-            Event::Wake => {
+            Event::Wake { used } => {
                 let (keep, shelves) = (self.config.keep, &mut self.shelves);
                 let unused = shelves.iter().filter(|(_, shelf)| now.since(shelf.last()) >= keep);
                 let unused: Vec<Kind> = unused.map(|(&kind, _)| kind).collect();
                 unused.into_iter().for_each(|kind| self.forget(kind, commands));
+                if used > self.config.memory {
+                    self.give_up(commands);
+                    return;
+                }
             }
         }
         self.restock(now, commands);
@@ -229,6 +243,9 @@ impl Stock {
     }
 
     fn restock(&mut self, now: Time, commands: &mut Vec<Command>) {
+        if self.short.is_some_and(|short| now.since(short) < self.config.again) {
+            return;
+        }
         let kinds: Vec<Kind> = self.shelves.keys().copied().collect();
         for kind in kinds {
             self.restock_kind(now, kind, commands);

@@ -8,6 +8,7 @@ use crate::instance::{Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
+use crate::learning::{Ahead, LEARN, Learning};
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::{Runtime, Runtimes};
@@ -46,6 +47,7 @@ pub struct ProcessExecutor {
     enforced: Enforced,
     isolation: OnceLock<Isolation>,
     runtimes: Arc<Runtimes>,
+    learning: Learning,
 }
 
 impl ProcessExecutor {
@@ -61,7 +63,8 @@ impl ProcessExecutor {
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
         let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation: OnceLock::new(), runtimes })
+        let (isolation, learning) = (OnceLock::new(), Learning::new());
+        Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation, runtimes, learning })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -152,39 +155,53 @@ impl ProcessExecutor {
         let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let own = launch.own_program;
-        if let Some(stem) = self.stem(&launch, &spec, &stream).await {
+        let ahead = if launch.learns() { self.learning.advice(&spec) } else { Ahead::Nothing };
+        let mut variables = launch.variables(&spec, &stream, None);
+        if matches!(ahead, Ahead::Learn) {
+            variables.push((LEARN.to_owned(), "1".to_owned()));
+        }
+        if let Some(stem) = self.stem(&launch, &variables, &ahead).await {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
-            return Ok(Arc::new(Running::init(process, framed, spec.timeout).await?));
+            let running = Running::init(process, framed, spec.timeout).await?;
+            self.learn(&spec, &running);
+            return Ok(Arc::new(running));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
                 let program = launch.program(&spec, &stream, None, lines);
-                let program = Program { transport: Some(socket), ..program };
-                self.run(program, own, output, framed, spec.timeout).await
+                let program = Program { transport: Some(socket), environment: variables, ..program };
+                let running = self.run(program, own, output, framed, spec.timeout).await?;
+                self.learn(&spec, &running);
+                Ok(running)
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, http, spec.timeout).await
+                Ok(self.run(program, own, output, http, spec.timeout).await?)
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, api, spec.timeout).await
+                Ok(self.run(program, own, output, api, spec.timeout).await?)
             }
         }
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
-    async fn stem(&self, launch: &Launch, spec: &InstanceSpec, stream: &str) -> Option<Stem> {
-        let variables = launch.variables(spec, stream, None);
-        let stem = self.stems.take(&launch.recipe(&variables)?).await?;
-        match stem.become_instance(launch.sandbox().clone(), &variables).await {
+    async fn stem(&self, launch: &Launch, variables: &[(String, String)], ahead: &Ahead) -> Option<Stem> {
+        let mut stem = None;
+        if let Ahead::Import(imports) = ahead {
+            stem = self.stems.take(&launch.recipe(variables, imports.clone())?).await;
+        }
+        if stem.is_none() {
+            stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
+        }
+        match stem?.become_instance(launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -196,6 +213,12 @@ impl ProcessExecutor {
         }
     }
 
+    fn learn(&self, spec: &InstanceSpec, running: &Running<Framed>) {
+        if let Some(told) = running.imports() {
+            self.learning.told(spec, told);
+        }
+    }
+
     /// Starts `program`, which may be the function's own, and waits until it is ready.
     async fn run<T: Transport>(
         &self,
@@ -204,7 +227,7 @@ impl ProcessExecutor {
         output: Arc<Output>,
         transport: T,
         timeout: Duration,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+    ) -> Result<Arc<Running<T>>, StartFailure> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
         let process = Process::new(child, output);
@@ -241,6 +264,14 @@ impl Executor for ProcessExecutor {
             }
             _ => Ok(()),
         }
+    }
+
+    fn kept(&self) -> MiB {
+        self.stems.memory()
+    }
+
+    fn give_up(&self) {
+        self.stems.give_up();
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {

@@ -33,6 +33,7 @@ enum Kind {
     StreamEnd,
     StreamError,
     Log,
+    Imports,
 }
 
 struct Frame {
@@ -84,7 +85,13 @@ impl Transport for Framed {
     /// Waits until the bootstrap has loaded the function.
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
         let conversation = self.conversation.get_mut().expect("no panic while held");
-        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
+        let conversation = conversation.as_mut().expect("nobody has taken it yet");
+        let mut first = conversation.read(process).await;
+        if let Ok(Frame { kind: Kind::Imports, body, .. }) = first {
+            process.imported(body);
+            first = conversation.read(process).await;
+        }
+        match first {
             Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
             Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
             Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
@@ -231,6 +238,7 @@ fn event_frame(invocation: Invocation) -> (String, Bytes) {
 fn kind(byte: u8) -> io::Result<Kind> {
     Ok(match byte {
         b'R' => Kind::Ready,
+        b'M' => Kind::Imports,
         b'X' => Kind::InitError,
         b'A' => Kind::Answer,
         b'E' => Kind::Error,

@@ -2,12 +2,13 @@
 
 use crate::child::Child;
 use crate::output::Output;
+use bytes::Bytes;
 use model::MiB;
 use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -69,6 +70,11 @@ impl<T: Transport> Running<T> {
         Ok(Running { process, transport, timeout })
     }
 
+    /// What the function imported, if its bootstrap was asked to say so.
+    pub fn imports(&self) -> Option<&Bytes> {
+        self.process.imports.get()
+    }
+
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
         let started = Instant::now();
         self.process.output.begin(Some(invocation.request_id));
@@ -105,6 +111,8 @@ pub struct Process {
     pub child: Child,
     /// Its lines.
     pub output: Arc<Output>,
+    /// What the function imported, as its bootstrap said.
+    imports: OnceLock<Bytes>,
     follower: tokio::task::AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
@@ -114,7 +122,13 @@ impl Process {
     /// Begins to follow the process's output.
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        Process { child, output, follower, ending: AtomicBool::new(false), sampled: Mutex::new(None) }
+        let (imports, ending, sampled) = (OnceLock::new(), AtomicBool::new(false), Mutex::new(None));
+        Process { child, output, imports, follower, ending, sampled }
+    }
+
+    /// The bootstrap has said what the function imported.
+    pub fn imported(&self, imports: Bytes) {
+        let _ = self.imports.set(imports);
     }
 
     /// Concludes an invocation that was handed over at `started`.

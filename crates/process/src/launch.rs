@@ -135,7 +135,7 @@ impl Launch {
 
     /// What a runtime that is booted ahead of need must be like to become this instance; `None` where it cannot
     /// be booted without the function. `variables` are the instance's.
-    pub fn recipe(&self, variables: &[(String, String)]) -> Option<Recipe> {
+    pub fn recipe(&self, variables: &[(String, String)], imports: Arc<[String]>) -> Option<Recipe> {
         let bootable = matches!(self.runtime.wanted, Wanted::Python(_) | Wanted::Node(_));
         if !bootable || self.own_program || self.isolation == Isolation::None {
             return None;
@@ -151,10 +151,15 @@ impl Launch {
             argv: self.argv.clone(),
             variables: variables.iter().filter(matters).cloned().collect(),
             files: self.files.clone(),
-            imports: Arc::new([]),
+            imports,
         };
-        let forks = matches!(self.runtime.wanted, Wanted::Python(_));
+        let forks = self.learns();
         Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })
+    }
+
+    /// Whether its runtime can say what a function imports, and import it ahead.
+    pub fn learns(&self) -> bool {
+        matches!(self.runtime.wanted, Wanted::Python(_)) && self.isolation != Isolation::None && !self.own_program
     }
 
     /// The sandbox.

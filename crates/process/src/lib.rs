@@ -19,6 +19,7 @@ mod interpreter; //  which program runs a runtime identifier, and where it was f
 mod java; //         the JVM's flags and class path, and where the runtime interface client is
 mod kernel; //       what the kernel offers
 mod launch; //       what one start needs: view, program, variables
+mod learning; //     what functions import, and what is imported ahead
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
 mod runtimes; //     the runtimes that functions have asked for, made ready

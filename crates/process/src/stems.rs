@@ -226,7 +226,7 @@ impl Stems {
     /// Buries what has ended, and sees how much memory the rest uses.
     fn look(self: &Arc<Stems>) {
         let mut state = self.lock();
-        let (mut gone, mut events, mut kept) = (Vec::new(), vec![Event::Wake], MiB(0));
+        let (mut gone, mut events, mut kept) = (Vec::new(), Vec::new(), MiB(0));
         for (&kind, shelf) in &mut state.shelves {
             let ended = shelf.ready.extract_if(.., |stem| stem.process.child.try_exit().is_some());
             gone.extend(ended.inspect(|_| events.push(Event::Gone(kind))));
@@ -238,6 +238,7 @@ impl Stems {
             kept = memory.chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
         }
         self.kept.store(kept.0, Ordering::Relaxed);
+        events.push(Event::Wake { used: kept });
         self.tell(state, events);
         drop(gone);
     }

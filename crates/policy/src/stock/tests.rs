@@ -65,7 +65,7 @@ impl Owner {
 fn check(starts: &[u64], now: u64, expected: usize) {
     let mut owner = Owner::new(StockConfig::default());
     starts.iter().for_each(|&start| owner.start(start, A, false));
-    owner.tell(now, Event::Wake);
+    owner.tell(now, Event::Wake { used: MiB(1) });
     assert_eq!(owner.waits(A), expected);
 }
 
@@ -112,7 +112,7 @@ fn the_kind_that_was_not_started_for_the_longest_time_gives_way() {
     (0..4).for_each(|_| owner.start(1, A, false));
     owner.start(2, B, false);
     assert_eq!((owner.waits(A), owner.waits(B)), (3, 1));
-    owner.tell(3, Event::Wake);
+    owner.tell(3, Event::Wake { used: MiB(1) });
     assert_eq!((owner.waits(A), owner.waits(B)), (3, 1), "and does not take it back");
 }
 
@@ -138,14 +138,14 @@ fn without_its_zygote_a_kind_is_booted_and_the_zygote_is_tried_again_later() {
     owner.broken.push(A);
     owner.start(1, A, true);
     assert_eq!(owner.told, [Command::Boot(A), Command::Make(A)]);
-    owner.tell(2, Event::Wake);
+    owner.tell(2, Event::Wake { used: MiB(1) });
     assert_eq!(owner.told.len(), 2);
     owner.broken.clear();
-    owner.tell(11, Event::Wake);
+    owner.tell(11, Event::Wake { used: MiB(1) });
     assert_eq!(owner.told[2..], [Command::Boot(A)]);
     assert_eq!(owner.stock.count(), (1, 1));
     owner.tell(12, Event::NoZygote(A));
-    owner.tell(22, Event::Wake);
+    owner.tell(22, Event::Wake { used: MiB(1) });
     assert_eq!(owner.told[3..], [Command::Boot(A)], "one that has died is booted again");
 }
 
@@ -167,13 +167,25 @@ fn when_memory_is_short_what_waits_goes_first_and_zygotes_go_last() {
     owner.start(1, A, true);
     owner.start(2, B, false);
     owner.told.clear();
-    for _ in 0..5 {
-        let mut commands = Vec::new();
-        owner.stock.step(at(3), Event::Short, &mut commands);
-        owner.told.append(&mut commands);
-    }
+    (0..5).for_each(|_| owner.tell(3, Event::Short));
     let (discard, forget) = (Command::Discard, Command::Forget);
     assert_eq!(owner.told, [discard(A), discard(B), forget(A), forget(B)]);
+    owner.start(12, A, true);
+    assert_eq!(owner.told.len(), 4, "and nothing is made while that is so");
+    owner.tell(13, Event::Wake { used: MiB(0) });
+    assert_eq!(owner.told[4..], [Command::Boot(A), Command::Make(A)]);
+}
+
+#[test]
+fn what_waits_has_a_memory_limit() {
+    let mut owner = Owner::new(StockConfig::default());
+    owner.start(1, A, true);
+    owner.told.clear();
+    owner.tell(2, Event::Wake { used: MiB(256) });
+    assert_eq!(owner.told, []);
+    owner.tell(2, Event::Wake { used: MiB(257) });
+    owner.tell(2, Event::Wake { used: MiB(257) });
+    assert_eq!(owner.told, [Command::Discard(A), Command::Forget(A)]);
 }
 
 #[test]
@@ -197,7 +209,7 @@ fn whatever_happens_the_limits_are_kept() {
                 3 => owner.tell(now, Event::Forked(kind)),
                 4 => owner.tell(now, Event::NoZygote(kind)),
                 5 => owner.tell(now, Event::Short),
-                _ => owner.tell(now, Event::Wake),
+                _ => owner.tell(now, Event::Wake { used: MiB(1) }),
             }
         }
         println!("seed {seed} kept the limits");

@@ -36,7 +36,6 @@ def serve():
     serve(fork)  # in the zygote itself it does not return
     proceed()
     frames.connect()
-    _renew()
 
 
 def _import(names, sdk):
@@ -54,14 +53,20 @@ def _import(names, sdk):
     sys.path_importer_cache.clear()
 
 
-def _renew():
-    """Makes a copy's own what modules have noted down at their import."""
+def renew():
+    """Makes a copy's own what modules have noted down at their import; when its variables and its folder are known."""
     modules = sys.modules
     if "logging" in modules:
         logging = modules["logging"]
-        now = modules["time"]
+        clock = modules["time"]
         # The point in time that `relativeCreated` counts from.
-        logging._startTime = now.time_ns() if isinstance(logging._startTime, int) else now.time()
+        logging._startTime = clock.time_ns() if isinstance(logging._startTime, int) else clock.time()
     if "_ssl" in modules:
         # OpenSSL notices a fork by the process id, and in sandboxes all have the same.
         modules["_ssl"].RAND_add(os.urandom(32), 32.0)
+    if "multiprocessing.process" in modules:
+        process = modules["multiprocessing.process"]
+        process.ORIGINAL_DIR = os.getcwd()
+        process.current_process().authkey = os.urandom(32)
+    if "tempfile" in modules:
+        modules["tempfile"].tempdir = None
