@@ -1,5 +1,5 @@
-//! Which modules are imported before anybody asks for them: what functions were seen to import when they were
-//! initialised, where that pays.
+//! Which modules are imported before anybody asks for them: what functions were seen to import up to their first
+//! answer, where that pays.
 //!
 //! It pays when the time that a function's starts save in an hour is worth the memory that a zygote with these modules
 //! takes up. A function is only ever given a zygote all of whose modules it imports itself, so it never sees one

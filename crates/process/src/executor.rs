@@ -4,7 +4,7 @@ use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
-use crate::instance::{Process, Running, Transport};
+use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
@@ -47,7 +47,7 @@ pub struct ProcessExecutor {
     enforced: Enforced,
     isolation: OnceLock<Isolation>,
     runtimes: Arc<Runtimes>,
-    learning: Learning,
+    learning: Arc<Learning>,
 }
 
 impl ProcessExecutor {
@@ -63,7 +63,7 @@ impl ProcessExecutor {
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
         let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        let (isolation, learning) = (OnceLock::new(), Learning::new());
+        let (isolation, learning) = (OnceLock::new(), Arc::new(Learning::new()));
         Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation, runtimes, learning })
     }
 
@@ -157,15 +157,17 @@ impl ProcessExecutor {
         let own = launch.own_program;
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { Ahead::Nothing };
         let mut variables = launch.variables(&spec, &stream, None);
+        let mut learner: Option<Learner> = None;
         if matches!(ahead, Ahead::Learn) {
             variables.push((LEARN.to_owned(), "1".to_owned()));
+            let (learning, spec) = (self.learning.clone(), spec.clone());
+            learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
         if let Some(stem) = self.stem(&launch, &variables, &ahead).await {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
-            let running = Running::init(process, framed, spec.timeout).await?;
-            self.learn(&spec, &running);
-            return Ok(Arc::new(running));
+            process.tell_imports(learner);
+            return Ok(Arc::new(Running::init(process, framed, spec.timeout).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -173,21 +175,19 @@ impl ProcessExecutor {
                 let (framed, socket) = Framed::pair().map_err(machine)?;
                 let program = launch.program(&spec, &stream, None, lines);
                 let program = Program { transport: Some(socket), environment: variables, ..program };
-                let running = self.run(program, own, output, framed, spec.timeout).await?;
-                self.learn(&spec, &running);
-                Ok(running)
+                self.run(program, own, output, framed, spec.timeout, learner).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                Ok(self.run(program, own, output, http, spec.timeout).await?)
+                self.run(program, own, output, http, spec.timeout, None).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(&spec, &stream, Some(contact), lines);
-                Ok(self.run(program, own, output, api, spec.timeout).await?)
+                self.run(program, own, output, api, spec.timeout, None).await
             }
         }
     }
@@ -213,12 +213,6 @@ impl ProcessExecutor {
         }
     }
 
-    fn learn(&self, spec: &InstanceSpec, running: &Running<Framed>) {
-        if let Some(told) = running.imports() {
-            self.learning.told(spec, told);
-        }
-    }
-
     /// Starts `program`, which may be the function's own, and waits until it is ready.
     async fn run<T: Transport>(
         &self,
@@ -227,10 +221,12 @@ impl ProcessExecutor {
         output: Arc<Output>,
         transport: T,
         timeout: Duration,
-    ) -> Result<Arc<Running<T>>, StartFailure> {
+        learner: Option<Learner>,
+    ) -> Result<Arc<dyn Instance>, StartFailure> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
         let process = Process::new(child, output);
+        process.tell_imports(learner);
         Ok(Arc::new(Running::init(process, transport, timeout).await?))
     }
 }

@@ -85,13 +85,7 @@ impl Transport for Framed {
     /// Waits until the bootstrap has loaded the function.
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
         let conversation = self.conversation.get_mut().expect("no panic while held");
-        let conversation = conversation.as_mut().expect("nobody has taken it yet");
-        let mut first = conversation.read(process).await;
-        if let Ok(Frame { kind: Kind::Imports, body, .. }) = first {
-            process.imported(body);
-            first = conversation.read(process).await;
-        }
-        match first {
+        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
             Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
             Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
             Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
@@ -175,11 +169,12 @@ impl Conversation {
         write_together(&mut self.stream, &mut parts).await
     }
 
-    /// The next frame that is not a log record; those go to the output as they come.
+    /// The next frame that is neither a log record, which goes to the output as it comes, nor about imports.
     async fn read(&mut self, process: &Process) -> io::Result<Frame> {
         loop {
             match self.parse()? {
                 Some(Frame { kind: Kind::Log, body, .. }) => process.output.record(body),
+                Some(Frame { kind: Kind::Imports, body, .. }) => process.imported(&body),
                 Some(frame) => return Ok(frame),
                 None => {
                     if self.stream.read_buf(&mut self.buffer).await? == 0 {

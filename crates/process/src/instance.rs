@@ -2,13 +2,12 @@
 
 use crate::child::Child;
 use crate::output::Output;
-use bytes::Bytes;
 use model::MiB;
 use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -70,11 +69,6 @@ impl<T: Transport> Running<T> {
         Ok(Running { process, transport, timeout })
     }
 
-    /// What the function imported, if its bootstrap was asked to say so.
-    pub fn imports(&self) -> Option<&Bytes> {
-        self.process.imports.get()
-    }
-
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
         let started = Instant::now();
         self.process.output.begin(Some(invocation.request_id));
@@ -105,14 +99,17 @@ impl<T: Transport> Instance for Running<T> {
     }
 }
 
+/// What is done with what a function says that it imported.
+pub type Learner = Box<dyn FnOnce(&[u8]) + Send>;
+
 /// A process with its output.
 pub struct Process {
     /// The process.
     pub child: Child,
     /// Its lines.
     pub output: Arc<Output>,
-    /// What the function imported, as its bootstrap said.
-    imports: OnceLock<Bytes>,
+    /// Takes what the function imported, when its bootstrap says so.
+    learner: Mutex<Option<Learner>>,
     follower: tokio::task::AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
@@ -122,13 +119,21 @@ impl Process {
     /// Begins to follow the process's output.
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        let (imports, ending, sampled) = (OnceLock::new(), AtomicBool::new(false), Mutex::new(None));
-        Process { child, output, imports, follower, ending, sampled }
+        let (learner, ending, sampled) = (Mutex::default(), AtomicBool::new(false), Mutex::new(None));
+        Process { child, output, learner, follower, ending, sampled }
+    }
+
+    /// Has `learner` told, once, what the function imported.
+    pub fn tell_imports(&self, learner: Option<Learner>) {
+        *self.learner.lock().expect("no panic while held") = learner;
     }
 
     /// The bootstrap has said what the function imported.
-    pub fn imported(&self, imports: Bytes) {
-        let _ = self.imports.set(imports);
+    pub fn imported(&self, imports: &[u8]) {
+        let learner = self.learner.lock().expect("no panic while held").take();
+        if let Some(learner) = learner {
+            learner(imports);
+        }
     }
 
     /// Concludes an invocation that was handed over at `started`.

@@ -1,5 +1,4 @@
-//! What functions import when they are initialised: told by our Python bootstrap at the first start of a function's
-//! code, and from then on imported ahead where `policy::imports` finds that it pays.
+//! What functions import: told by our Python bootstrap with the first answer of a function's code, and from then on imported ahead where `policy::imports` finds that it pays.
 
 use model::Time;
 use policy::imports::{Advice, FunctionKey, Imports, ImportsConfig};

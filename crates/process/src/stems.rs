@@ -113,7 +113,7 @@ impl Stems {
             return taken;
         }
         let stem = self.fork(kind, zygote?, recipe).await;
-        stem.inspect_err(|error| {eprintln!("XXX {error}"); tracing::warn!(%error, "a runtime could not be forked; booting another")}).ok()
+        stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another")).ok()
     }
 
     fn pick(self: &Arc<Stems>, recipe: &Recipe) -> (Kind, Option<Stem>, Option<Arc<Zygote>>) {
@@ -335,7 +335,7 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
             None => return drop((state, stem)),
         },
         Err(error) => {
-            {eprintln!("XXM {error}"); tracing::warn!(%error, "no runtime could be made ahead of need")};
+            tracing::warn!(%error, "no runtime could be made ahead of need");
             Event::NotMade(kind)
         }
     };
@@ -362,7 +362,7 @@ async fn boot(stems: Weak<Stems>, kind: Kind, recipe: Recipe) {
             None => return drop((state, zygote)),
         },
         Err(error) => {
-            {eprintln!("XXZ {error}"); tracing::warn!(%error, "no zygote could be booted")};
+            tracing::warn!(%error, "no zygote could be booted");
             Event::NoZygote(kind)
         }
     };

@@ -92,13 +92,18 @@ async fn copies_of_one_zygote_have_randomness_and_clocks_of_their_own() {
     assert!(last.as_array().expect("a list").iter().all(|value| !others.contains(&value)), "{last} {others:?}");
 }
 
-/// The zygotes among this process's children: what sees the machine at `/.host`.
-fn zygotes() -> Vec<i32> {
+/// The zygotes of an executor among this process's children: what sees the machine at `/.host`, and its bootstraps.
+fn zygotes(dir: &Path) -> Vec<i32> {
     let own = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
     let children = own.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     let children = children.collect::<Vec<_>>().join(" ");
     let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-    pids.filter(|pid| Path::new(&format!("/proc/{pid}/root/.host/etc")).exists()).collect()
+    let runtime = dir.canonicalize().expect("there").join("run/runtime").to_string_lossy().into_owned();
+    pids.filter(|pid| {
+        let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        mounts.contains(&runtime) && Path::new(&format!("/proc/{pid}/root/.host/etc")).exists()
+    })
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +114,9 @@ async fn instances_outlive_their_zygote_and_the_next_start_works_without_it() {
     run(&executor, &package).await;
     until(|| executor.forks().0 == 1 && executor.stems().0 == 1).await;
     let running = rig::start(&executor, spec(&newest_python(), "f.handler", &package)).await;
-    for pid in zygotes() {
+    let zygotes = zygotes(dir.path());
+    assert!(!zygotes.is_empty());
+    for pid in zygotes {
         // SAFETY: a signal to a child of this process, which has not been reaped: it was found a moment ago.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }

@@ -60,14 +60,10 @@ def main():
         _end_lines(out, err)
         frames.send(b"X", codec.dumps(record))
         os._exit(1)
-    if learns:
-        seconds = monotonic() - began
-        from . import imports
-
-        imports.tell(before, seconds, sdk)
+    learns = learns and (before, monotonic() - began, sdk)
     _end_lines(out, err)
     frames.send(b"R", b"")
-    _serve(handler, out, err)
+    _serve(handler, out, err, learns)
 
 
 def _become(variables):
@@ -82,7 +78,7 @@ def _become(variables):
     os.chdir(environ["LAMBDA_TASK_ROOT"])
 
 
-def _serve(handler, out, err):
+def _serve(handler, out, err, learns):
     global request_id, tenant_id
     receive, send = frames.receive, frames.send
     trace = ""
@@ -121,6 +117,11 @@ def _serve(handler, out, err):
         err.flush()
         if out_lines.rest or err_lines.rest:
             _end_lines(out, err)
+        if learns:
+            from . import imports
+
+            imports.tell(*learns)
+            learns = None
         send(kind, data)
 
 

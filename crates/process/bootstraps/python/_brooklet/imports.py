@@ -1,4 +1,4 @@
-"""Tells the server what the function's initialisation imported, so that the next start can find it imported."""
+"""Tells the server what the function has imported, up to its first answer, so that the next start finds it imported."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ from . import frames
 
 def tell(before, seconds, sdk):
     """Sends what came after `before` from the interpreter's own library and from the SDK folders, in the order in which
-    it came, and the microseconds of the initialisation that this part took, taken for as long as the rest."""
+    it came, and the microseconds of the initialisation (`seconds`) that this part took, each taken for as long as the
+    others."""
     folders = [os.path.dirname(os.__file__), os.path.dirname(__file__), *(sdk.split(os.pathsep) if sdk else ())]
     names, all_of_it = [], 1
     for name, module in list(sys.modules.items()):
