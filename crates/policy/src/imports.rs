@@ -116,7 +116,8 @@ impl Imports {
     pub fn learned(&mut self, now: Time, function: FunctionKey, mut modules: Vec<String>, saves: Duration) {
         self.forget(function);
         while self.functions.len() >= self.config.functions.max(1)
-            && let Some(oldest) = self.functions.iter().min_by_key(|(_, known)| known.last).map(|(key, _)| *key)
+            && let Some(oldest) =
+                self.functions.iter().min_by_key(|(_, known)| known.last).map(|(key, _)| *key)
         {
             self.forget(oldest);
         }
@@ -254,7 +255,8 @@ mod tests {
             let config = ImportsConfig { functions: 10, modules: 12, ..ImportsConfig::default() };
             let (mut imports, mut random) = (Imports::new(config), seed);
             let mut next = |below: u64| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (random >> 33) % below
             };
             let mut told: BTreeMap<FunctionKey, BTreeSet<String>> = BTreeMap::new();

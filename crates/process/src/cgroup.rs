@@ -147,6 +147,17 @@ impl Group {
         Some(MiB::from_bytes_ceil(bytes))
     }
 
+    /// The memory that is this group's alone, files that it read not included: what processes here have written to, in
+    /// memory or in `/tmp`. `None` where that is not counted.
+    pub fn own_memory(&self) -> Option<MiB> {
+        let (_, dir) = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory)?;
+        let stat = std::fs::read_to_string(dir.join("memory.stat")).ok()?;
+        let fields = stat.lines().filter_map(|line| line.split_once(' '));
+        // v1 calls it `rss`, v2 `anon`; both have `shmem`.
+        let own = fields.filter(|(name, _)| matches!(*name, "rss" | "anon" | "shmem"));
+        Some(MiB::from_bytes_ceil(own.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum()))
+    }
+
     /// Whether the kernel has killed something here because the memory limit was reached.
     pub fn ran_out_of_memory(&self) -> bool {
         self.places.iter().filter(|(hierarchy, _)| hierarchy.enforced.memory).any(|(hierarchy, dir)| {

@@ -25,6 +25,8 @@ pub struct Child {
     walled: bool,
     /// The program, as the server sees it; 0 before it was started.
     program: u32,
+    /// Whether it shares memory with what it was forked from.
+    shares: bool,
     exit: Mutex<Option<Exit>>,
     peak_mib: AtomicU32,
 }
@@ -36,7 +38,7 @@ impl Child {
         // SAFETY: `pidfd` owns its descriptor, which stays registered exactly as long as it is open.
         let pidfd = unsafe { AsyncFd::register(pidfd)? };
         let (exit, peak_mib) = (Mutex::new(None), AtomicU32::new(0));
-        Ok(Child { pidfd, control, group, walled, program: 0, exit, peak_mib })
+        Ok(Child { pidfd, control, group, walled, program: 0, shares: false, exit, peak_mib })
     }
 
     /// Its control group.
@@ -51,6 +53,11 @@ impl Child {
         let pidfd = self.tell(script, fds)?.ok_or_else(nothing)?;
         self.program = number(&pidfd).map_err(NotStarted::at("find the program"))?.unwrap_or(0);
         Ok(())
+    }
+
+    /// The program is a copy of another process, which is in another group.
+    pub fn is_a_copy(&mut self) {
+        self.shares = true;
     }
 
     /// The first process itself becomes the program.
@@ -170,13 +177,18 @@ impl Child {
         self.exited().await;
     }
 
-    /// Resident memory now, in MiB rounded up; `None` when the process is gone.
+    /// Memory now that is its own, in MiB rounded up; `None` when the process is gone.
     pub fn memory(&self) -> Option<MiB> {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.program)).ok()?;
         let mut fields = statm.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (resident, shared) = (fields.nth(1)?, fields.next()?);
         let peak = MiB::from_bytes_ceil(resident * PAGE);
         self.peak_mib.fetch_max(peak.0, Ordering::Relaxed);
+        if self.shares
+            && let Some(own) = self.group.own_memory()
+        {
+            return Some(own);
+        }
         // Pages of files (the interpreter, libraries) are shared between instances: count each instance's own.
         Some(MiB::from_bytes_ceil(resident.saturating_sub(shared) * PAGE))
     }

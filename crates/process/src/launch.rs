@@ -142,8 +142,20 @@ impl Launch {
         }
         let matters = |(key, _): &&(String, String)| {
             const PREFIXES: [&str; 14] = [
-                "PYTHON", "NODE_", "UV_", "OPENSSL_", "SSL", "ICU_", "LD_", "GLIBC_", "MALLOC_", "LC_",
-                "LANG", "TZ", "BOTO_", "BROOKLET_SDK_PATH",
+                "PYTHON",
+                "NODE_",
+                "UV_",
+                "OPENSSL_",
+                "SSL",
+                "ICU_",
+                "LD_",
+                "GLIBC_",
+                "MALLOC_",
+                "LC_",
+                "LANG",
+                "TZ",
+                "BOTO_",
+                "BROOKLET_SDK_PATH",
             ];
             PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
@@ -159,7 +171,9 @@ impl Launch {
 
     /// Whether its runtime can say what a function imports, and import it ahead.
     pub fn learns(&self) -> bool {
-        matches!(self.runtime.wanted, Wanted::Python(_)) && self.isolation != Isolation::None && !self.own_program
+        matches!(self.runtime.wanted, Wanted::Python(_))
+            && self.isolation != Isolation::None
+            && !self.own_program
     }
 
     /// The sandbox.
@@ -213,9 +227,8 @@ fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<Bind> {
 /// and its SDK.
 fn state_of(program: Option<&Path>, sdk: Option<&Bind>) -> Vec<u64> {
     use std::os::unix::fs::MetadataExt;
-    let library = program.and_then(|program| {
-        Some(program.parent()?.parent()?.join("lib").join(program.file_name()?))
-    });
+    let library =
+        program.and_then(|program| Some(program.parent()?.parent()?.join("lib").join(program.file_name()?)));
     let paths = [program.map(Path::to_owned), library, sdk.map(|sdk| sdk.source.clone())];
     let found = paths.into_iter().flatten().filter_map(|path| path.metadata().ok());
     found.flat_map(|file| [file.ino(), file.mtime() as u64, file.mtime_nsec() as u64]).collect()

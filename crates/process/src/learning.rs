@@ -53,7 +53,8 @@ impl Learning {
     pub fn told(&self, spec: &InstanceSpec, told: &[u8]) {
         let text = String::from_utf8_lossy(told);
         let mut lines = text.lines();
-        let saves = lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
+        let saves =
+            lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
         let modules = lines.filter(|name| is_module(name)).map(str::to_owned).collect();
         let mut imports = self.imports.lock().expect("no panic while held");
         imports.learned(self.now(), key(spec), modules, saves);

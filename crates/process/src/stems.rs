@@ -87,12 +87,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Stems {
     /// None yet. Must be called within a tokio runtime.
     pub fn new(spawner: Arc<Spawner>, config: StockConfig) -> Arc<Stems> {
-        let state = State {
-            stock: Stock::new(config),
-            kinds: HashMap::new(),
-            shelves: HashMap::new(),
-            next: 0,
-        };
+        let state =
+            State { stock: Stock::new(config), kinds: HashMap::new(), shelves: HashMap::new(), next: 0 };
         let stems = Arc::new(Stems {
             spawner,
             began: Instant::now(),
@@ -113,7 +109,8 @@ impl Stems {
             return taken;
         }
         let stem = self.fork(kind, zygote?, recipe).await;
-        stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another")).ok()
+        stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another"))
+            .ok()
     }
 
     fn pick(self: &Arc<Stems>, recipe: &Recipe) -> (Kind, Option<Stem>, Option<Arc<Zygote>>) {
@@ -142,9 +139,8 @@ impl Stems {
         recipe: &Recipe,
     ) -> Result<Stem, NotStarted> {
         let (sandbox, spawner) = (recipe.sandbox.clone(), self.spawner.clone());
-        let forked = Stem::make(async |transport, output| {
-            zygote.fork(&spawner, sandbox, transport, output).await
-        });
+        let forked =
+            Stem::make(async |transport, output| zygote.fork(&spawner, sandbox, transport, output).await);
         let stem = forked.await;
         let event = match &stem {
             Ok(_) => Some(Event::Forked(kind)),
@@ -187,11 +183,7 @@ impl Stems {
     }
 
     /// Feeds the stock and carries out what it commands.
-    fn tell(
-        self: &Arc<Stems>,
-        mut state: MutexGuard<'_, State>,
-        events: impl IntoIterator<Item = Event>,
-    ) {
+    fn tell(self: &Arc<Stems>, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event>) {
         let (now, mut commands, mut gone) = (self.now(), Vec::new(), Vec::new());
         events.into_iter().for_each(|event| state.stock.step(now, event, &mut commands));
         for command in commands {

@@ -53,7 +53,8 @@ impl Zygote {
             reply if reply.errno == 0 => Ok(process),
             reply => Err(NotStarted::Program(io::Error::from_raw_os_error(reply.errno as i32))),
         });
-        let process = ready.await.unwrap_or_else(|error| Err(NotStarted::at("boot")(io::Error::other(error))))?;
+        let process =
+            ready.await.unwrap_or_else(|error| Err(NotStarted::at("boot")(io::Error::other(error))))?;
         Ok(Zygote { process, turn: Mutex::new(()) })
     }
 
@@ -111,6 +112,7 @@ impl Zygote {
         let mut child =
             Child::adopt(pidfd, control, group, true).map_err(NotStarted::at("watch the process"))?;
         drop(runtime);
+        child.is_a_copy();
         match refused {
             Some(error) => Err(error),
             None => child.run(&sandbox.after_fork(), &[]).map(|()| child),
@@ -128,8 +130,7 @@ fn begin(shared: &Shared, program: &Program) -> Result<Child, NotStarted> {
         .map_err(NotStarted::at("clone a process into namespaces"))?;
     drop(theirs);
     let runtime = shared.runtime.enter();
-    let mut child =
-        Child::adopt(pidfd, control, group, true).map_err(NotStarted::at("watch the process"))?;
+    let mut child = Child::adopt(pidfd, control, group, true).map_err(NotStarted::at("watch the process"))?;
     drop(runtime);
     child.is_the_program().map_err(NotStarted::at("find the program"))?;
     let mut script = child.group().join_script(Path::to_owned);

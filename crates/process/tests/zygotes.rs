@@ -80,7 +80,8 @@ async fn copies_of_one_zygote_have_randomness_and_clocks_of_their_own() {
            'dir': multiprocessing.process.ORIGINAL_DIR, 'tmp': tempfile.gettempdir()}\n";
     let package = package(dir.path(), "package", &code);
     let plain = run(&executor, &package).await;
-    let mut seen = vec![plain, until_learned(&executor, &package).await, until_learned(&executor, &package).await];
+    let mut seen =
+        vec![plain, until_learned(&executor, &package).await, until_learned(&executor, &package).await];
     let mut drawn: Vec<_> = seen.iter_mut().map(|seen| seen["random"].take()).collect();
     seen[0]["ahead"] = true.into();
     assert!(seen.iter().all(|one| *one == seen[0]), "{seen:#?}");
@@ -89,7 +90,10 @@ async fn copies_of_one_zygote_have_randomness_and_clocks_of_their_own() {
     assert_eq!(seen[0], expected);
     let last = drawn.pop().expect("three");
     let others: Vec<_> = drawn.iter().flat_map(|drawn| drawn.as_array().expect("a list")).collect();
-    assert!(last.as_array().expect("a list").iter().all(|value| !others.contains(&value)), "{last} {others:?}");
+    assert!(
+        last.as_array().expect("a list").iter().all(|value| !others.contains(&value)),
+        "{last} {others:?}"
+    );
 }
 
 /// The zygotes of an executor among this process's children: what sees the machine at `/.host`, and its bootstraps.
@@ -110,7 +114,8 @@ fn zygotes(dir: &Path) -> Vec<i32> {
 async fn instances_outlive_their_zygote_and_the_next_start_works_without_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let executor = executor(dir.path(), Isolation::Root);
-    let package = package(dir.path(), "package", "import os\ndef handler(event, context):\n    return os.getpid()\n");
+    let package =
+        package(dir.path(), "package", "import os\ndef handler(event, context):\n    return os.getpid()\n");
     run(&executor, &package).await;
     until(|| executor.forks().0 == 1 && executor.stems().0 == 1).await;
     let running = rig::start(&executor, spec(&newest_python(), "f.handler", &package)).await;

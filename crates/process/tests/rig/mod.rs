@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use model::{Contract, MiB, RequestId, Timestamp, Version};
-use ports::{Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure};
+use ports::{
+    Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure,
+};
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
