@@ -98,8 +98,9 @@ impl Zygote {
         fds.extend(unified.as_ref().map(AsRawFd::as_raw_fd));
         let reply = {
             let _turn = self.turn.lock().expect("no panic while held");
-            self.process.child.order(&script, &fds)?;
-            self.process.child.hear()?
+            let answered = self.process.child.order(&script, &fds).and_then(|()| self.process.child.hear());
+            // What it answers later would be taken for the answer to something else.
+            answered.inspect_err(|_| self.process.child.kill())?
         };
         drop(theirs);
         let refused = (reply.errno != 0).then(|| failure(&script, &reply));
