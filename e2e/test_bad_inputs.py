@@ -543,6 +543,29 @@ REQUESTS = [
         400,
         "1 validation error detected: Value 'arn:aws:something' at 'resource' failed to satisfy constraint: …",
     ),
+    (
+        "a structure that is nested too deep to be kept",
+        "PUT",
+        FUNCTIONS + "/{f}/configuration",
+        JSON,
+        b'{"VpcConfig": ' + b'{"a": ' * 120 + b"1" + b"}" * 120 + b"}",
+        "SerializationException",
+        400,
+        "'vpcConfig' is nested deeper than 16 levels.",
+    ),
+    (
+        "a structure that is too large to be kept",
+        "PUT",
+        FUNCTIONS + "/{f}/configuration",
+        JSON,
+        b'{"VpcConfig": {"SubnetIds": ["' + b"x" * 20_000 + b'"]}}',
+        INVALID,
+        400,
+        "'vpcConfig' takes 20018 bytes; Brooklet keeps at most 16384.",
+    ),
+    ("a chunk of no size", "POST", FUNCTIONS + "/{f}/invocations", {"Transfer-Encoding": "chunked"}, b"zz\r\n", "InvalidRequestContentException", 400, "…"),
+    ("an event with a byte order mark", "POST", FUNCTIONS + "/{f}/invocations", {}, b"\xef\xbb\xbf{}", "InvalidRequestContentException", 400, "…"),
+    ("a name that is encoded twice", "POST", FUNCTIONS + "/%2565cho/invocations", {}, b"{}", "ValidationException", 400, "…"),
     ("an operation that does not exist", "GET", "/2015-03-31/nonsense", {}, b"", "UnknownOperationException", 404, "…"),
     ("a method that does not exist there", "PATCH", FUNCTIONS, {}, b"{}", "UnknownOperationException", 404, "…"),
     ("a path that is no UTF-8", "GET", FUNCTIONS + "/%FF%FE", {}, b"", "ValidationException", 400, "…"),
@@ -566,6 +589,12 @@ def test_very_deep_json_harms_no_one(server, echo):
 
 
 # ---- clients that misbehave ----------------------------------------------------------------------------------
+
+
+def test_whoever_takes_the_server_for_a_proxy_is_told(server):
+    head = b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\nConnection: close\r\n\r\n"
+    answer = web.talk(server.address, head)
+    assert web.status_of(answer) == 404 and b"This server is no proxy" in answer
 
 
 def test_headers_without_end_are_refused(server):

@@ -125,6 +125,38 @@ def test_a_program_that_ends_during_a_request_is_named_and_replaced(function, ur
     assert requests.get(url + "most", timeout=60).json()["instance"] != before
 
 
+HASTY = packages.source("python/hasty_server.py")
+
+
+def test_a_program_that_answers_before_it_has_read_the_request_and_closes_is_heard(create):
+    function = create(packages.zip_of({"app.py": HASTY}), f"{packages.PYTHON} app.py")
+    url = function.url(InvokeMode="RESPONSE_STREAM")
+    large = {"large": "x" * (5 << 20)}
+    for _ in range(20):
+        assert function({"large": "x" * (5 << 20)}) == {"read": "little"}
+        got = requests.post(url, json=large, timeout=60)
+        assert (got.status_code, got.text) == (413, '{"read": "little"}')
+
+
+def test_a_program_that_ends_in_the_middle_of_its_answer_does_not_pass_it_off_as_whole(create):
+    function = create(packages.zip_of({"app.py": HASTY}), f"{packages.PYTHON} app.py")
+    url = function.url(InvokeMode="RESPONSE_STREAM")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        assert requests.get(url + "half", timeout=60).content == b"a whole answer"
+    assert function.error({"half": True})["errorType"] == "Runtime.ExitError"
+
+
+@pytest.mark.parametrize(
+    "path, why", [("garbage", "did not answer the request in HTTP"), ("switch", "the program answered 101")]
+)
+def test_a_program_that_does_not_speak_http_is_a_bad_gateway_that_the_log_explains(create, server, path, why):
+    function = create(packages.zip_of({"app.py": HASTY}), f"{packages.PYTHON} app.py")
+    got = requests.get(function.url(InvokeMode="RESPONSE_STREAM") + path, timeout=60)
+    assert (got.status_code, got.text) == (502, "Internal Server Error")
+    told = [line for line in server.log().splitlines() if got.headers["x-amzn-requestid"] in line]
+    assert len(told) == 1 and why in told[0] and f"function={function.name}" in told[0]
+
+
 def test_a_program_that_never_listens_is_an_initialisation_timeout(create):
     function = create(packages.zip_of({"bootstrap": "#!/bin/sh\nexec sleep 600\n"}), "", Timeout=3)
     assert function.error()["errorType"] == "Sandbox.Timedout"

@@ -145,6 +145,12 @@ def test_account_and_region_stand_in_every_arn(fresh):
     assert ".lambda-url.eu-west-1.localhost:" in function.url()
 
 
+def test_a_variable_that_is_no_setting_is_told(fresh):
+    own = fresh(env={"BROOKLET_IDLE_TIMEUOT": "1m", "BROOKLET_SERVER": "http://127.0.0.1:1"})
+    assert own.log().count("is not a setting") == 1
+    assert "BROOKLET_IDLE_TIMEUOT is not a setting and has no effect: did you mean BROOKLET_IDLE_TIMEOUT?" in own.log()
+
+
 def test_the_environment_configures_too(fresh):
     own = fresh(env={"BROOKLET_REGION": "ap-south-1"})
     echo(own)

@@ -3,6 +3,7 @@ and every invocation leaves one meter record."""
 
 import json
 import math
+import re
 
 import pytest
 import requests
@@ -55,6 +56,12 @@ def test_an_instance_is_found_by_its_stream(writer, server):
     assert {entry["stream"] for entry in found} == {stream}
     assert "in the stream 0" in [entry["message"] for entry in found]
     assert entries(server, writer.name, stream="2026/01/01/[$LATEST]" + "0" * 32) == []
+
+
+def test_a_function_is_found_by_its_arn_too(writer, server):
+    answer = writer.invoke({"text": "by ARN"})
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{writer.name}"
+    assert "by ARN 0" in messages(server, requests.utils.quote(arn, safe=""), request_id=request_id(answer))
 
 
 def test_entries_are_in_order_and_timed(writer, server):
@@ -158,6 +165,40 @@ def test_a_function_that_floods_its_log_holds_no_other_up(deploy):
     assert "flood 99999\n" in log, "the tail is of the end, however much came before"
     _, log = quiet.tail({"text": "quiet"})
     assert "quiet 0\n" in log and "flood" not in log
+
+
+def test_the_tail_of_a_cold_start_has_what_the_function_wrote_while_it_started(deploy):
+    function = deploy({"app.py": "print('warming up')\n" + WRITER}, packages.PYTHON, "app.handler")
+    _, log = function.tail({"text": "served"})
+    assert re.match(r"warming up\nSTART RequestId: \S+ Version: \$LATEST\nserved 0\nEND ", log), log
+    _, log = function.tail({"text": "served"})
+    assert log.startswith("START "), "the start was another invocation's"
+
+
+def test_the_start_of_a_cold_start_counts_into_the_4_kib_of_the_tail(deploy):
+    code = "for n in range(2000): print('warming', n)\n" + WRITER
+    function = deploy({"app.py": code}, packages.PYTHON, "app.handler")
+    _, log = function.tail({"text": "served", "lines": 3})
+    assert len(log) == 4096 and "warming 1999\nSTART " in log and "served 2\nEND " in log
+
+
+FAILED_STARTS = {
+    "raises": ("raise ValueError('no')", "Runtime.Unknown|ValueError"),
+    "exits": ("import os; os._exit(4)", "Runtime.ExitError"),
+    "hangs": ("import time; time.sleep(60)", ""),
+}
+
+
+@pytest.mark.parametrize("how", FAILED_STARTS)
+def test_a_start_that_failed_tells_what_it_wrote_and_the_memory_it_used(deploy, how):
+    end, kind = FAILED_STARTS[how]
+    code = f"print('warming up', flush=True)\neaten = b'x' * (60 << 20)\n{end}\n" + WRITER
+    function = deploy({"app.py": code}, packages.PYTHON, "app.handler", MemorySize=256, Timeout=1)
+    answer, log = function.tail({})
+    assert answer["FunctionError"] == "Unhandled"
+    assert log.startswith("warming up\n") and "INIT_REPORT " in log
+    assert re.search(f"Error Type: ({kind})" if kind else "Status: timeout", log), log
+    assert 60 <= int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 256, log
 
 
 def test_a_bad_filter_is_told(server, writer):

@@ -615,12 +615,18 @@ def test_every_python_and_node_that_the_machine_has_runs_functions(deploy):
 # ---- the AWS SDK ---------------------------------------------------------------------------------------------
 
 
-def test_without_the_sdk_the_error_says_how_to_get_it(python, node):
-    error = python("import boto3\n").error()
-    assert error["errorType"] == "Runtime.ImportModuleError"
-    assert "brooklet runtimes install python" in error["errorMessage"]
-    error = node("import { S3Client } from '@aws-sdk/client-s3'\nexport const handler = async () => 1").error()
-    assert "brooklet runtimes install node" in error["errorMessage"]
+def test_without_the_sdk_the_error_has_the_command_that_installs_it_into_this_servers_folder(fresh, tmp_path):
+    own = fresh(data_dir=tmp_path / "Ada's data")
+    deploy = aws.Deployer(aws.client(own), "lacking")
+    for files, runtime, handler, language in (
+        ({"app.py": "import boto3\n"}, packages.PYTHON, "app.handler", "python"),
+        ({"index.mjs": "import '@aws-sdk/client-s3'\n"}, node_runtime(), "index.handler", "node"),
+    ):
+        message = deploy(files, runtime, handler).error()["errorMessage"]
+        command = re.search(r"run `(brooklet runtimes install .*)`", message)[1]
+        # As a shell reads it back.
+        words = subprocess.run(["sh", "-c", f"printf '%s|' {command}"], capture_output=True, text=True, check=True).stdout
+        assert words == f"brooklet|runtimes|install|--data-dir|{own.data_dir}|{language}|"
 
 
 @pytest.mark.slow

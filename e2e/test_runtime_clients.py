@@ -157,9 +157,10 @@ def test_five_mebibytes_go_both_ways(probe):
 
 
 def test_requests_at_once_run_in_instances_of_their_own(probe):
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        # Long enough that all four overlap on a busy machine.
-        asked = [pool.submit(probe, {"do": "sleep", "ms": 4000}) for _ in range(4)]
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(probe, {"do": "hold", "url": gate.url}) for _ in range(4)]
+        gate.wait_for(4)
+        gate.open()
         assert len({a.result()["id"] for a in asked}) == 4
 
 
@@ -310,7 +311,8 @@ def test_java_without_its_client_is_refused_with_the_remedy_and_runs_once_it_is_
     handler = "example.Probe::handleRequest"
     with pytest.raises(AssertionError, match="InvalidParameterValueException") as refused:
         deploy(packages.java_without_client(), "java17", handler, MemorySize=512)
-    assert "brooklet runtimes install java" in str(refused.value)
+    install = f"Run `brooklet runtimes install --data-dir {own.data_dir} java`"
+    assert install in str(refused.value)
     assert "com.amazonaws:aws-lambda-java-runtime-interface-client" in str(refused.value)
     installed = own.data_dir / "runtimes/java/lib"
     shutil.copytree(rigs.rig("java") / "lib", installed)
@@ -320,7 +322,7 @@ def test_java_without_its_client_is_refused_with_the_remedy_and_runs_once_it_is_
     deploy.client.update_function_configuration(FunctionName=function.name, Description="new instances")
     error = function.error({"do": "echo", "value": [1]})
     assert error["errorType"] == "Runtime.InvalidEntrypoint"
-    assert "brooklet runtimes install java" in error["errorMessage"]
+    assert install in error["errorMessage"]
 
 
 def test_the_functions_own_jvm_options_have_the_last_word(deploy):
@@ -334,6 +336,28 @@ def test_the_functions_own_jvm_options_have_the_last_word(deploy):
         Environment={"Variables": {"JAVA_TOOL_OPTIONS": options}},
     )
     assert function({"do": "echo", "value": 1}) == 1
+
+
+WRAPPERS = {
+    "exec": 'exec "$1" -m awslambdaric "$_HANDLER"',
+    "a program between": 'exec "$1" -c "import subprocess, sys; '
+    "sys.exit(subprocess.call([sys.executable, '-m', 'awslambdaric', '$_HANDLER']))\"",
+}
+
+
+@pytest.mark.parametrize("how", WRAPPERS)
+def test_a_wrapper_may_put_the_official_client_in_the_place_of_the_managed_runtime(deploy, how):
+    wrapper = f"#!/bin/sh\nexport PYTHONPATH=/var/task COLOUR=blue\n{WRAPPERS[how]}\n"
+    code = (
+        "import os, sys\nif os.environ['STARTS'] == 'no': raise ValueError('dry')\n"
+        "def handler(event, context): return [event, os.environ['COLOUR'], 'awslambdaric' in sys.modules]\n"
+    )
+    package = packages.zip_of({"": rigs.rig("bundles") / "ric", "app.py": code, "wrapper": wrapper})
+    variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/wrapper", "STARTS": "yes"}
+    function = deploy(package, packages.PYTHON, "app.handler", MemorySize=256, Environment={"Variables": variables})
+    assert [function(1), function(2)] == [[1, "blue", True], [2, "blue", True]]
+    function.update(Environment={"Variables": variables | {"STARTS": "no"}})
+    assert function.error({})["errorMessage"] == "dry"
 
 
 def test_a_package_without_a_bootstrap_is_an_invalid_entrypoint(deploy):

@@ -56,8 +56,14 @@ pub struct App {
     pub(crate) started: Instant,
     /// Deployment packages that may be received at once: each may take 200 MiB on its way.
     pub(crate) uploads: Semaphore,
+    /// Log files that may be read at once: each reading has a thread for as long as its client takes to read along, and
+    /// must leave threads to everything else.
+    pub(crate) readings: Arc<Semaphore>,
     ready: watch::Sender<bool>,
 }
+
+/// Log files read at once.
+const READINGS: usize = 64;
 
 /// Uploads at once.
 const UPLOADS: usize = 4;
@@ -77,6 +83,7 @@ impl App {
             version,
             started: Instant::now(),
             uploads: Semaphore::new(UPLOADS),
+            readings: Arc::new(Semaphore::new(READINGS)),
             ready: watch::Sender::new(false),
         })
     }

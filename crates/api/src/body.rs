@@ -82,6 +82,9 @@ const SLOWEST: u64 = 64 * 1024;
 /// What any body may take, however short it is.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long a client may send nothing at all in the middle of its body.
+const PAUSE: Duration = Duration::from_secs(30);
+
 /// Reads the body, at most `limit` bytes.
 ///
 /// A body that is declared longer is refused before anything of it is read (a client that sent
@@ -98,18 +101,30 @@ where
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let patience = GRACE + Duration::from_secs(limit as u64 / SLOWEST);
-    tokio::time::timeout(patience, read(body, limit)).await.unwrap_or(Err(CollectError::TooSlow))
+    // A short body has no reason to take as long as the longest that would be allowed.
+    let length = body.size_hint().exact().unwrap_or(limit as u64);
+    let patience = GRACE + Duration::from_secs(length / SLOWEST);
+    let whole = join(body, limit, PAUSE);
+    tokio::time::timeout(patience, whole).await.unwrap_or(Err(CollectError::TooSlow))
 }
 
 /// As [`collect`], however long it takes and whatever it declares.
-pub async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, CollectError>
+pub async fn read<B>(body: B, limit: usize) -> Result<Bytes, CollectError>
+where
+    B: HttpBodyTrait<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    join(body, limit, Duration::MAX).await
+}
+
+/// Joins a body's pieces, at most `limit` bytes; between two of them `pause` may pass.
+async fn join<B>(mut body: B, limit: usize, pause: Duration) -> Result<Bytes, CollectError>
 where
     B: HttpBodyTrait<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let declared = body.size_hint().exact().unwrap_or(0) as usize;
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(&mut body, pause).await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(CollectError::TooLarge(None));
     }
@@ -119,7 +134,7 @@ where
     let mut whole = BytesMut::with_capacity(declared.max(first.len() * 2));
     whole.extend_from_slice(&first);
     drop(first);
-    while let Some(chunk) = next(&mut body).await? {
+    while let Some(chunk) = next(&mut body, pause).await? {
         if whole.len() + chunk.len() > limit {
             return Err(CollectError::TooLarge(None));
         }
@@ -128,13 +143,15 @@ where
     Ok(whole.freeze())
 }
 
-/// The next chunk of data; trailers are passed over.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, CollectError>
+/// The next chunk of data, unless it takes longer than `pause`; trailers are passed over.
+async fn next<B>(body: &mut B, pause: Duration) -> Result<Option<Bytes>, CollectError>
 where
     B: HttpBodyTrait<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) =
+        tokio::time::timeout(pause, body.frame()).await.map_err(|_| CollectError::TooSlow)?
+    {
         let frame = frame.map_err(|error| CollectError::Broken(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
@@ -197,7 +214,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_stops_sending_is_given_up() {
-        assert_eq!(collect(chunked(&["ab"], true), 5).await, Err(CollectError::TooSlow));
+    async fn a_client_that_stops_sending_is_given_up_however_much_it_might_send() {
+        for (pieces, limit) in [(&["ab"][..], 5), (&["ab"], 64 << 20), (&[], 64 << 20)] {
+            let began = tokio::time::Instant::now();
+            assert_eq!(collect(chunked(pieces, true), limit).await, Err(CollectError::TooSlow));
+            assert!(began.elapsed() <= GRACE.max(PAUSE), "{limit}: {:?}", began.elapsed());
+        }
     }
 }

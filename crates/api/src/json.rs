@@ -27,6 +27,17 @@ pub enum Value<'a> {
 pub type Structure<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
 impl Value<'_> {
+    /// How many lists and structures are nested in each other: 0 for a scalar.
+    pub fn depth(&self) -> usize {
+        match self {
+            Value::List(values) => 1 + values.iter().map(Value::depth).max().unwrap_or(0),
+            Value::Structure(members) => {
+                1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     /// The same as an owned tree.
     pub fn to_json(&self) -> serde_json::Value {
         match self {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 use model::{RequestId, Timestamp};
 use node::logs::{Entry, EntryKind, Filter, Followed, Follower};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,7 +42,7 @@ pub(crate) async fn serve(mut call: Call<'_>) -> Result<Response<Body>> {
         }
         ["v1", "functions", name, "logs"] => {
             call.admit(MAX_BODY, "Logs").await?;
-            logs(call.app, name, &query).await
+            logs(call.app, &percent_decode_str(name).decode_utf8_lossy(), &query).await
         }
         // The link itself permits the download.
         ["v1", "functions", name, "code"] => code(call.app, name, &query).await,
@@ -126,6 +127,7 @@ async fn write_logs(app: Arc<App>, name: String, filter: Filter, follow: bool, l
     let recent = time::now().as_millis().saturating_sub(10_000);
     let mut seen = Seen::new();
     let reading = {
+        let turn = app.readings.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (logs, name, filter, lines) = (app.logs.clone(), name.clone(), filter.clone(), lines.clone());
         tokio::task::spawn_blocking(move || {
             logs.read(&name, &filter, |entry| {
@@ -134,6 +136,7 @@ async fn write_logs(app: Arc<App>, name: String, filter: Filter, follow: bool, l
                 }
                 lines.blocking_send(json_lines(&entry)).is_ok()
             });
+            drop(turn);
             seen
         })
     };

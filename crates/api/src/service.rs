@@ -8,7 +8,7 @@ use crate::unread::Unread;
 use crate::{body, guard, lambda, own, url};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use model::RequestId;
 use std::net::SocketAddr;
@@ -39,6 +39,12 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: Soc
 }
 
 async fn route(call: Call<'_>) -> Result<Response<Body>> {
+    if call.head.method == Method::CONNECT {
+        return Err(ApiError::new(
+            Kind::UnknownOperationException,
+            "This server is no proxy: it does not answer CONNECT.",
+        ));
+    }
     if let Some(id) = guard::host(&call.head).and_then(url::id_of_host).map(str::to_owned) {
         return url::by_host(call, &id).await;
     }

@@ -1,9 +1,11 @@
 //! The command line. What stands here is what `--help` teaches: every command has its examples.
 
+use crate::commands::completions::functions;
 use crate::exit::Exit;
 use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::ArgValueCompleter;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -70,9 +72,10 @@ pub enum Command {
     Doctor(Doctor),
     /// Print shell completions
     #[command(
-        after_help = "Examples:\n  brooklet completions bash > ~/.local/share/bash-completion/completions/brooklet\n  \
-                            brooklet completions zsh > ~/.zfunc/_brooklet      (a folder of zsh's $fpath)\n  \
-                            brooklet completions fish > ~/.config/fish/completions/brooklet.fish"
+        after_help = "Commands, options and the names of the server's functions complete. A line in the file that the shell \
+                      reads at its start:\n  ~/.bashrc                    source <(brooklet completions bash)\n  \
+                      ~/.zshrc                     source <(brooklet completions zsh)      (after compinit)\n  \
+                      ~/.config/fish/config.fish   brooklet completions fish | source"
     )]
     Completions {
         /// The shell
@@ -267,7 +270,7 @@ pub struct Invoke {
     #[command(flatten)]
     pub at: At,
     /// The function's name or ARN
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(functions))]
     pub name: String,
     /// The event as JSON, @FILE, or - for standard input [default: {}]
     #[arg(long, short, value_name = "JSON|@FILE|-", conflicts_with = "event")]
@@ -308,7 +311,7 @@ pub struct Logs {
 #[derive(Args, Clone, Debug)]
 pub struct Lines {
     /// The function's name
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(functions))]
     pub name: String,
     /// Keep showing new lines
     #[arg(long, short)]
@@ -349,7 +352,7 @@ pub struct Show {
     #[command(flatten)]
     pub at: At,
     /// The function's name or ARN
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(functions))]
     pub name: String,
     /// Version or alias [default: $LATEST]
     #[arg(long, short)]
@@ -367,7 +370,7 @@ pub struct Rm {
     #[command(flatten)]
     pub at: At,
     /// The functions' names
-    #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(required = true, value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(functions))]
     pub names: Vec<String>,
     /// Do not ask
     #[arg(long, short)]

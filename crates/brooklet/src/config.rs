@@ -1,7 +1,7 @@
 //! The server's configuration. The doc comments of [`Config`] are the reference (docs/configuration.md shows
 //! them to users); a setting is taken from the flag, then the environment, then the file, then its default.
 
-use crate::document::{Mistake, Source, Table, fail};
+use crate::document::{Mistake, Source, Table, fail, nearest};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
@@ -56,6 +56,51 @@ pub enum Isolation {
     BestEffort,
     /// Plain processes: for functions that are trusted.
     None,
+}
+
+/// All keys of the file.
+const KEYS: [&str; 12] = [
+    "listen",
+    "data-dir",
+    "account-id",
+    "region",
+    "insecure",
+    "isolation",
+    "access-keys",
+    "idle-timeout",
+    "account-concurrency",
+    "memory-reserve",
+    "log-limit",
+    "drain-timeout",
+];
+
+/// Variables that mean something to other parts of Brooklet: the client, builds, the search for interpreters.
+const OTHER_VARIABLES: [&str; 8] = [
+    crate::commands::completions::VARIABLE,
+    "BROOKLET_CONFIG",
+    "BROOKLET_SERVER",
+    "BROOKLET_FUNCTION",
+    "BROOKLET_PYTHON",
+    "BROOKLET_NODE",
+    "BROOKLET_JAVA",
+    "BROOKLET_DOTNET",
+];
+
+/// What to say of the variables that begin with `BROOKLET_` and mean nothing here: misspelt ones, most likely.
+///
+/// Not an error, as an unknown key of the file is: the file is ours alone, while others put variables into a
+/// server's environment (Kubernetes `BROOKLET_SERVICE_HOST` and `BROOKLET_PORT`, for a service of that name), and
+/// none of them may keep it from starting.
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let told = |name: String| {
+        let rest = name.strip_prefix("BROOKLET_")?;
+        if OTHER_VARIABLES.contains(&name.as_str()) || KEYS.iter().any(|key| variable(key) == name) {
+            return None;
+        }
+        let hint = nearest(rest, KEYS).map(|key| format!(": did you mean {}?", variable(key)));
+        Some(format!("the variable {name} is not a setting and has no effect{}", hint.unwrap_or_default()))
+    };
+    names.into_iter().filter_map(told).collect()
 }
 
 /// Merges flags (by key), environment, file (name and text) and defaults. Reports every mistake at once.
@@ -360,21 +405,26 @@ mod tests {
         );
     }
 
-    /// All keys of the file.
-    const KEYS: &[&str] = &[
-        "listen",
-        "data-dir",
-        "account-id",
-        "region",
-        "insecure",
-        "isolation",
-        "access-keys",
-        "idle-timeout",
-        "account-concurrency",
-        "memory-reserve",
-        "log-limit",
-        "drain-timeout",
-    ];
+    #[test]
+    fn the_keys_are_those_that_are_read() {
+        let text = mistakes(&[], &[], "something-else = 1");
+        assert!(text.ends_with(&format!("known here: {}", KEYS.join(", "))), "{text}");
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_told_with_the_one_that_was_meant() {
+        let check = |names: &[&str]| unknown_variables(names.iter().map(|name| (*name).to_owned()));
+        assert!(
+            check(&["BROOKLET_IDLE_TIMEOUT", "BROOKLET_ACCESS_KEYS", "BROOKLET_SERVER", "HOME"]).is_empty()
+        );
+        assert_eq!(
+            check(&["BROOKLET_IDLE_TIMEUOT", "BROOKLET_SERVICE_HOST"]),
+            [
+                "the variable BROOKLET_IDLE_TIMEUOT is not a setting and has no effect: did you mean BROOKLET_IDLE_TIMEOUT?",
+                "the variable BROOKLET_SERVICE_HOST is not a setting and has no effect",
+            ]
+        );
+    }
 
     #[test]
     fn the_reference_for_users_names_every_key() {

@@ -26,10 +26,12 @@ mod watch; //     tells when files change
 #[cfg(test)]
 mod test_folder; // a folder for one test
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    CompleteEnv::with_factory(cli::Cli::command).var(commands::completions::VARIABLE).complete();
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(exit) => exit.into(),

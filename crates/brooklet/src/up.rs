@@ -3,7 +3,8 @@
 //! Order matters: the data directory is locked before anything is read, what an earlier server left running is
 //! ended before anything is started, and the port is bound last, so that whoever connects is answered.
 
-use crate::config::{Config, Isolation};
+use crate::commands::runtimes::install_command;
+use crate::config::{Config, Isolation, unknown_variables};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use api::{App, AppConfig};
@@ -28,6 +29,8 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<()> {
     log_to_stderr();
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    unknown_variables(variables).iter().for_each(|told| tracing::warn!("{told}"));
     let descriptors = descriptors()?;
     let mut terminate = signal(SignalKind::terminate()).doing(|| "listen for SIGTERM".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).doing(|| "listen for SIGINT".into())?;
@@ -158,6 +161,7 @@ fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<Proc
     let settings = Settings {
         run_dir: data.root().join("run"),
         runtimes_dir: data.root().join("runtimes"),
+        install: install_command(data.root()),
         isolation,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,

@@ -425,7 +425,12 @@ impl Conversation<'_> {
     ) {
         let log = self.pool.log();
         let InvokeRequest { request_id, payload, qualifier, trace_id, client_context, tail } = request;
-        let tail = tail.then(|| log.tail(request_id));
+        // What the instance wrote while it started is in the log of whoever made it start.
+        let before = match running.fresh.load(Ordering::Relaxed) {
+            true => std::mem::take(&mut *running.log_end.lock().expect("no panic while held")),
+            false => Bytes::new(),
+        };
+        let tail = tail.then(|| log.tail(request_id, &before));
         let started = Clock::timestamp();
         log.add(started, &running.stream, Some(request_id), EntryKind::Start(self.target.version));
         let timeout = self.pool.spec().timeout;
@@ -494,9 +499,9 @@ impl Conversation<'_> {
 
     /// The function could not be initialised: the caller gets its error, and there is a record of it.
     fn failed_start(&self, failed: FailedStart, request: &InvokeRequest) -> Invoked {
-        let FailedStart { stream, failure, took } = failed;
+        let FailedStart { stream, failure, took, max_memory, log_end } = failed;
         let (log, id, now) = (self.pool.log(), request.request_id, Clock::timestamp());
-        let tail = request.tail.then(|| log.tail(id));
+        let tail = request.tail.then(|| log.tail(id, &log_end));
         let timed_out = matches!(failure, StartFailure::TimedOut);
         let error_type = (!timed_out).then(|| trouble::init_error_type(&failure));
         let duration_us = took.as_micros() as u64;
@@ -516,7 +521,7 @@ impl Conversation<'_> {
             error_type,
             init_us: Some(duration_us),
             billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
-            ..self.record(id, &stream, now, status, Duration::ZERO, None)
+            ..self.record(id, &stream, now, status, Duration::ZERO, max_memory)
         };
         log.report(now, &stream, record);
         Invoked {

@@ -19,7 +19,7 @@ mod tail; //      the end of one invocation's log
 mod writer; //    the thread that writes
 
 pub use followers::{Followed, Follower};
-pub use tail::Tail;
+pub use tail::{StartLog, Tail};
 
 use crate::clock::{Clock, date};
 use buffer::{Buffer, Source};
@@ -245,9 +245,9 @@ pub struct FunctionLog {
 }
 
 impl FunctionLog {
-    /// Also keeps the end of what `id` writes from here on, for `LogType=Tail`.
-    pub fn tail(&self, id: RequestId) -> Tail {
-        self.shared.tails.begin(id, self.shared.clone())
+    /// Also keeps the end of what `id` writes from here on, for `LogType=Tail`; `before` comes before that.
+    pub fn tail(&self, id: RequestId, before: &[u8]) -> Tail {
+        self.shared.tails.begin(id, before, self.shared.clone())
     }
 
     /// Adds an entry of the platform's own.

@@ -6,11 +6,12 @@
 
 use crate::clock::Clock;
 use crate::control::UnpackedCode;
-use crate::logs::{FunctionLog, Logs};
+use crate::logs::{FunctionLog, Logs, StartLog};
+use bytes::Bytes;
 use model::MiB;
 use policy::budget::{self, Budget, PoolKey};
 use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey};
-use ports::{Executor, Instance, InstanceSpec, StartFailure};
+use ports::{Executor, Instance, InstanceSpec, StartFailure, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -74,6 +75,8 @@ pub struct Running {
     pub stream: Arc<str>,
     /// How long its start took.
     pub init: Duration,
+    /// The end of what it wrote while it started, for its first invocation: at most 4 KiB.
+    pub log_end: Mutex<Bytes>,
     /// Cleared by its first invocation.
     pub fresh: AtomicBool,
 }
@@ -97,6 +100,10 @@ pub struct FailedStart {
     pub failure: StartFailure,
     /// How long it took.
     pub took: Duration,
+    /// The most memory that it used, as far as is known.
+    pub max_memory: Option<MiB>,
+    /// The end of what it wrote: at most 4 KiB.
+    pub log_end: Bytes,
 }
 
 impl Pools {
@@ -474,30 +481,32 @@ impl Drop for PoolShell {
 
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
-    let logs = shell.log.clone();
+    let lines = Arc::new(StartLog::new(shell.log.clone()));
     let began = Instant::now();
     let mut pause = Duration::from_millis(10);
     let started = loop {
-        let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), logs.clone()).await;
+        let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), lines.clone()).await;
         match started {
-            Err(StartFailure::Full(_)) if began.elapsed() < ROOM_WAIT => {
+            Err(Unready { failure: StartFailure::Full(_), .. }) if began.elapsed() < ROOM_WAIT => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
             started => break started,
         }
     };
+    let log_end = lines.finish();
     match started {
         Ok(started) => shell.started(Running {
             key: instance,
             instance: started.instance,
             stream,
             init: started.init,
+            log_end: Mutex::new(log_end),
             fresh: AtomicBool::new(true),
         }),
-        Err(failure) => {
+        Err(Unready { failure, max_memory }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
-            let failed = FailedStart { stream, failure, took: began.elapsed() };
+            let failed = FailedStart { stream, failure, took: began.elapsed(), max_memory, log_end };
             shell.tell_with(Event::StartFailed { instance }, Some(failed));
         }
     }

@@ -182,6 +182,22 @@ pub enum StartFailure {
     Machine(String),
 }
 
+/// A start that failed.
+#[derive(Clone, Debug)]
+pub struct Unready {
+    /// Why.
+    pub failure: StartFailure,
+    /// The most memory that was used before it failed, as far as is known.
+    pub max_memory: Option<MiB>,
+}
+
+impl From<StartFailure> for Unready {
+    /// Before anything of the function ran.
+    fn from(failure: StartFailure) -> Unready {
+        Unready { failure, max_memory: None }
+    }
+}
+
 /// An instance that is ready for its first invocation.
 pub struct Started {
     /// The instance.
@@ -194,14 +210,15 @@ pub struct Started {
 pub trait Executor: Send + Sync + 'static {
     /// Creates and initialises an instance; resolves when it is ready for an invocation.
     ///
-    /// `stream` names the instance's log stream; its lines go to `logs`. Dropping the future abandons the
+    /// `stream` names the instance's log stream; its lines go to `logs`, all that it wrote by then before this
+    /// resolves. Dropping the future abandons the
     /// start and leaves nothing behind.
     fn start(
         &self,
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> BoxFuture<'_, Result<Started, StartFailure>>;
+    ) -> BoxFuture<'_, Result<Started, Unready>>;
 
     /// Whether this machine can run `runtime` and, when its unpacked `package` is given, that package: `Err`
     /// says what is missing and how to get it. It may start programs and read files: some 100 ms.

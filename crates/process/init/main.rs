@@ -217,7 +217,7 @@ fn become_program(
 ) -> i32 {
     // Close-on-exec, so that the pipe that tells of a failure lives until the very end.
     const CLOSE_ON_EXEC: usize = 4;
-    let settled = settle(plan, fds[0], fds[1], cwd.0, CLOSE_ON_EXEC);
+    let settled = settle(plan, fds[0], [fds[1], fds[2]], cwd.0, CLOSE_ON_EXEC);
     let done = settled.and_then(|()| check(sys!(EXECVE, path, arguments.as_ptr(), variables.as_ptr())));
     done.err().unwrap_or(EINVAL)
 }

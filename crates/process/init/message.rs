@@ -72,7 +72,7 @@ pub fn receive(buffer: &mut [u8; MAX_MESSAGE]) -> Option<Message<'_>> {
 
 pub fn reply(words: [u32; 3], fd: i32) {
     const MSG_NOSIGNAL: usize = 0x4000;
-    let fds = [fd, -1, -1, -1];
+    let fds = [fd, -1, -1, -1, -1];
     let mut control = Control { length: CONTROL_HEAD + 4, level: SOL_SOCKET, kind: SCM_RIGHTS, fds };
     let mut iov = Iovec { base: words.as_ptr().cast_mut().cast(), length: 12 };
     let head = Msghdr {

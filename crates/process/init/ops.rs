@@ -9,7 +9,7 @@
 pub const MAX_MESSAGE: usize = 160 * 1024;
 
 /// The most descriptors that come with a message.
-pub const MAX_FDS: usize = 4;
+pub const MAX_FDS: usize = 5;
 
 /// Where the first process finds its socket.
 pub const CONTROL_FD: i32 = 3;

@@ -4,10 +4,15 @@ use crate::message::*;
 use crate::ops::*;
 use crate::sys::sys;
 
+/// Where a program that is given a transport writes; it reads at [`CONTROL_FD`]. Of the processes that come here one has
+/// its own signals there, the other what it does not need any more: nothing that came with a message and is to stay.
+const ANSWERS_FD: i32 = 4;
+
 pub const SIGKILL: usize = 9;
 pub const AT_FDCWD: isize = -100;
 pub const PR_SET_PDEATHSIG: usize = 1;
 pub const PR_SET_DUMPABLE: usize = 4;
+const SCHED_BATCH: usize = 3;
 const PR_CAPBSET_DROP: usize = 24;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
 
@@ -44,7 +49,8 @@ impl Plan {
 
 /// Becomes what a program is from its first instruction: of a session of its own, with these descriptors and no
 /// others, limited, without privileges, behind its filter. `close_rest` says how `close_range` treats the others.
-pub fn settle(plan: &Plan, output: i32, transport: i32, cwd: *const u8, close_rest: usize) -> Step<()> {
+pub fn settle(plan: &Plan, output: i32, transport: [i32; 2], cwd: *const u8, close_rest: usize) -> Step<()> {
+    let mut first_other = CONTROL_FD + 1;
     check(sys!(SETSID))?;
     sys!(UMASK, 0o022);
     let null = sys!(OPENAT, AT_FDCWD, c"/dev/null".as_ptr(), 0, 0);
@@ -53,13 +59,21 @@ pub fn settle(plan: &Plan, output: i32, transport: i32, cwd: *const u8, close_re
     check(sys!(DUP3, output, 1, 0))?;
     check(sys!(DUP3, output, 2, 0))?;
     match transport {
-        -1 => close(CONTROL_FD),
-        transport => check(sys!(DUP3, transport, CONTROL_FD, 0))?,
+        [-1, _] => close(CONTROL_FD),
+        [events, answers] => {
+            check(sys!(DUP3, events, CONTROL_FD, 0))?;
+            check(sys!(DUP3, answers, ANSWERS_FD, 0))?;
+            first_other = ANSWERS_FD + 1;
+        }
     }
-    check(sys!(CLOSE_RANGE, 4, u32::MAX, close_rest))?;
+    check(sys!(CLOSE_RANGE, first_other, u32::MAX, close_rest))?;
     for &(resource, value) in &plan.limits[..plan.limit_count] {
         limit(resource, value)?;
     }
+    // Whoever the server wakes with an event does not take the processor from it at once: it has more to hand out.
+    // A quarter more requests a second where all processors are busy. Refused: it goes without.
+    let priority = 0i32;
+    sys!(SCHED_SETSCHEDULER, 0, SCHED_BATCH, &raw const priority);
     check(sys!(CHDIR, cwd))?;
     drop_privileges(plan)?;
     // After the change of user, which clears it.

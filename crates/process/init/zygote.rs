@@ -99,7 +99,7 @@ impl<'a> Order<'a> {
         message.rest = rest;
         let mut flags = u64::from(message.number()?) | CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD;
         let init = message.text()?.0;
-        let group = message.fds[3];
+        let group = message.fds[4];
         if group >= 0 {
             flags |= CLONE_INTO_CGROUP;
         }
@@ -138,10 +138,10 @@ impl<'a> Order<'a> {
 /// What the clone does. Returns in the copy of the interpreter only, with 0.
 extern "C" fn begin(order: &mut Order<'_>) -> isize {
     let mut plan = Plan::EMPTY;
-    let [control, output, transport, _] = order.message.fds;
+    let [control, output, events, answers, _] = order.message.fds;
     let executed = match order.carry_out(&mut plan) {
         Ok(0) => {
-            let settled = settle(&plan, output, transport, c"/".as_ptr().cast(), CLOSE);
+            let settled = settle(&plan, output, [events, answers], c"/".as_ptr().cast(), CLOSE);
             // The change of user has made `/proc/self` the administrator's; a program's own is its own.
             let own = settled.and_then(|()| check(sys!(PRCTL, PR_SET_DUMPABLE, 1)));
             match own {

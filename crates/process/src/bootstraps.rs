@@ -29,8 +29,9 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 const ZYGOTE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygote.so"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
-/// bootstraps, an empty mount point, and the names of Lambda's users.
-pub fn lay_out(run_dir: &Path) -> io::Result<()> {
+/// bootstraps, an empty mount point, and the names of Lambda's users. `install` is the command, but for the
+/// language, that bootstraps tell of when the AWS SDK is missing.
+pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::create_dir_all(run_dir)?;
     // One that still runs cannot be overwritten, but replaced.
     let (init, new) = (run_dir.join("init"), run_dir.join("init.new"));
@@ -41,6 +42,7 @@ pub fn lay_out(run_dir: &Path) -> io::Result<()> {
     let (library, new) = (run_dir.join("runtime/zygote.so"), run_dir.join("zygote.new"));
     std::fs::write(&new, ZYGOTE)?;
     std::fs::rename(new, library)?;
+    std::fs::write(run_dir.join("runtime/install-command"), install)?;
     std::fs::create_dir_all(run_dir.join("root"))?;
     let etc = run_dir.join("etc");
     std::fs::create_dir_all(&etc)?;

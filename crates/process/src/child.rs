@@ -193,12 +193,15 @@ impl Child {
         Some(MiB::from_bytes_ceil(resident.saturating_sub(shared) * PAGE))
     }
 
-    /// The most resident memory that has been seen.
+    /// The most resident memory that has been seen. Of a program that ended before it was ever looked at, what its
+    /// control group has counted.
     pub fn peak(&self) -> MiB {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.program)).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kib) = peak.and_then(|p| p.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
             self.peak_mib.fetch_max(MiB::from_bytes_ceil(kib << 10).0, Ordering::Relaxed);
+        } else if self.last_peak() == MiB(0) {
+            self.peak_mib.fetch_max(self.group.peak().unwrap_or_default().0, Ordering::Relaxed);
         }
         self.last_peak()
     }

@@ -10,19 +10,21 @@ use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{Ahead, LEARN, Learning};
 use crate::output::Output;
-use crate::runtime_api::RuntimeApi;
+use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
+use crate::wrapped::Wrapped;
 use model::MiB;
 use policy::stock::StockConfig;
-use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started};
+use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a [`ProcessExecutor`] is set up.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// Where `brooklet runtimes install` puts SDKs and runtime clients.
     pub runtimes_dir: PathBuf,
+    /// The command that puts them there, but for the language: what people are told when something is missing.
+    pub install: String,
     /// The strongest isolation to use; weaker when the machine does not allow it.
     pub isolation: Isolation,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
@@ -53,7 +57,7 @@ pub struct ProcessExecutor {
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
-        bootstraps::lay_out(&settings.run_dir)?;
+        bootstraps::lay_out(&settings.run_dir, &settings.install)?;
         let groups = match settings.isolation {
             Isolation::None => Groups::none(),
             _ => Groups::open(&group_name(&settings.run_dir)),
@@ -150,44 +154,53 @@ impl ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
-        let runtime = self.runtime(&spec.runtime).await.map_err(StartFailure::Machine)?;
+        let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
         let own = launch.own_program;
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { Ahead::Nothing };
-        let mut variables = launch.variables(&spec, &stream, None);
+        let mut variables = launch.variables(&spec, &stream);
         let mut learner: Option<Learner> = None;
         if matches!(ahead, Ahead::Learn) {
             variables.push((LEARN.to_owned(), "1".to_owned()));
             let (learning, spec) = (self.learning.clone(), spec.clone());
             learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
-        if let Some(stem) = self.stem(&launch, &variables, &ahead).await {
+        if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
-            return Ok(Arc::new(Running::init(process, framed, spec.timeout).await?));
+            return Ok(Arc::new(Running::init(process, framed, spec.timeout, until).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
             Protocol::Frames => {
-                let (framed, socket) = Framed::pair().map_err(machine)?;
-                let program = launch.program(&spec, &stream, None, lines);
-                let program = Program { transport: Some(socket), environment: variables, ..program };
-                self.run(program, own, output, framed, spec.timeout, learner).await
+                let (framed, pipes) = Framed::pair().map_err(machine)?;
+                let program = launch.program(variables, None, lines);
+                let program = Program { transport: Some(pipes), ..program };
+                self.run(program, own, output, framed, spec.timeout, until, learner).await
+            }
+            Protocol::Wrapped => {
+                let (framed, pipes) = Framed::pair().map_err(machine)?;
+                let api = RuntimeApi::open(&spec).await.map_err(machine)?;
+                let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
+                let program = launch.program(variables, Some(contact), lines);
+                let program = Program { transport: Some(pipes), ..program };
+                self.run(program, own, output, Wrapped::new(framed, api), spec.timeout, until, None).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, http, spec.timeout, None).await
+                let program = launch.program(variables, Some(contact), lines);
+                self.run(program, own, output, http, spec.timeout, until, None).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
-                let program = launch.program(&spec, &stream, Some(contact), lines);
-                self.run(program, own, output, api, spec.timeout, None).await
+                let program = launch.program(variables, Some(contact), lines);
+                self.run(program, own, output, api, spec.timeout, until, None).await
             }
         }
     }
@@ -221,13 +234,15 @@ impl ProcessExecutor {
         output: Arc<Output>,
         transport: T,
         timeout: Duration,
+        until: Instant,
         learner: Option<Learner>,
-    ) -> Result<Arc<dyn Instance>, StartFailure> {
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
-        let child = self.spawner.spawn(program).await.map_err(|error| not_started(&what, own, &error))?;
+        let child = by(until, self.spawner.spawn(program)).await?;
+        let child = child.map_err(|error| not_started(&what, own, &error))?;
         let process = Process::new(child, output);
         process.tell_imports(learner);
-        Ok(Arc::new(Running::init(process, transport, timeout).await?))
+        Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
     }
 }
 
@@ -237,13 +252,11 @@ impl Executor for ProcessExecutor {
         spec: Arc<InstanceSpec>,
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
-    ) -> BoxFuture<'_, Result<Started, StartFailure>> {
+    ) -> BoxFuture<'_, Result<Started, Unready>> {
         Box::pin(async move {
             let began = Instant::now();
-            let timeout = spec.init_timeout;
-            let instance = tokio::time::timeout(timeout, self.begin(spec, stream, logs))
-                .await
-                .map_err(|_| StartFailure::TimedOut)??;
+            let until = began + spec.init_timeout;
+            let instance = self.begin(spec, stream, logs, until).await?;
             Ok(Started { instance, init: began.elapsed() })
         })
     }
@@ -255,7 +268,7 @@ impl Executor for ProcessExecutor {
                 let installed = self.settings.runtimes_dir.join(JAVA_SDK);
                 match has_client([&installed, package]) {
                     true => Ok(()),
-                    false => Err(missing_client(&installed)),
+                    false => Err(missing_client(&installed, &self.settings.install)),
                 }
             }
             _ => Ok(()),
@@ -273,14 +286,20 @@ impl Executor for ProcessExecutor {
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
         /// Its output, its first process and the socket to that.
         const ANY: u32 = 3;
-        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, &spec.handler));
+        let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {
-            Some(Protocol::Frames) => ANY + 1,
+            Some(Protocol::Frames) => ANY + 2,
             Some(Protocol::Http) => ANY + spec.concurrency,
             // Its endpoint and the connections to it.
-            Some(Protocol::RuntimeApi) | None => ANY + 1 + crate::runtime_api::OWN_CONNECTIONS,
+            Some(Protocol::RuntimeApi) | None => ANY + 1 + OWN_CONNECTIONS,
+            Some(Protocol::Wrapped) => ANY + 2 + 1 + OWN_CONNECTIONS,
         }
     }
+}
+
+/// A step of a start, unless time is up first.
+async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, StartFailure> {
+    tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.

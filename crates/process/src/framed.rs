@@ -1,23 +1,25 @@
-//! The transport of our own bootstraps: length-prefixed frames over a Unix socket that the function holds as
-//! descriptor 3.
+//! The transport of our own bootstraps: length-prefixed frames over two pipes, events in at the function's
+//! descriptor 3, answers out at its descriptor 4.
+//!
+//! Pipes and not one socket: whoever sleeps in a read of a socket is also woken when the other end has read what
+//! it wrote (`unix_write_space` in the kernel), which was a wake-up of the function for nothing with every event.
 //!
 //! A frame is a head of 12 bytes (kind, whether it is the process's last, two zero bytes, length of the meta
-//! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one wake-up in the function
-//! and one here, because the task that holds the request does the writing and the reading itself.
+//! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one
+//! wake-up in the function and one here, because the task that holds the request does the writing and the reading
+//! itself.
 
+use crate::chunks::Chunks;
 use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
 use bytes::{Buf, Bytes, BytesMut};
-use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
+use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::net::unix::pipe;
 
 const HEAD: usize = 12;
-/// Chunks of a response stream that wait for a slow reader before the function is slowed down.
-const CHUNKS_IN_FLIGHT: usize = 16;
 /// No frame is larger: an answer of 6 MiB and its meta text, or Lambda's largest streamed write.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
 
@@ -45,24 +47,28 @@ struct Frame {
 }
 
 struct Conversation {
-    stream: UnixStream,
+    events: pipe::Sender,
+    answers: pipe::Receiver,
     buffer: BytesMut,
 }
 
-/// Our end of the socket.
+/// Our ends of the pipes.
 pub struct Framed {
     /// Taken for the length of an invocation.
     conversation: Mutex<Option<Conversation>>,
 }
 
 impl Framed {
-    /// Our end, and the one that the process gets.
-    pub fn pair() -> io::Result<(Framed, OwnedFd)> {
-        let (stream, theirs) = UnixStream::pair()?;
-        let theirs = theirs.into_std()?;
-        theirs.set_nonblocking(false)?;
-        let conversation = Conversation { stream, buffer: BytesMut::with_capacity(4096) };
-        Ok((Framed { conversation: Mutex::new(Some(conversation)) }, theirs.into()))
+    /// Our ends, and those that the process gets: where it reads events, and where it writes answers.
+    pub fn pair() -> io::Result<(Framed, [OwnedFd; 2])> {
+        let ((their_events, events), (answers, their_answers)) = (io::pipe()?, io::pipe()?);
+        let conversation = Conversation {
+            events: pipe::Sender::from_owned_fd(events.into())?,
+            answers: pipe::Receiver::from_owned_fd(answers.into())?,
+            buffer: BytesMut::with_capacity(4096),
+        };
+        let framed = Framed { conversation: Mutex::new(Some(conversation)) };
+        Ok((framed, [their_events.into(), their_answers.into()]))
     }
 
     /// Tells a bootstrap that waits for its function the variables of that.
@@ -70,6 +76,21 @@ impl Framed {
         let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
         let conversation = self.conversation.get_mut().expect("no panic while held");
         conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
+    }
+
+    /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
+    /// again, it goes on.
+    ///
+    /// # Errors
+    /// The socket was closed, or something else was said.
+    pub async fn first_word(&mut self, process: &Process) -> io::Result<Result<(), StartFailure>> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        let frame = conversation.as_mut().expect("nobody has taken it yet").read(process).await?;
+        Ok(match frame.kind {
+            Kind::Ready => Ok(()),
+            Kind::InitError => Err(StartFailure::Init(frame.body)),
+            _ => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        })
     }
 
     fn take(&self) -> Option<Conversation> {
@@ -84,11 +105,8 @@ impl Framed {
 impl Transport for Framed {
     /// Waits until the bootstrap has loaded the function.
     async fn ready(&mut self, process: &Process) -> Result<(), StartFailure> {
-        let conversation = self.conversation.get_mut().expect("no panic while held");
-        match conversation.as_mut().expect("nobody has taken it yet").read(process).await {
-            Ok(Frame { kind: Kind::Ready, .. }) => Ok(()),
-            Ok(Frame { kind: Kind::InitError, body, .. }) => Err(StartFailure::Init(body)),
-            Ok(_) => Err(StartFailure::Machine("the bootstrap spoke out of turn".into())),
+        match self.first_word(process).await {
+            Ok(ready) => ready,
             Err(_) => Err(StartFailure::Exited(process.last_words().await)),
         }
     }
@@ -138,20 +156,21 @@ impl Conversation {
 
     /// Passes chunks on as they come. A reader that has gone loses them; the function runs to its end.
     async fn relay(&mut self, process: &Process, meta: Bytes, sink: StreamSink) -> io::Result<InvokeResult> {
-        let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let content_type = String::from_utf8_lossy(&meta).into_owned();
-        let _ = sink.send(StreamReply::Chunks { content_type, chunks });
+        let chunks = Chunks::open(sink, String::from_utf8_lossy(&meta).into_owned());
         let mut length = 0;
         loop {
             let frame = self.read(process).await?;
             match frame.kind {
                 Kind::Chunk => {
                     length += frame.body.len() as u64;
-                    let _ = sender.send(Ok(frame.body)).await;
+                    chunks.send(frame.body).await;
                 }
-                Kind::StreamEnd => return Ok(InvokeResult::Streamed(length)),
+                Kind::StreamEnd => {
+                    chunks.end();
+                    return Ok(InvokeResult::Streamed(length));
+                }
                 Kind::StreamError => {
-                    let _ = sender.send(Err(frame.body)).await;
+                    chunks.fail(frame.body);
                     return Ok(InvokeResult::StreamError);
                 }
                 kind => return Err(out_of_turn(kind)),
@@ -166,7 +185,7 @@ impl Conversation {
         head.extend_from_slice(&(body.len() as u32).to_le_bytes());
         head.extend_from_slice(meta);
         let mut parts = [IoSlice::new(&head), IoSlice::new(body)];
-        write_together(&mut self.stream, &mut parts).await
+        write_together(&mut self.events, &mut parts).await
     }
 
     /// The next frame that is neither a log record, which goes to the output as it comes, nor about imports.
@@ -177,7 +196,7 @@ impl Conversation {
                 Some(Frame { kind: Kind::Imports, body, .. }) => process.imported(&body),
                 Some(frame) => return Ok(frame),
                 None => {
-                    if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                    if self.answers.read_buf(&mut self.buffer).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }

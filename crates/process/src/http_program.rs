@@ -3,16 +3,20 @@
 //! An HTTP request is passed through, body and answer streamed. A Lambda event is POSTed to `/` as JSON and
 //! the answer's body is the result; a status of 500 and above is the function's error.
 
-use crate::instance::{MAX_ANSWER, Process, Transport};
+use crate::instance::{LAST_WORDS, MAX_ANSWER, Process, Transport};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Frame;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use ports::{HttpBody, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
-use std::io;
+use ports::{Exit, HttpBody, Invocation, InvokeResult, Payload, StartFailure, StreamReply, StreamSink};
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Mutex;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Idle connections kept to one instance.
@@ -22,6 +26,20 @@ const MAX_IDLE: usize = 128;
 pub struct HttpProgram {
     address: SocketAddr,
     idle: Mutex<Vec<SendRequest<HttpBody>>>,
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// The program has ended.
+    Gone(Exit),
+    /// The connection failed.
+    Http(hyper::Error),
+}
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Broken {
+        Broken::Http(error)
+    }
 }
 
 impl HttpProgram {
@@ -50,7 +68,12 @@ impl HttpProgram {
         }
     }
 
-    async fn request(&self, invocation: Invocation, sink: StreamSink) -> hyper::Result<InvokeResult> {
+    async fn request(
+        &self,
+        process: &Process,
+        invocation: Invocation,
+        sink: StreamSink,
+    ) -> Result<InvokeResult, Broken> {
         let id = invocation.request_id.to_string();
         let headers = |request: &mut http::Request<HttpBody>| {
             for (name, value) in
@@ -67,8 +90,8 @@ impl HttpProgram {
         match invocation.payload {
             Payload::Http(mut request) => {
                 headers(&mut request);
-                let (sender, response) = self.send(*request).await?;
-                self.relay(sender, response, sink).await
+                let (sender, response) = self.send(process, *request).await?;
+                Ok(self.relay(sender, response, sink).await?)
             }
             Payload::Event(event) => {
                 let body = Full::new(event).map_err(|never| match never {}).boxed_unsync();
@@ -78,14 +101,17 @@ impl HttpProgram {
                     .headers_mut()
                     .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
                 headers(&mut request);
-                let (sender, response) = self.send(request).await?;
+                let (sender, response) = self.send(process, request).await?;
                 let status = response.status();
                 let result = match Limited::new(response.into_body(), MAX_ANSWER).collect().await {
                     Ok(whole) if status.is_server_error() => {
                         InvokeResult::Error(error(status, whole.to_bytes()))
                     }
                     Ok(whole) => InvokeResult::Answer(whole.to_bytes()),
-                    Err(_) => InvokeResult::ResponseTooLarge(MAX_ANSWER as u64 + 1),
+                    Err(error) => match error.downcast::<hyper::Error>() {
+                        Ok(broken) => return Err(Broken::Http(*broken)),
+                        Err(_) => InvokeResult::ResponseTooLarge(MAX_ANSWER as u64 + 1),
+                    },
                 };
                 self.keep(sender);
                 Ok(result)
@@ -101,27 +127,39 @@ impl HttpProgram {
         sink: StreamSink,
     ) -> hyper::Result<InvokeResult> {
         let (parts, mut body) = response.into_parts();
-        let (chunks, channel) =
-            tokio::sync::mpsc::channel::<Result<hyper::body::Frame<Bytes>, ports::BoxError>>(16);
-        let passed_on = http_body_util::StreamBody::new(Receive(channel)).boxed_unsync();
+        let (chunks, channel) = tokio::sync::mpsc::channel(16);
+        let passed_on = http_body_util::StreamBody::new(Receive { channel, whole: false }).boxed_unsync();
         let _ = sink.send(StreamReply::Http(Box::new(http::Response::from_parts(parts, passed_on))));
         let mut length = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame?;
             length += frame.data_ref().map_or(0, |data| data.len() as u64);
-            let _ = chunks.send(Ok(frame)).await;
+            let _ = chunks.send(Some(frame)).await;
         }
+        let _ = chunks.send(None).await;
         self.keep(sender);
         Ok(InvokeResult::Streamed(length))
     }
 
     async fn send(
         &self,
+        process: &Process,
         request: http::Request<HttpBody>,
-    ) -> hyper::Result<(SendRequest<HttpBody>, http::Response<hyper::body::Incoming>)> {
-        let mut sender = self.connection().await?;
-        let response = sender.send_request(request).await?;
-        Ok((sender, response))
+    ) -> Result<(SendRequest<HttpBody>, http::Response<hyper::body::Incoming>), Broken> {
+        let answer = async {
+            let mut sender = self.connection().await?;
+            let response = sender.send_request(request).await?;
+            Ok((sender, response))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // What it answered before it ended is its answer still.
+            exit = process.child.exited() => {
+                tokio::time::timeout(LAST_WORDS, answer).await.unwrap_or(Err(Broken::Gone(exit)))
+            }
+        }
     }
 
     async fn connection(&self) -> hyper::Result<SendRequest<HttpBody>> {
@@ -138,7 +176,8 @@ impl HttpProgram {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let upload = Upload { stream, broken: false };
+            let (sender, connection) = http1::handshake(TokioIo::new(upload)).await?;
             tokio::spawn(connection);
             return Ok(sender);
         }
@@ -167,14 +206,78 @@ impl Transport for HttpProgram {
     }
 
     async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
-        tokio::select! {
-            biased;
-            result = self.request(invocation, sink) => match result {
-                Ok(result) => result,
-                Err(error) => self.broken(process, error).await,
-            },
-            exit = process.child.exited() => InvokeResult::Exited(exit),
+        match self.request(process, invocation, sink).await {
+            Ok(result) => result,
+            Err(Broken::Gone(exit)) => InvokeResult::Exited(exit),
+            Err(Broken::Http(error)) => self.broken(process, error).await,
         }
+    }
+}
+
+/// The server's end of a connection. A program may answer before it has read all of a request, and close: what is
+/// written after that goes nowhere, and the answer is there to be read all the same. So writing never fails here;
+/// whether there is an answer is found by reading.
+struct Upload {
+    stream: TcpStream,
+    /// Nobody reads what is written.
+    broken: bool,
+}
+
+impl Upload {
+    fn outcome(&mut self, written: io::Result<usize>, all: usize) -> io::Result<usize> {
+        written.or_else(|_| {
+            self.broken = true;
+            Ok(all)
+        })
+    }
+}
+
+impl AsyncRead for Upload {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Upload {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.broken {
+            return Poll::Ready(Ok(data.len()));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, data));
+        Poll::Ready(self.outcome(written, data.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all = parts.iter().map(|part| part.len()).sum();
+        if self.broken {
+            return Poll::Ready(Ok(all));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts));
+        Poll::Ready(self.outcome(written, all))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -189,16 +292,26 @@ fn error(status: http::StatusCode, body: Bytes) -> Bytes {
     serde_json::json!({ "errorType": "Function.HttpStatus", "errorMessage": message }).to_string().into()
 }
 
-/// A channel as a stream of frames.
-struct Receive(tokio::sync::mpsc::Receiver<Result<hyper::body::Frame<Bytes>, ports::BoxError>>);
+/// A channel as a stream of frames: `None` ends it. When nothing does, the program broke off, and whoever reads must
+/// not take what came for all.
+struct Receive {
+    channel: tokio::sync::mpsc::Receiver<Option<Frame<Bytes>>>,
+    whole: bool,
+}
 
 impl futures_core::Stream for Receive {
-    type Item = Result<hyper::body::Frame<Bytes>, ports::BoxError>;
+    type Item = Result<Frame<Bytes>, ports::BoxError>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.whole {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.channel.poll_recv(context)) {
+            Some(Some(frame)) => Some(Ok(frame)),
+            end => {
+                self.whole = true;
+                end.is_none().then(|| Err("the program broke its answer off".into()))
+            }
+        })
     }
 }

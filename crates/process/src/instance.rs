@@ -3,7 +3,9 @@
 use crate::child::Child;
 use crate::output::Output;
 use model::MiB;
-use ports::{BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink};
+use ports::{
+    BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink, Unready,
+};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +20,11 @@ pub const MAX_ANSWER: usize = 6 * 1024 * 1024 + 100;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a process whose transport has closed may take to end by itself, so that its status is known.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a process is spoken to.
 pub trait Transport: Send + Sync + 'static {
-    /// Waits until the process is ready for its first event. The start's timeout is the caller's.
+    /// Waits until the process is ready for its first event. Dropped when time is up.
     fn ready(&mut self, process: &Process) -> impl Future<Output = Result<(), StartFailure>> + Send;
 
     /// Hands an event over and waits for its outcome, or for the end of the process. Dropped when time is up.
@@ -57,16 +59,19 @@ pub struct Running<T> {
 }
 
 impl<T: Transport> Running<T> {
-    /// Waits until the process is ready.
+    /// Waits until the process is ready, no longer than `until`. An invocation may take `timeout`.
     pub async fn init(
         process: Process,
         mut transport: T,
         timeout: Duration,
-    ) -> Result<Running<T>, StartFailure> {
-        let ready = transport.ready(&process).await;
+        until: tokio::time::Instant,
+    ) -> Result<Running<T>, Unready> {
+        let ready = tokio::time::timeout_at(until, transport.ready(&process)).await;
         process.output.finish();
-        ready?;
-        Ok(Running { process, transport, timeout })
+        match ready.unwrap_or(Err(StartFailure::TimedOut)) {
+            Ok(()) => Ok(Running { process, transport, timeout }),
+            Err(failure) => Err(Unready { failure, max_memory: Some(process.child.peak()) }),
+        }
     }
 
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {

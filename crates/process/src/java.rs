@@ -22,11 +22,11 @@ pub fn has_client<'a>(folders: impl IntoIterator<Item = &'a Path>) -> bool {
     })
 }
 
-/// What to do when it is nowhere. `installed` is where `brooklet runtimes install java` puts it.
-pub fn missing_client(installed: &Path) -> String {
+/// What to do when it is nowhere. `installed` is where `install`, the command but for the language, puts it.
+pub fn missing_client(installed: &Path, install: &str) -> String {
     format!(
         "Java handlers are called by the AWS Lambda runtime interface client, which is neither in the package \
-         (its classes, its jars, lib/*.jar) nor in {}. Run `brooklet runtimes install java`, or add \
+         (its classes, its jars, lib/*.jar) nor in {}. Run `{install} java`, or add \
          com.amazonaws:aws-lambda-java-runtime-interface-client to the dependencies that are packaged.",
         installed.display()
     )

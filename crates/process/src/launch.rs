@@ -40,6 +40,8 @@ pub struct Launch {
 pub enum Protocol {
     /// One of our bootstraps.
     Frames,
+    /// One of our bootstraps, or an official runtime client in its place: the function's wrapper decides.
+    Wrapped,
     /// An official runtime client, or a `bootstrap` of the package.
     RuntimeApi,
     /// A program that listens on `$PORT`.
@@ -70,7 +72,7 @@ impl Launch {
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         if matches!(wanted, Wanted::Java(_)) {
-            require_java_client(spec, &settings.runtimes_dir)?;
+            require_java_client(spec, settings)?;
         }
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
@@ -87,35 +89,30 @@ impl Launch {
             memory: spec.memory,
         };
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
-        let protocol = Protocol::of(wanted, &spec.handler);
+        let protocol = Protocol::of(wanted, spec);
         Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, files })
     }
 
-    /// The program to start. `contact` is the variable by which it finds or serves the server: its Runtime API,
-    /// or its port; `stream` its log stream; `output` takes its lines.
+    /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
+    /// Runtime API, or its port; `output` takes its lines.
     pub fn program(
         self,
-        spec: &InstanceSpec,
-        stream: &str,
+        variables: Vec<(String, String)>,
         contact: Option<(&str, String)>,
         output: OwnedFd,
     ) -> Program {
-        let environment = self.variables(spec, stream, contact);
+        let mut environment = variables;
+        if let Some((name, value)) = contact {
+            environment.retain(|(key, _)| key != name);
+            environment.push((name.into(), value));
+        }
         let sandbox = self.sandbox;
         Program { sandbox, argv: self.argv, environment, transport: None, output, waits: false }
     }
 
-    /// All its variables.
-    pub fn variables(
-        &self,
-        spec: &InstanceSpec,
-        stream: &str,
-        contact: Option<(&str, String)>,
-    ) -> Vec<(String, String)> {
+    /// The variables of an instance that logs to `stream`, but for the one by which it is spoken to.
+    pub fn variables(&self, spec: &InstanceSpec, stream: &str) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
-        if let Some((key, value)) = contact {
-            environment.insert(key.into(), value);
-        }
         match (&self.runtime.wanted, &self.sdk) {
             (Wanted::Python(_), Some(sdk)) => {
                 environment.insert("BROOKLET_SDK_PATH".into(), sdk.clone());
@@ -183,11 +180,15 @@ impl Launch {
 }
 
 impl Protocol {
-    /// How an instance of this runtime with this handler is spoken to.
-    pub fn of(wanted: &Wanted, handler: &str) -> Protocol {
+    /// How an instance of `spec` is spoken to.
+    pub fn of(wanted: &Wanted, spec: &InstanceSpec) -> Protocol {
+        let frames = match wrapper(spec, wanted) {
+            Some(_) => Protocol::Wrapped,
+            None => Protocol::Frames,
+        };
         match wanted {
-            Wanted::Python(_) | Wanted::Node(_) => Protocol::Frames,
-            Wanted::Dotnet if is_method(handler) => Protocol::Frames,
+            Wanted::Python(_) | Wanted::Node(_) => frames,
+            Wanted::Dotnet if is_method(&spec.handler) => frames,
             Wanted::Dotnet | Wanted::Java(_) | Wanted::Provided => Protocol::RuntimeApi,
             Wanted::Http => Protocol::Http,
         }
@@ -245,8 +246,8 @@ fn layer_modules(wanted: &Wanted, layers: &[PathBuf]) -> Option<Bind> {
 }
 
 /// A deploy without the client is refused; but what was installed then may have been removed since.
-fn require_java_client(spec: &InstanceSpec, runtimes_dir: &Path) -> Result<(), StartFailure> {
-    let installed = runtimes_dir.join(JAVA_SDK);
+fn require_java_client(spec: &InstanceSpec, settings: &Settings) -> Result<(), StartFailure> {
+    let installed = settings.runtimes_dir.join(JAVA_SDK);
     let layers: Vec<PathBuf> = spec.layer_dirs.iter().map(|layer| layer.join("java")).collect();
     let folders = [&installed, &spec.code_dir].into_iter().chain(&layers);
     if has_client(folders.map(PathBuf::as_path)) {
@@ -254,7 +255,7 @@ fn require_java_client(spec: &InstanceSpec, runtimes_dir: &Path) -> Result<(), S
     }
     let json = serde_json::json!({
         "errorType": "Runtime.InvalidEntrypoint",
-        "errorMessage": missing_client(&installed),
+        "errorMessage": missing_client(&installed, &settings.install),
     });
     Err(StartFailure::Init(json.to_string().into()))
 }

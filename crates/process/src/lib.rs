@@ -10,6 +10,7 @@ mod argv; //         the command line of each runtime
 mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod cgroup; //       what an instance may use of the machine
 mod child; //        a running sandbox and its program: exit, kill, memory
+mod chunks; //       a response stream, which is whole or says that it is not
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
@@ -29,6 +30,7 @@ mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
+mod wrapped; //      transport of runtimes that the function's own wrapper starts
 mod zygote; //       interpreters that fork instead
 
 pub use cgroup::Enforced;

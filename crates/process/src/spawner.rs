@@ -24,8 +24,8 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// All its variables.
     pub environment: Vec<(String, String)>,
-    /// Given to it as descriptor 3.
-    pub transport: Option<OwnedFd>,
+    /// Given to it as descriptors 3 and 4.
+    pub transport: Option<[OwnedFd; 2]>,
     /// Given to it as stdout and stderr.
     pub output: OwnedFd,
     /// Whether it is started before its sandbox is dressed for a function.
@@ -157,7 +157,7 @@ impl Shared {
             script.add(ops::CLOSE, &[]);
         }
         let mut fds = vec![output.as_raw_fd()];
-        fds.extend(transport.as_ref().map(AsRawFd::as_raw_fd));
+        fds.extend(transport.iter().flatten().map(AsRawFd::as_raw_fd));
         child.run(&script, &fds)?;
         Ok(child)
     }

@@ -266,12 +266,12 @@ impl State {
 impl Stem {
     /// Has `start` start it, given the transport and where its lines go.
     async fn make(
-        start: impl AsyncFnOnce(OwnedFd, OwnedFd) -> Result<crate::child::Child, NotStarted>,
+        start: impl AsyncFnOnce([OwnedFd; 2], OwnedFd) -> Result<crate::child::Child, NotStarted>,
     ) -> Result<Stem, NotStarted> {
         let (output, lines) =
             Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
-        let (framed, socket) = Framed::pair().map_err(NotStarted::at("make a socket"))?;
-        Ok(Stem { process: Process::new(start(socket, lines).await?, output), framed })
+        let (framed, pipes) = Framed::pair().map_err(NotStarted::at("make a pipe"))?;
+        Ok(Stem { process: Process::new(start(pipes, lines).await?, output), framed })
     }
 
     /// Makes it an instance of a function: in `sandbox`, with these variables. It then loads the function, as
@@ -296,7 +296,7 @@ impl Stem {
 
 impl Recipe {
     /// The program that boots a stem, or a zygote.
-    fn program(&self, transport: Option<OwnedFd>, output: OwnedFd) -> Program {
+    fn program(&self, transport: Option<[OwnedFd; 2]>, output: OwnedFd) -> Program {
         let mut environment = self.likeness.variables.clone();
         environment.push((WAIT.to_owned(), "1".to_owned()));
         let (sandbox, argv) = (self.sandbox.clone(), self.likeness.argv.clone());

@@ -73,7 +73,7 @@ impl Zygote {
         self: &Arc<Zygote>,
         spawner: &Spawner,
         sandbox: Arc<Sandbox>,
-        transport: OwnedFd,
+        transport: [OwnedFd; 2],
         output: OwnedFd,
     ) -> Result<Child, NotStarted> {
         let zygote = self.clone();
@@ -84,7 +84,7 @@ impl Zygote {
         &self,
         shared: &Shared,
         sandbox: &Sandbox,
-        transport: &OwnedFd,
+        transport: &[OwnedFd; 2],
         output: &OwnedFd,
     ) -> Result<Child, NotStarted> {
         let group = shared.groups.make(&WHILE_WAITING)?;
@@ -94,7 +94,8 @@ impl Zygote {
         script.operand(on_host(Path::new(OsStr::from_bytes(shared.init.as_bytes()))).as_os_str());
         script.then(group.join_script(on_host)).then(sandbox.fork());
         let unified = group.unified().map_err(NotStarted::at("open the control group"))?;
-        let mut fds = vec![theirs.as_raw_fd(), output.as_raw_fd(), transport.as_raw_fd()];
+        let [events, answers] = transport;
+        let mut fds = vec![theirs.as_raw_fd(), output.as_raw_fd(), events.as_raw_fd(), answers.as_raw_fd()];
         fds.extend(unified.as_ref().map(AsRawFd::as_raw_fd));
         let reply = {
             let _turn = self.turn.lock().expect("no panic while held");

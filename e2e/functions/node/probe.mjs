@@ -28,6 +28,7 @@ const actions = {
   make: (event) => 'x'.repeat(event.bytes),
   measure: (event) => ({ length: event.value.length }),
   sleep: async (event) => { await sleep(event.ms); return { slept: event.ms, id: instance } },
+  hold: async (event) => ({ id: instance, gate: await (await fetch(event.url)).text() }),
   exit: (event) => process.exit(event.code),
   log: (event) => { for (const line of event.lines) console.log(line); return null },
   instance: () => ({ id: instance, count }),

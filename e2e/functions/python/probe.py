@@ -8,6 +8,7 @@ Every language has the same probe, so that one table of tests holds for all of t
 {"do": "make", "bytes": n}     -> a string of n characters
 {"do": "measure", "value": s}  -> {"length": n}
 {"do": "sleep", "ms": n}       -> {"slept": n, "id": str}
+{"do": "hold", "url": str}     -> {"id": str, "gate": what is at the URL}, when it is there
 {"do": "exit", "code": n}      -> the process ends
 {"do": "log", "lines": [...]}  -> written to standard output, null
 {"do": "instance"}             -> {"id": str, "count": how often this instance was called}

@@ -8,6 +8,13 @@ use base64::Engine;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// The deepest nesting of what is only kept, far above any structure of the service model: kept deeper it could not
+/// be read again, and the function with it.
+const MAX_KEPT_DEPTH: usize = 16;
+
+/// The most of it, in bytes of JSON: it is in memory as long as the function is in use.
+const MAX_KEPT: usize = 16 * 1024;
+
 /// One failed constraint: `Value 'x' at 'memorySize' failed to satisfy constraint: …`.
 pub fn violation(path: &str, value: Option<&str>, constraint: &str) -> String {
     let value = value.map_or("null".into(), |value| format!("'{value}'"));
@@ -176,10 +183,22 @@ impl<'a> Input<'a> {
     /// A structure or list that is only kept and given back: its own JSON.
     pub fn echo(&mut self, name: &str) -> Result<Option<serde_json::Value>> {
         let path = self.path_of(name);
-        match self.take(name) {
-            None => Ok(None),
-            Some(value @ (Value::Structure(_) | Value::List(_))) => Ok(Some(value.to_json())),
-            Some(other) => Err(unexpected(&other, "a Structure", &path)),
+        let json = match self.take(name) {
+            None => return Ok(None),
+            Some(value @ (Value::Structure(_) | Value::List(_))) if value.depth() <= MAX_KEPT_DEPTH => {
+                value.to_json()
+            }
+            Some(Value::Structure(_) | Value::List(_)) => {
+                let message = format!("'{path}' is nested deeper than {MAX_KEPT_DEPTH} levels.");
+                return Err(ApiError::new(Kind::SerializationException, message));
+            }
+            Some(other) => return Err(unexpected(&other, "a Structure", &path)),
+        };
+        match json.to_string().len() {
+            0..=MAX_KEPT => Ok(Some(json)),
+            bytes => Err(ApiError::invalid(format!(
+                "'{path}' takes {bytes} bytes; Brooklet keeps at most {MAX_KEPT}."
+            ))),
         }
     }
 

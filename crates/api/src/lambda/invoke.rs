@@ -37,16 +37,10 @@ enum InvocationType {
 
 /// `Invoke`.
 pub async fn invoke(mut call: Call<'_>, function: &str) -> Result<Response<Body>> {
-    let prepared = prepare(&mut call, function, "InvokeFunction").await?;
-    let Prepared { target, request } = match prepared {
-        Some(prepared) => prepared,
-        None => return Ok(dry_run()),
+    let Some((invoked, mut response)) = run(&mut call, function, "InvokeFunction").await? else {
+        return Ok(dry_run());
     };
-    let trace_id = request.trace_id.clone();
-    let invoked = call.app.invoker.invoke(target, request).await?;
-    let mut response = Response::new(Body::EMPTY);
     let headers = response.headers_mut();
-    put_common(headers, &invoked, trace_id);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-amzn-remapped-content-length", HeaderValue::from_static("0"));
     let (payload, failed) = match invoked.reply {
@@ -71,15 +65,9 @@ pub async fn invoke(mut call: Call<'_>, function: &str) -> Result<Response<Body>
 
 /// `InvokeWithResponseStream`.
 pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Response<Body>> {
-    let prepared = prepare(&mut call, function, "InvokeWithResponseStream").await?;
-    let Prepared { target, request } = match prepared {
-        Some(prepared) => prepared,
-        None => return Ok(dry_run()),
+    let Some((invoked, mut response)) = run(&mut call, function, "InvokeWithResponseStream").await? else {
+        return Ok(dry_run());
     };
-    let trace_id = request.trace_id.clone();
-    let invoked = call.app.invoker.invoke(target, request).await?;
-    let mut response = Response::new(Body::EMPTY);
-    put_common(response.headers_mut(), &invoked, trace_id);
     let content_type = HeaderValue::from_static(eventstream::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     let log = invoked.log_tail.map(|tail| STANDARD.encode(tail));
@@ -96,6 +84,23 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
         },
     };
     Ok(response)
+}
+
+/// Runs the function; with a response that has what both operations say in headers. `None`: a dry run, and all is
+/// well.
+async fn run(
+    call: &mut Call<'_>,
+    function: &str,
+    operation: &str,
+) -> Result<Option<(Invoked, Response<Body>)>> {
+    let Some(Prepared { target, request }) = prepare(call, function, operation).await? else {
+        return Ok(None);
+    };
+    let trace_id = request.trace_id.clone();
+    let invoked = call.app.invoker.invoke(target, request).await?;
+    let mut response = Response::new(Body::EMPTY);
+    put_common(response.headers_mut(), &invoked, trace_id);
+    Ok(Some((invoked, response)))
 }
 
 /// What is needed to run the function.

@@ -15,6 +15,9 @@ use node::control::Target;
 use node::invoke::{InvokeRequest, Reply};
 use ports::{HttpBody, Payload, StreamReply};
 
+/// The most that the server's log tells of a function's error: bytes.
+const MAX_TOLD: usize = 1024;
+
 /// Runs one request. A body that must be signed is collected first; one that need not is streamed, whatever its
 /// length.
 pub(super) async fn run(
@@ -46,8 +49,17 @@ pub(super) async fn run(
         client_context: None,
         tail: false,
     };
+    let function = target.name.clone();
+    let refuse = |why: &str| {
+        tracing::warn!(%function, %request_id, "502 at the function's URL: {why}");
+        super::bad_gateway()
+    };
     let invoked = app.invoker.invoke(target, request).await?;
     Ok(match invoked.reply {
+        // Nobody asked it to speak another protocol: the request for that stayed here.
+        Reply::Stream(StreamReply::Http(response)) if response.status().is_informational() => {
+            refuse(&format!("the program answered {}", response.status()))
+        }
         Reply::Stream(StreamReply::Http(mut response)) => {
             forward::remove_hop_by_hop(response.headers_mut());
             response.map(Body::Stream)
@@ -56,7 +68,8 @@ pub(super) async fn run(
         Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
             Response::new(Body::stream(crate::stream::Chunks::new(None, chunks)))
         }
-        Reply::FunctionError(_) => super::bad_gateway(),
+        // The caller learns nothing of it, and the program has not written it anywhere.
+        Reply::FunctionError(error) => refuse(&String::from_utf8_lossy(&error[..error.len().min(MAX_TOLD)])),
     })
 }
 

@@ -140,7 +140,7 @@ fn put_headers(headers: &mut HeaderMap, json: &str) -> Result<(), Malformed> {
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             Malformed(format!("the header {name} has a value that HTTP does not allow: {value:?}"))
         })?;
-        headers.insert(header_name(&name)?, value);
+        headers.try_insert(header_name(&name)?, value).map_err(too_many)?;
     }
     Ok(())
 }
@@ -159,6 +159,10 @@ fn header_name(name: &str) -> Result<HeaderName, Malformed> {
     }
 }
 
+fn too_many(_: header::MaxSizeReached) -> Malformed {
+    Malformed("there are more headers than HTTP can carry".into())
+}
+
 fn put_cookies(headers: &mut HeaderMap, json: &str) -> Result<(), Malformed> {
     let cookies: Option<Vec<Text<'_>>> =
         serde_json::from_str(json).map_err(|_| Malformed("cookies must be a list of strings".into()))?;
@@ -166,7 +170,7 @@ fn put_cookies(headers: &mut HeaderMap, json: &str) -> Result<(), Malformed> {
         let value = HeaderValue::from_bytes(cookie.as_bytes()).map_err(|_| {
             Malformed(format!("the cookie {cookie:?} has characters that HTTP does not allow"))
         })?;
-        headers.append(header::SET_COOKIE, value);
+        headers.try_append(header::SET_COOKIE, value).map_err(too_many)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@ use model::{RequestId, Timestamp, Version};
 use node::logs::EntryKind;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn health_and_readiness_are_told() {
@@ -70,14 +71,20 @@ async fn a_log_is_one_json_object_a_line() {
     assert_eq!((none.status, none.text()), (200, String::new()));
 }
 
-#[tokio::test]
-async fn a_follower_is_told_the_end_when_the_server_stops() {
-    let mut rig = Rig::echo().await;
+/// A function with a line in its log, and a connection on which that is followed; and when the line was written.
+async fn following() -> (Rig, TcpStream, u64) {
+    let rig = Rig::echo().await;
     rig.create("f").await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
     write(&rig, now, "before");
     let mut stream = rig.connect().await;
     stream.write_all(&rig.wire("GET /_brooklet/v1/functions/f/logs?follow=true")).await.unwrap();
+    (rig, stream, now)
+}
+
+#[tokio::test]
+async fn a_follower_is_told_the_end_when_the_server_stops() {
+    let (mut rig, mut stream, _) = following().await;
     let mut received = Vec::new();
     while !String::from_utf8_lossy(&received).contains("before") {
         assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
@@ -90,12 +97,7 @@ async fn a_follower_is_told_the_end_when_the_server_stops() {
 
 #[tokio::test]
 async fn a_follower_sees_what_was_and_what_comes_each_once() {
-    let rig = Rig::echo().await;
-    rig.create("f").await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    write(&rig, now, "before");
-    let mut stream = rig.connect().await;
-    stream.write_all(&rig.wire("GET /_brooklet/v1/functions/f/logs?follow=true")).await.unwrap();
+    let (rig, mut stream, now) = following().await;
     let mut received = Vec::new();
     let mut wait_for = async |word: &str| {
         while !String::from_utf8_lossy(&received).contains(word) {

@@ -1,5 +1,6 @@
 //! What each command does: one file each.
 
+pub mod completions;
 mod deploy;
 mod dev;
 mod doctor;
@@ -8,7 +9,7 @@ mod list;
 mod logs;
 mod new;
 mod rm;
-mod runtimes;
+pub mod runtimes;
 mod show;
 
 use crate::cli::{At, Cli, Command};
@@ -17,7 +18,6 @@ use crate::error::{Doing, Result};
 use crate::exit::Exit;
 use crate::lambda::Lambda;
 use crate::{config, output, up};
-use clap::CommandFactory;
 
 /// Carries out the command line.
 pub fn run(cli: Cli) -> Result<Exit> {
@@ -40,11 +40,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Doctor(args) => {
             talk(args.at.clone(), async |lambda| doctor::run(args, &lambda.client).await)
         }
-        Command::Completions { shell } => {
-            let mut text = vec![];
-            clap_complete::generate(shell, &mut Cli::command(), "brooklet", &mut text);
-            output::print(text).map(|()| Exit::Success)
-        }
+        Command::Completions { shell } => completions::run(shell),
         Command::Version => {
             output::line(format!("brooklet {}", env!("CARGO_PKG_VERSION"))).map(|()| Exit::Success)
         }

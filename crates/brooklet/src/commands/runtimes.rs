@@ -68,6 +68,25 @@ pub fn runtimes_dir(data_dir: Option<String>) -> PathBuf {
     std::path::absolute(&dir).unwrap_or(dir)
 }
 
+/// The command that installs what runtimes lack here, but for the language: it works when it is copied.
+pub fn install_command(data_dir: &Path) -> String {
+    const COMMAND: &str = "brooklet runtimes install";
+    let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    match data_dir == default_data_dir(&|name| std::env::var(name).ok()) {
+        true => COMMAND.to_owned(),
+        false => format!("{COMMAND} --data-dir {}", shell_word(&data_dir.to_string_lossy())),
+    }
+}
+
+/// As a shell reads it back.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// What is installed for a language: `boto3 1.40.0`; `None` when nothing is.
 pub fn installed(language: &str, dir: &Path) -> Option<String> {
     let named = |folder: PathBuf, prefix: &str, suffix: &str| {
@@ -250,6 +269,17 @@ mod tests {
     fn a_data_directory_is_found_from_every_folder() {
         let dir = runtimes_dir(Some("data".into()));
         assert!(dir.is_absolute() && dir.ends_with("data/runtimes"), "{}", dir.display());
+    }
+
+    #[test]
+    fn the_command_that_installs_names_a_data_directory_of_its_own() {
+        let command = |dir: &str| install_command(Path::new(dir));
+        assert_eq!(
+            install_command(&default_data_dir(&|name| std::env::var(name).ok())),
+            "brooklet runtimes install"
+        );
+        assert_eq!(command("/srv/data-1"), "brooklet runtimes install --data-dir /srv/data-1");
+        assert_eq!(command("/a b/it's"), r"brooklet runtimes install --data-dir '/a b/it'\''s'");
     }
 
     #[test]

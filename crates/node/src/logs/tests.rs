@@ -226,7 +226,7 @@ fn a_tail_is_the_last_4_kib_of_its_own_invocation_only() {
     let world = World::new();
     let log = world.logs.function("f", false);
     let id = RequestId(uuid::Uuid::from_u128(7));
-    let tail = log.tail(id);
+    let tail = log.tail(id, b"before");
     let say = |request_id, text: &str| {
         let message = bytes::Bytes::copy_from_slice(text.as_bytes());
         log.write(LogEvent { at: Timestamp(1), stream: "s".into(), request_id, message });
@@ -238,8 +238,8 @@ fn a_tail_is_the_last_4_kib_of_its_own_invocation_only() {
     let kept = tail.finish();
     assert_eq!(kept.len(), 4096);
     assert!(kept.ends_with(b"yyy\nthe end\n"));
-    drop(log.tail(id));
-    assert_eq!(log.tail(id).finish().len(), 0, "nothing is left of those that were dropped");
+    drop(log.tail(id, b"before"));
+    assert_eq!(log.tail(id, b"").finish().len(), 0, "nothing is left of those that were dropped");
 }
 
 #[tokio::test]

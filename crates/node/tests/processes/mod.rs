@@ -27,6 +27,7 @@ impl World {
             keep_alive: Duration::from_secs(600),
             run_dir: dir.path().join("run"),
             runtimes_dir: dir.path().join("runtimes"),
+            install: "brooklet runtimes install".into(),
             isolation: Isolation::Root,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");

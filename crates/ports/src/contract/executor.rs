@@ -1,5 +1,6 @@
 use crate::{
     Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure,
+    Unready,
 };
 use bytes::Bytes;
 use model::{RequestId, Timestamp};
@@ -155,8 +156,10 @@ async fn a_stopped_instance_is_gone(executor: &dyn Executor, functions: &Functio
 async fn a_start_that_fails_says_how(executor: &dyn Executor, functions: &Functions) {
     let spec = Arc::new(functions.never_starts.clone());
     match executor.start(spec, "stream".into(), Arc::new(Lines::default())).await {
-        Err(StartFailure::Exited(exit)) => assert_eq!(exit, crate::Exit::Status(4)),
-        Err(failure) => panic!("{failure:?}"),
+        Err(Unready { failure: StartFailure::Exited(exit), .. }) => {
+            assert_eq!(exit, crate::Exit::Status(4));
+        }
+        Err(unready) => panic!("{unready:?}"),
         Ok(_) => panic!("it ended before it was ready"),
     }
 }
@@ -164,8 +167,10 @@ async fn a_start_that_fails_says_how(executor: &dyn Executor, functions: &Functi
 async fn a_start_has_a_time_limit(executor: &dyn Executor, functions: &Functions) {
     let spec = Arc::new(functions.hangs_before_ready.clone());
     match executor.start(spec, "stream".into(), Arc::new(Lines::default())).await {
-        Err(StartFailure::TimedOut) => {}
-        Err(failure) => panic!("{failure:?}"),
+        Err(Unready { failure: StartFailure::TimedOut, max_memory }) => {
+            assert!(max_memory.is_some_and(|used| used.0 > 0), "it was there, so it used memory");
+        }
+        Err(unready) => panic!("{unready:?}"),
         Ok(_) => panic!("it was never ready"),
     }
 }

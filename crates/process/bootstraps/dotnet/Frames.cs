@@ -1,4 +1,4 @@
-// The framed transport on file descriptor 3 (../README.md).
+// The framed transport on file descriptors 3 and 4 (../README.md).
 
 using System;
 using System.IO;
@@ -9,7 +9,8 @@ namespace Brooklet
 {
     static class Frames
     {
-        const int Fd = 3;
+        const int Events = 3;
+        const int Answers = 4;
         const int HeadSize = 12;
         const int MaxRecord = 256 * 1024; // bytes of one log event, CloudWatch's limit; longer ones are split
         const int Interrupted = 4; // EINTR
@@ -33,7 +34,8 @@ namespace Brooklet
         static Frames()
         {
             const int SetFlags = 2, CloseOnExec = 1; // F_SETFD, FD_CLOEXEC
-            fcntl(Fd, SetFlags, CloseOnExec);
+            fcntl(Events, SetFlags, CloseOnExec);
+            fcntl(Answers, SetFlags, CloseOnExec);
         }
 
         /// <summary>Waits for the next event; null when the server has closed the stream. The event's body is valid
@@ -116,7 +118,7 @@ namespace Brooklet
             {
                 while (true)
                 {
-                    int size = (int)read(Fd, (IntPtr)(start + at), (IntPtr)(window.Length - at));
+                    int size = (int)read(Events, (IntPtr)(start + at), (IntPtr)(window.Length - at));
                     if (size >= 0)
                     {
                         return size;
@@ -136,7 +138,7 @@ namespace Brooklet
                 int sent = 0;
                 while (sent < frame.Length)
                 {
-                    int size = (int)write(Fd, (IntPtr)(start + sent), (IntPtr)(frame.Length - sent));
+                    int size = (int)write(Answers, (IntPtr)(start + sent), (IntPtr)(frame.Length - sent));
                     if (size > 0)
                     {
                         sent += size;

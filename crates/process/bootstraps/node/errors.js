@@ -1,8 +1,9 @@
 'use strict'
 // Errors as the caller and the log see them.
 
+const { readFileSync } = require('fs')
+
 const SDK = /Cannot find (?:module|package) '(?:@aws-sdk\/|@smithy\/|aws-sdk\b)[^']*'/
-const ADVICE = '$& (the AWS SDK is not installed for this runtime: run `brooklet runtimes install node`)'
 
 /** The error as JSON for the caller. */
 exports.toJson = (error) => JSON.stringify(exports.describe(error))
@@ -50,10 +51,21 @@ function isError (error) {
     (error && [error.name, error.message, error.stack].every((text) => text && typeof text === 'string'))
 }
 
+/** The command by which this server's runtimes are completed, but for the language. */
+function install () {
+  try {
+    return readFileSync(`${__dirname}/../install-command`, 'utf8')
+  } catch (_) {
+    return 'brooklet runtimes install'
+  }
+}
+
 /** The error's message; a missing module of the AWS SDK is said with how to get it. */
 function advise (error) {
   const message = error.message
-  return typeof message === 'string' ? message.replace(SDK, ADVICE) : message
+  if (typeof message !== 'string') return message
+  return message.replace(SDK, (missing) =>
+    `${missing} (the AWS SDK is not installed for this runtime: run \`${install()} node\`)`)
 }
 
 /** An error of the runtime's own: one of the names below, then what its constructor takes. */

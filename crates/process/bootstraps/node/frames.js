@@ -1,13 +1,14 @@
 'use strict'
-// The framed transport on file descriptor 3 (../README.md).
+// The framed transport on file descriptors 3 and 4 (../README.md).
 //
 // Frames are written at once with a synchronous write, which costs a third of a stream's and keeps log events and
-// answers in order even if the process dies right after. Only what the socket cannot take goes through its stream.
+// answers in order even if the process dies right after. Only what the pipe cannot take goes through a stream.
 
 const fs = require('fs')
 const { Socket } = require('net')
 
-const FD = 3
+const EVENTS = 3
+const ANSWERS = 4
 const HEAD = 12
 const WINDOW = 64 * 1024 // bytes read at once; most events fit, head included
 const MAX_RECORD = exports.MAX_RECORD = 256 * 1024 // bytes of one log event, CloudWatch's limit; longer ones are split
@@ -17,7 +18,8 @@ const LOG = 'L'.charCodeAt(0)
 
 const out = Buffer.allocUnsafeSlow(WINDOW)
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
-let socket
+let events
+let answers
 let receive
 let partial = null // a frame that did not come in one piece
 let filled = 0
@@ -27,26 +29,29 @@ let listening = false // whether the server reads: between events it may not, an
 /** Starts to listen; `onEvent(fields, body)` is called for each event. */
 exports.open = (onEvent) => {
   receive = onEvent
-  socket = new Socket({ fd: FD, onread: { buffer: Buffer.allocUnsafeSlow(WINDOW), callback: take } })
+  const onread = { buffer: Buffer.allocUnsafeSlow(WINDOW), callback: take }
+  events = new Socket({ fd: EVENTS, readable: true, writable: false, onread })
+  answers = new Socket({ fd: ANSWERS, readable: false, writable: true })
   // As on Lambda, whose sandboxes end by SIGKILL: no exit listeners run.
   const close = () => {
     process.removeAllListeners('exit')
     process.exit(0)
   }
-  socket.on('end', close).on('error', close).on('close', close)
+  events.on('end', close).on('error', close).on('close', close)
+  answers.on('error', close).unref()
   exports.letGo()
 }
 
 /** While waiting for an event, the transport keeps the process alive … */
 exports.keepAlive = () => {
   listening = false
-  socket.ref()
+  events.ref()
 }
 
 /** … and while one is answered, it does not. */
 exports.letGo = () => {
   listening = true
-  socket.unref()
+  events.unref()
 }
 
 /** Sends a frame of one text. */
@@ -76,7 +81,7 @@ exports.sendBytes = (kind, meta, bytes, done) => {
 
 /** Sends one log event, which may hold several lines. */
 exports.log = (text) => {
-  if (socket.writableLength > MAX_QUEUED) return
+  if (answers.writableLength > MAX_QUEUED) return
   if (text.length * 3 <= MAX_RECORD) return exports.sendText('L', text)
   const bytes = Buffer.from(text)
   for (let at = 0; at < bytes.length; at += MAX_RECORD) {
@@ -91,9 +96,9 @@ exports.announceExit = () => {
 
 /** Ends the process once everything is sent. */
 exports.exit = (status) => {
-  if (socket.writableLength === 0) process.exit(status)
-  socket.ref()
-  socket.write('', () => process.exit(status))
+  if (answers.writableLength === 0) process.exit(status)
+  answers.ref()
+  answers.write('', () => process.exit(status))
 }
 
 function head (frame, kind, meta, body) {
@@ -106,7 +111,7 @@ function head (frame, kind, meta, body) {
 
 function put (frame, length, done) {
   let sent = 0
-  if (socket.writableLength === 0) {
+  if (answers.writableLength === 0) {
     sent = write(frame, 0, length)
     // A log event waits for the server, as a write to a pipe would; an answer leaves the loop free.
     while (sent < length && listening && frame[0] === LOG) {
@@ -116,7 +121,7 @@ function put (frame, length, done) {
   }
   if (sent < length) {
     const rest = frame.subarray(sent, length)
-    socket.write(frame === out ? Buffer.from(rest) : rest, done)
+    answers.write(frame === out ? Buffer.from(rest) : rest, done)
   } else if (done) {
     done()
   }
@@ -124,7 +129,7 @@ function put (frame, length, done) {
 
 function write (frame, from, to) {
   try {
-    return fs.writeSync(FD, frame, from, to - from)
+    return fs.writeSync(ANSWERS, frame, from, to - from)
   } catch (error) {
     if (error.code === 'EAGAIN') return 0
     process.exit(0) // the server is gone

@@ -55,7 +55,7 @@ def start_ready(command, folder):
         instance.receive_until("R")
         instance.invoke(EVENT)
         took = time.perf_counter() - began
-        instance.socket.close()
+        instance.leave()
         usage = os.wait4(instance.process.pid, 0)[2]
         instance.process.returncode = 0
     return took, usage.ru_utime + usage.ru_stime

@@ -4,7 +4,6 @@ with: the expectations follow its published source and AWS's documentation."""
 import json
 import re
 import signal
-import socket
 import struct
 
 import pytest
@@ -225,7 +224,7 @@ def test_sigterm_ends_the_process(start):
 def test_events_and_answers_of_any_size_arrive_whole(start, size):
     instance = start("Upper")
     instance.receive_until("R")
-    instance.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    instance.read_slowly()
     assert instance.invoke("x" * size) == ("A", "X" * size)
     assert instance.invoke("small") == ("A", "SMALL")
 
@@ -236,5 +235,5 @@ def test_an_event_may_come_in_pieces(start):
     meta, body = b"id\n99\narn\ntrace\n\n", '"pieces ä"'.encode()
     frame = struct.pack("<BxxxII", ord("I"), len(meta), len(body)) + meta + body
     for at in range(len(frame)):
-        instance.socket.sendall(frame[at : at + 1])
+        instance.write(frame[at : at + 1])
     assert instance.receive_until("AE")[2].decode() == '"static pieces ä"'

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import struct
 import textwrap
 
@@ -54,14 +53,14 @@ def test_the_end_of_the_transport_ends_an_open_event(start):
 
 def test_a_transport_cut_inside_an_event_ends_the_process(start):
     instance = start("exports.handler = async () => 1")
-    instance.socket.sendall(struct.pack("<BxxxII", ord("I"), 10, 10) + b"half")
+    instance.write(struct.pack("<BxxxII", ord("I"), 10, 10) + b"half")
     assert instance.finish() == (0, "", "")
 
 
 def test_a_server_that_is_gone_ends_the_process(start):
     instance = start("exports.handler = async () => { for (;;) { console.log('x'); await new Promise(setImmediate) } }")
     instance.send(None)
-    instance.socket.close()
+    instance.leave()
     assert instance.process.wait(PATIENCE) == 0
 
 
@@ -70,7 +69,7 @@ def test_an_event_may_come_in_pieces(start):
     meta, body = "idé\n99\narn\ntrace\n\n".encode(), json.dumps("ü" * 100, ensure_ascii=False).encode()
     frame = struct.pack("<BxxxII", ord("I"), len(meta), len(body)) + meta + body
     for at in range(len(frame)):
-        instance.socket.sendall(frame[at : at + 1])
+        instance.write(frame[at : at + 1])
     kind, _, answer = instance.receive_until("AE")
     assert (kind, json.loads(answer)) == ("A", ["ü" * 100, "idé"])
 
@@ -85,13 +84,13 @@ def test_events_around_the_read_size_arrive_whole(start, size):
 @pytest.mark.parametrize("size", [20000, 21840, 21850, 65536, 3000000])
 def test_answers_of_any_size_arrive_whole_at_a_slow_reader(start, size):
     instance = start("exports.handler = async (n) => { console.log('before'); return 'ä'.repeat(n) }")
-    instance.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    instance.read_slowly()
     for _ in range(2):
         assert instance.invoke(size) == ("A", "ä" * size)
 
 
 def test_a_large_stream_waits_for_its_reader(start):
-    """No piece fits a socket's buffer, so each has to wait."""
+    """No piece fits a pipe, so each has to wait."""
     instance = start(
         """
         exports.handler = awslambda.streamifyResponse(async (event, stream) => {
@@ -124,7 +123,7 @@ def test_many_log_events_before_an_exit_are_all_there(start):
 
 
 def test_many_log_events_between_events_do_not_stop_a_large_event(start):
-    """A full socket must not make the function and the server wait for each other."""
+    """A full pipe must not make the function and the server wait for each other."""
     instance = start(
         """
         exports.handler = async (event) => {

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import struct
 import textwrap
 
@@ -92,14 +91,14 @@ def test_a_trace_id_that_the_function_sets_is_its_own(start):
 
 def test_a_transport_cut_inside_an_event_ends_the_process(start):
     instance = start("def handler(event, context): pass")
-    instance.socket.sendall(struct.pack("<BxxxII", ord("I"), 10, 10) + b"half")
+    instance.write(struct.pack("<BxxxII", ord("I"), 10, 10) + b"half")
     assert instance.finish() == (0, "", "")
 
 
 def test_a_server_that_is_gone_ends_the_process(start):
     instance = start("import time\ndef handler(event, context):\n    time.sleep(0.1)\n    print('x')\n")
     instance.send(None)
-    instance.socket.close()
+    instance.leave()
     assert instance.process.wait(PATIENCE) == 0
 
 
@@ -108,7 +107,7 @@ def test_an_event_may_come_in_pieces(start):
     meta, body = "idé\n99\narn\ntrace\n\n".encode(), json.dumps("x" * 100).encode()
     frame = struct.pack("<BxxxII", ord("I"), len(meta), len(body)) + meta + body
     for at in range(len(frame)):
-        instance.socket.sendall(frame[at : at + 1])
+        instance.write(frame[at : at + 1])
     kind, _, answer = instance.receive_until("AE")
     assert (kind, json.loads(answer)) == ("A", ["x" * 100, "idé"])
 
@@ -122,7 +121,7 @@ def test_events_around_the_read_size_arrive_whole(start, size):
 
 def test_a_large_answer_is_read_slowly(start):
     instance = start("def handler(event, context): return 'ä' * 3000000")
-    instance.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    instance.read_slowly()
     assert instance.invoke() == ("A", "ä" * 3000000)
 
 
@@ -307,7 +306,7 @@ def test_what_is_freed_after_an_event_logs_before_its_answer(start):
 
 
 def test_logs_between_events_do_not_stop_a_large_event(start):
-    """A full socket must not make the function and the server wait for each other."""
+    """A full pipe must not make the function and the server wait for each other."""
     instance = start(
         """
         import threading

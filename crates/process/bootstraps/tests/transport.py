@@ -1,9 +1,9 @@
-"""The server's end of the framed transport (../README.md), for tests: starts a bootstrap and speaks to it."""
+"""The server's ends of the framed transport (../README.md), for tests: starts a bootstrap and speaks to it."""
 
+import fcntl
 import json
 import os
 import select
-import socket
 import struct
 import subprocess
 import time
@@ -39,17 +39,20 @@ class Instance:
     """
 
     def __init__(self, command, folder, handler, environment=None, waits=False):
-        ours, theirs = socket.socketpair()
-        self.socket = ours
+        (their_events, self._events), (self._answers, their_answers) = os.pipe(), os.pipe()
         self.frames = []
         self._bytes = b""
         self._out = {}
         env = dict(ENVIRONMENT, LAMBDA_TASK_ROOT=str(folder), _HANDLER=handler, **environment or {})
-        # Descriptor 3 is open here, if only as one of these sockets: so no pipe of `Popen` can be there.
+        # Descriptors 3 and 4 are open here, if only as two of these: so no pipe of `Popen` can be there.
 
-        def become_three():
-            os.dup2(theirs.fileno(), 3)
+        def place():
+            kept = os.dup(their_answers)
+            os.dup2(their_events, 3)
+            os.dup2(kept, 4)
+            os.close(kept)
             os.set_inheritable(3, True)
+            os.set_inheritable(4, True)
 
         begin, where = env, folder
         if waits:
@@ -62,24 +65,47 @@ class Instance:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[3],
-            preexec_fn=become_three,
+            pass_fds=[3, 4],
+            preexec_fn=place,
         )
-        theirs.close()
+        os.close(their_events)
+        os.close(their_answers)
         if waits:
             body = "".join("%s=%s\0" % pair for pair in env.items()).encode()
-            self.socket.sendall(struct.pack("<BxxxII", ord("B"), 0, len(body)) + body)
+            self.write(struct.pack("<BxxxII", ord("B"), 0, len(body)) + body)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.socket.close()
+        self.leave()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
+
+    def write(self, data):
+        """Writes bytes where the function reads events."""
+        data = memoryview(data)
+        while data:
+            data = data[os.write(self._events, data) :]
+
+    def read_slowly(self):
+        """From here on what the function writes has to wait after 4 KiB."""
+        fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, 4096)
+
+    def leave(self):
+        """Closes the transport, as a server that is gone."""
+        self._close_events()
+        if self._answers is not None:
+            os.close(self._answers)
+            self._answers = None
+
+    def _close_events(self):
+        if self._events is not None:
+            os.close(self._events)
+            self._events = None
 
     def send(self, event, **meta):
         """Sends one event; `event` is bytes, or a value that becomes JSON."""
@@ -88,7 +114,7 @@ class Instance:
         fields.update({"client": "", "identity": ""})
         fields.update(meta)
         head = "\n".join(str(value) for value in fields.values()).encode()
-        self.socket.sendall(struct.pack("<BxxxII", ord("I"), len(head), len(body)) + head + body)
+        self.write(struct.pack("<BxxxII", ord("I"), len(head), len(body)) + head + body)
 
     def receive(self):
         """The next frame as (kind, meta, body)."""
@@ -119,7 +145,7 @@ class Instance:
 
     def finish(self):
         """Closes the transport for writing, waits for the end of the process: (exit status, stdout, stderr)."""
-        self.socket.shutdown(socket.SHUT_WR)
+        self._close_events()
         return self.wait()
 
     def wait(self):
@@ -134,12 +160,9 @@ class Instance:
 
     def _exactly(self, size):
         while len(self._bytes) < size:
-            ready, _, _ = select.select([self.socket], [], [], PATIENCE)
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE)
             assert ready, "no answer within %d s" % PATIENCE
-            try:
-                more = self.socket.recv(1 << 20)
-            except ConnectionResetError:
-                more = b""
+            more = os.read(self._answers, 1 << 20)
             if not more:
                 raise Ended
             self._bytes += more

@@ -2,16 +2,15 @@
 
 use super::wire::{Head, Piece, Wire};
 use super::{Current, Shared};
+use crate::chunks::Chunks;
 use crate::instance::MAX_ANSWER;
 use bytes::Bytes;
-use ports::{InvokeResult, StreamReply};
+use ports::InvokeResult;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 const RUNTIME: &str = "/2018-06-01/runtime/";
-const CHUNKS_IN_FLIGHT: usize = 16;
 
 /// Serves until the peer closes or breaks the protocol.
 pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
@@ -107,25 +106,25 @@ impl Connection {
 
     /// Passes a response stream on as it comes. A reader that has gone loses it; the function runs to its end.
     async fn relay(&mut self, head: &Head, current: Current) -> io::Result<()> {
-        let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let content_type = head.content_type.clone().unwrap_or_else(|| "application/octet-stream".into());
-        if let Some(sink) = current.sink {
-            let _ = sink.send(StreamReply::Chunks { content_type, chunks });
-        }
+        let chunks = Chunks::open(current.sink, content_type);
         let mut length = 0;
         let result = loop {
             self.wire.hurry();
             match self.wire.piece().await? {
                 Piece::Data(data) => {
                     length += data.len() as u64;
-                    let _ = sender.send(Ok(data)).await;
+                    chunks.send(data).await;
                 }
                 Piece::End(trailers) => match stream_error(&trailers) {
                     Some(error) => {
-                        let _ = sender.send(Err(error)).await;
+                        chunks.fail(error);
                         break InvokeResult::StreamError;
                     }
-                    None => break InvokeResult::Streamed(length),
+                    None => {
+                        chunks.end();
+                        break InvokeResult::Streamed(length);
+                    }
                 },
             }
         };

@@ -28,7 +28,7 @@ struct Event {
 struct Current {
     id: RequestId,
     reply: oneshot::Sender<InvokeResult>,
-    sink: Option<StreamSink>,
+    sink: StreamSink,
 }
 
 /// What the connections of one instance share.
@@ -112,7 +112,7 @@ impl Transport for RuntimeApi {
 
     async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
         let (reply, answer) = oneshot::channel();
-        let current = Current { id: invocation.request_id, reply, sink: Some(sink) };
+        let current = Current { id: invocation.request_id, reply, sink };
         *self.shared.current.lock().expect("no panic while held") = Some(current);
         if self.events.send(event(invocation)).await.is_err() {
             process.child.kill();

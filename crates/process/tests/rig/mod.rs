@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::{Contract, MiB, RequestId, Timestamp, Version};
 use ports::{
     Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure,
+    Unready,
 };
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::Path;
@@ -16,6 +17,7 @@ pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
     let settings = Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
+        install: "brooklet runtimes install".into(),
         isolation,
         stems: 8,
         keep_alive: Duration::from_secs(60),
@@ -62,7 +64,9 @@ pub async fn start(executor: &ProcessExecutor, spec: InstanceSpec) -> Arc<dyn In
 pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
     let instance = match executor.start(Arc::new(spec), "stream".into(), Arc::new(Nowhere)).await {
         Ok(started) => started.instance,
-        Err(StartFailure::Init(json)) => return format!("init error {}", text(json)),
+        Err(Unready { failure: StartFailure::Init(json), .. }) => {
+            return format!("init error {}", text(json));
+        }
         Err(other) => return format!("{other:?}"),
     };
     let answer = invoke(&instance).await;

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -23,6 +25,7 @@ type event struct {
 	Names   []string        `json:"names"`
 	Lines   []string        `json:"lines"`
 	Message string          `json:"message"`
+	URL     string          `json:"url"`
 	Bytes   int             `json:"bytes"`
 	Ms      int             `json:"ms"`
 	Code    int             `json:"code"`
@@ -80,6 +83,14 @@ func handle(ctx context.Context, e event) (any, error) {
 	case "sleep":
 		time.Sleep(time.Duration(e.Ms) * time.Millisecond)
 		return map[string]any{"slept": e.Ms, "id": instance}, nil
+	case "hold":
+		answer, err := http.Get(e.URL)
+		if err != nil {
+			return nil, err
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		return map[string]any{"id": instance, "gate": string(body)}, err
 	case "exit":
 		os.Exit(e.Code)
 	case "log":

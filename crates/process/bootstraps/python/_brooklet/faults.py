@@ -50,8 +50,17 @@ def warn():
 def advice(error):
     """How to get the module that an import missed, if it is part of the AWS SDK; else an empty text."""
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _SDK:
-        return " (the AWS SDK is not installed for this runtime: run `brooklet runtimes install python`)"
+        return f" (the AWS SDK is not installed for this runtime: run `{_install()} python`)"
     return ""
+
+
+def _install():
+    """The command by which this server's runtimes are completed, but for the language."""
+    try:
+        with open(os.path.join(_OURS, "../../install-command"), encoding="utf-8") as command:
+            return command.read()
+    except OSError:
+        return "brooklet runtimes install"
 
 
 def _text(error):

@@ -1,4 +1,4 @@
-"""The framed transport on file descriptor 3 (../../README.md), and the text streams whose lines travel over it.
+"""The framed transport on file descriptors 3 and 4 (../../README.md), and the text streams whose lines travel over it.
 
 Only built-in modules are imported: each other import would be paid by every cold start.
 """
@@ -7,11 +7,12 @@ import io
 import os
 from _thread import RLock
 
-FD = 3
+EVENTS = 3
+ANSWERS = 4
 MAX_RECORD = 256 * 1024  # bytes of one log event, CloudWatch's limit; longer ones are split
 _WINDOW = 64 * 1024  # bytes read at once; most events fit, head included
 _HEAD = 12
-_SMALL = 32 * 1024  # bytes; a socket's buffer takes a frame below this whole or not at all
+_SMALL = 4096 - _HEAD  # bytes; a pipe takes a frame up to this whole or not at all (PIPE_BUF)
 
 _window = bytearray(_WINDOW)
 _view = memoryview(_window)
@@ -22,14 +23,16 @@ _connected = True
 
 
 def open_transport():
-    """Makes descriptor 3 this process's own: programs it starts do not inherit it, forked children give it up."""
-    os.set_inheritable(FD, False)
-    os.set_blocking(FD, True)
+    """Makes the descriptors this process's own: programs it starts do not inherit them, forked children give them
+    up."""
+    for fd in (EVENTS, ANSWERS):
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, True)
     os.register_at_fork(after_in_child=_disconnect)
 
 
 def disconnect():
-    """Until `connect`, nothing is sent over descriptor 3, and lines are written to descriptors 1 and 2."""
+    """Until `connect`, nothing is sent to the server, and lines are written to descriptors 1 and 2."""
     global _connected
     _connected = False
 
@@ -85,11 +88,11 @@ def send(kind, body):
             if _large:
                 # This signal handler's thread holds the (re-entrant) lock: it stopped halfway through its own frame.
                 _waiting.append(head + body)
-            elif len(body) < _SMALL:
+            elif len(body) <= _SMALL:
                 _write(head + body)
             else:
                 _write_large(head, body)
-    except (BrokenPipeError, ConnectionResetError):
+    except BrokenPipeError:
         os._exit(0)  # the server is gone
 
 
@@ -162,18 +165,18 @@ def _log(data, fd):
 
 
 def _write(data):
-    sent = os.write(FD, data)
+    sent = os.write(ANSWERS, data)
     while sent < len(data):
-        sent += os.write(FD, memoryview(data)[sent:])
+        sent += os.write(ANSWERS, memoryview(data)[sent:])
 
 
 def _write_large(head, body):
     global _large
     _large = True
     try:
-        sent = os.writev(FD, (head, body))
+        sent = os.writev(ANSWERS, (head, body))
         if sent < len(head):
-            sent += os.write(FD, head[sent:])
+            sent += os.write(ANSWERS, head[sent:])
         _write(memoryview(body)[sent - len(head) :])
     finally:
         _large = False
@@ -182,10 +185,7 @@ def _write_large(head, body):
 
 
 def _read_into(buffer):
-    try:
-        return os.readv(FD, (buffer,))
-    except ConnectionResetError:
-        return 0
+    return os.readv(EVENTS, (buffer,))
 
 
 def _disconnect():
@@ -196,4 +196,5 @@ def _disconnect():
     _waiting.clear()
     if _connected:
         _connected = False
-        os.close(FD)
+        os.close(EVENTS)
+        os.close(ANSWERS)

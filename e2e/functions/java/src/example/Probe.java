@@ -2,6 +2,9 @@ package example;
 
 import com.amazonaws.services.lambda.runtime.Context;
 import com.amazonaws.services.lambda.runtime.RequestHandler;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.URI;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -30,10 +33,19 @@ public class Probe implements RequestHandler<Map<String, Object>, Object> {
             case "make": return "x".repeat((Integer) event.get("bytes"));
             case "measure": return Map.of("length", ((String) event.get("value")).length());
             case "sleep": pause((Integer) event.get("ms")); return Map.of("slept", event.get("ms"), "id", INSTANCE);
+            case "hold": return Map.of("id", INSTANCE, "gate", fetch((String) event.get("url")));
             case "exit": Runtime.getRuntime().halt((Integer) event.get("code")); return null;
             case "log": ((List<?>) event.get("lines")).forEach(System.out::println); return null;
             case "instance": return Map.of("id", INSTANCE, "count", count);
             default: throw new IllegalArgumentException("unknown action " + event.get("do"));
+        }
+    }
+
+    private static String fetch(String url) {
+        try (var answer = URI.create(url).toURL().openStream()) {
+            return new String(answer.readAllBytes());
+        } catch (IOException broken) {
+            throw new UncheckedIOException(broken);
         }
     }
 

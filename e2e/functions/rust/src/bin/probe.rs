@@ -2,6 +2,8 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,6 +50,7 @@ async fn answer(request: LambdaEvent<Value>, instance: &str) -> Result<Value, Er
             tokio::time::sleep(Duration::from_millis(ms)).await;
             json!({"slept": ms, "id": instance})
         }
+        "hold" => json!({"id": instance, "gate": fetch(event["url"].as_str().unwrap_or_default())?}),
         "exit" => std::process::exit(event["code"].as_i64().unwrap_or(0) as i32),
         "log" => {
             for line in event["lines"].as_array().into_iter().flatten() {
@@ -58,6 +61,17 @@ async fn answer(request: LambdaEvent<Value>, instance: &str) -> Result<Value, Er
         "instance" => json!({"id": instance, "count": count}),
         other => return Err(format!("unknown action {other:?}").into()),
     })
+}
+
+/// The body of what is at an `http://` URL.
+fn fetch(url: &str) -> std::io::Result<String> {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut stream = TcpStream::connect(host)?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 fn now_ms() -> i64 {
