@@ -180,7 +180,7 @@ impl ProcessExecutor {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(variables, None, lines);
                 let program = Program { transport: Some(pipes), ..program };
-                self.run(program, own, output, framed, spec.timeout, until, learner).await
+                self.run(program, own, Heard { output, learner }, framed, spec.timeout, until).await
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
@@ -188,19 +188,19 @@ impl ProcessExecutor {
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(variables, Some(contact), lines);
                 let program = Program { transport: Some(pipes), ..program };
-                self.run(program, own, output, Wrapped::new(framed, api), spec.timeout, until, None).await
+                self.run(program, own, output.into(), Wrapped::new(framed, api), spec.timeout, until).await
             }
             Protocol::Http => {
                 let http = HttpProgram::on_a_free_port().map_err(machine)?;
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                self.run(program, own, output, http, spec.timeout, until, None).await
+                self.run(program, own, output.into(), http, spec.timeout, until).await
             }
             Protocol::RuntimeApi => {
                 let api = RuntimeApi::open(&spec).await.map_err(machine)?;
                 let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
                 let program = launch.program(variables, Some(contact), lines);
-                self.run(program, own, output, api, spec.timeout, until, None).await
+                self.run(program, own, output.into(), api, spec.timeout, until).await
             }
         }
     }
@@ -231,18 +231,29 @@ impl ProcessExecutor {
         &self,
         program: Program,
         own: bool,
-        output: Arc<Output>,
+        heard: Heard,
         transport: T,
         timeout: Duration,
         until: Instant,
-        learner: Option<Learner>,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
-        let process = Process::new(child, output);
-        process.tell_imports(learner);
+        let process = Process::new(child, heard.output);
+        process.tell_imports(heard.learner);
         Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
+    }
+}
+
+/// What becomes of what a process says.
+struct Heard {
+    output: Arc<Output>,
+    learner: Option<Learner>,
+}
+
+impl From<Arc<Output>> for Heard {
+    fn from(output: Arc<Output>) -> Heard {
+        Heard { output, learner: None }
     }
 }
 
