@@ -39,14 +39,26 @@ def descendants(pid):
 
 
 def waits(pid):
-    """Whether this is the first process of a sandbox in which a runtime waits for a function."""
-    return any(_waits(child) for child in children(pid))
+    """Whether this is the first process of a sandbox in which a runtime waits for a function, or what such runtimes are
+    forked from."""
+    return is_zygote(pid) or any(_waits(child) for child in children(pid))
+
+
+def is_zygote(pid):
+    """Whether this is an interpreter that others are forked from."""
+    return _began_with(pid, "BROOKLET_ZYGOTE=/var/runtime/zygote.so") and not children(pid)
 
 
 def _waits(pid):
     try:
-        booted_ahead = b"BROOKLET_WAIT=1" in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return booted_ahead and os.readlink(f"/proc/{pid}/cwd") == "/"
+        return _began_with(pid, "BROOKLET_WAIT=1") and os.readlink(f"/proc/{pid}/cwd") == "/"
+    except OSError:
+        return False
+
+
+def _began_with(pid, variable):
+    try:
+        return variable.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
 
