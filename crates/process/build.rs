@@ -1,20 +1,28 @@
-//! Builds the sandboxes' first process (`init/`), which the executor carries and lays out for itself.
+//! Builds the sandboxes' first process, and the library that makes an interpreter a zygote (both in `init/`), which
+//! the executor carries and lays out for itself.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=init");
+    build("init", "main.rs", "--crate-type=bin -Crelocation-model=static -Clink-arg=-static");
+    build("zygote.so", "zygote.rs", "--crate-type=cdylib");
+}
+
+fn build(name: &str, root: &str, options: &str) {
     let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
-    let program = PathBuf::from(variable("OUT_DIR")).join("init");
-    // Whatever the profile: without optimisation it would need parts of a runtime that it does not have.
-    let options = "--edition=2024 --crate-name=init -Copt-level=s -Clto=fat -Cpanic=abort -Cstrip=symbols \
-                   -Crelocation-model=static -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static";
+    let output = PathBuf::from(variable("OUT_DIR")).join(name);
+    // Whatever the profile: without optimisation they would need parts of a runtime that they do not have.
+    let common = "--edition=2024 --crate-name=init -Copt-level=s -Clto=fat -Cpanic=abort -Cstrip=symbols \
+                  -Clink-arg=-nostartfiles -Clink-arg=-nostdlib";
     let status = Command::new(variable("RUSTC"))
-        .args(options.split_whitespace())
-        .args(["--target", &variable("TARGET"), "init/main.rs", "-o"])
-        .arg(&program)
+        .args(common.split_whitespace().chain(options.split_whitespace()))
+        .args(["--target", &variable("TARGET")])
+        .arg(PathBuf::from("init").join(root))
+        .arg("-o")
+        .arg(&output)
         .status()
         .expect("rustc can be started");
-    assert!(status.success(), "init could not be built");
+    assert!(status.success(), "{name} could not be built");
 }

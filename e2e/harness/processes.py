@@ -39,15 +39,27 @@ def descendants(pid):
 
 
 def waits(pid):
-    """Whether this is the first process of a sandbox that waits for a program, or in which one waits for a function."""
+    """Whether this is the first process of a sandbox that waits for a program, or in which a runtime waits for a function,
+    or what such runtimes are forked from."""
     inside = children(pid)
-    return not inside or any(_waits(child) for child in inside)
+    return is_zygote(pid) or not inside or any(_waits(child) for child in inside)
+
+
+def is_zygote(pid):
+    """Whether this is an interpreter that others are forked from."""
+    return _began_with(pid, "BROOKLET_ZYGOTE=/var/runtime/zygote.so") and not children(pid)
 
 
 def _waits(pid):
     try:
-        booted_ahead = b"BROOKLET_WAIT=1" in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return booted_ahead and os.readlink(f"/proc/{pid}/cwd") == "/"
+        return _began_with(pid, "BROOKLET_WAIT=1") and os.readlink(f"/proc/{pid}/cwd") == "/"
+    except OSError:
+        return False
+
+
+def _began_with(pid, variable):
+    try:
+        return variable.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
 

@@ -182,6 +182,10 @@ impl Pools {
                         shell.tell(Event::Denied { instance });
                     }
                 }
+                budget::Command::GiveUp => {
+                    self.executor.give_up();
+                    self.tell_budget(budget::Event::Kept { used: self.executor.kept() });
+                }
                 budget::Command::Reclaim { pool, unused_since } => match self.pool(pool) {
                     Some(shell) => shell.tell(Event::Reclaim { unused_since }),
                     None => self.tell_budget(budget::Event::Reclaimed { pool, instance: None, oldest: None }),
@@ -383,6 +387,8 @@ impl PoolShell {
         for command in commands {
             match command {
                 Command::Ask { instance } => {
+                    let used = self.pools.executor.kept();
+                    self.pools.tell_budget(budget::Event::Kept { used });
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
                     self.pools.tell_budget(budget::Event::Ask { pool, instance, limit, descriptors });
                 }

@@ -8,7 +8,7 @@
 //! counts is what instances really use, not their limits: a running one its last observation, a
 //! starting one what instances of its pool have used before, each plus a fixed headroom. Observations that
 //! grow can bring the total above the limit; then nothing is granted and idle instances are reclaimed until
-//! it fits again.
+//! it fits again. What the executor keeps ahead of need counts as well, and gives way first.
 //!
 //! The warm path never comes here. So the budget does not know which instances are idle; it keeps, for each
 //! pool, a time before which none of its idle instances has been idle, and when memory is short it asks the
@@ -134,6 +134,12 @@ pub enum Event {
         /// Since when the pool's least recently used idle instance has been idle.
         oldest: Option<Time>,
     },
+    /// What is kept ahead of need (runtimes that wait, and what they are forked from) uses now. It counts like instances,
+    /// and is given up before any of those.
+    Kept {
+        /// Memory in use.
+        used: MiB,
+    },
     /// The pool is gone, with all its instances; what was learned about it is forgotten.
     Dropped {
         /// The pool.
@@ -166,6 +172,8 @@ pub enum Command {
         /// The instance.
         instance: InstanceKey,
     },
+    /// Give up something that is kept ahead of need, and tell by [`Event::Kept`] what is left.
+    GiveUp,
     /// Give [`crate::pool::Event::Reclaim`] to the pool, and its answer back.
     Reclaim {
         /// The pool.
@@ -180,7 +188,9 @@ pub enum Command {
 pub struct Stats {
     /// Charged for all granted instances, headroom included.
     pub charged: MiB,
-    /// The part of it that is being given back: instances that were reclaimed and are not gone yet.
+    /// What is kept ahead of need uses beside that.
+    pub kept: MiB,
+    /// The part of what is charged that is being given back: instances that were reclaimed and are not gone yet.
     pub returning: MiB,
     /// The limit.
     pub limit: MiB,
@@ -213,6 +223,12 @@ pub struct Budget {
     charged: Room,
     /// The part of it that instances which were reclaimed will give back.
     returning: Room,
+    /// What is kept ahead of need uses.
+    kept: MiB,
+    /// Whether some of it is being given up.
+    giving_up: bool,
+    /// Whether it was given up in vain: then it is not asked for again before it has become more.
+    kept_in_vain: bool,
     /// The pool that was asked to stop an instance and has not answered.
     probing: Option<PoolKey>,
     /// Pools asked in vain since room was last got back or time went on.
@@ -275,6 +291,9 @@ impl Budget {
             places: Places::default(),
             charged: Room::default(),
             returning: Room::default(),
+            kept: MiB(0),
+            giving_up: false,
+            kept_in_vain: false,
             probing: None,
             probes: 0,
             probed: Time::ZERO,
@@ -294,6 +313,13 @@ impl Budget {
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
+            Event::Kept { used } => {
+                self.kept_in_vain = match self.giving_up {
+                    true => used >= self.kept,
+                    false => self.kept_in_vain && used <= self.kept,
+                };
+                (self.kept, self.giving_up) = (used, false);
+            }
             Event::Dropped { pool } => self.dropped(pool),
             Event::Reconfigured(config) => self.config = config,
             Event::Wake { spare } => self.places.look(now, spare, self.start_patience()),
@@ -312,7 +338,7 @@ impl Budget {
 
     /// When to ask for idle instances again.
     fn probe_at(&self) -> Option<Time> {
-        if self.probing.is_some() || !self.is_short() {
+        if self.probing.is_some() || self.giving_up || !self.is_short() {
             return None;
         }
         let &(idle_since, _) = self.candidates.first()?;
@@ -330,6 +356,7 @@ impl Budget {
     pub fn stats(&self) -> Stats {
         Stats {
             charged: mib(self.charged.mib),
+            kept: self.kept,
             returning: mib(self.returning.mib),
             limit: self.config.limit,
             descriptors: u32::try_from(self.charged.descriptors).unwrap_or(u32::MAX),
@@ -431,7 +458,7 @@ impl Budget {
         let room = self.expected(ask);
         let mut charged = self.charged;
         charged += room;
-        if !charged.fits_in(self.limit()) {
+        if !self.with_kept(charged).fits_in(self.limit()) {
             return false;
         }
         self.places.take(now, (ask.pool, ask.instance), self.start_patience());
@@ -500,7 +527,12 @@ impl Budget {
             }
         }
         wanted -= self.returning;
-        !wanted.fits_in(self.limit())
+        !self.with_kept(wanted).fits_in(self.limit())
+    }
+
+    fn with_kept(&self, mut room: Room) -> Room {
+        room.mib += u64::from(self.kept.0);
+        room
     }
 
     /// Without a pause, busy pools would be asked again and again.
@@ -511,7 +543,12 @@ impl Budget {
     /// Asks the pool that may have the longest idle instance to stop it; one pool at a time, because its
     /// answer decides who is next.
     fn reclaim(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if self.probing.is_some() || !self.is_short() {
+        if self.probing.is_some() || self.giving_up || !self.is_short() {
+            return;
+        }
+        if self.kept > MiB(0) && !self.kept_in_vain {
+            self.giving_up = true;
+            commands.push(Command::GiveUp);
             return;
         }
         if now.since(self.probed) >= self.min_idle() {

@@ -5,14 +5,16 @@
 //! them. Start with `pool`, then `budget`; the others stand alone.
 
 pub mod budget; //      the machine's memory and descriptors, shared by all pools
+pub mod bursts; //      how many of something are kept ready, after what was needed in the last burst
 pub mod concurrency; // how many requests may be in flight: reserved, account
 pub mod descriptors; // how many connections and instances the server's descriptors are for
+pub mod imports; //     which modules are imported ahead of need
 pub mod keepalive; //   how long the last idle instance stays, and when one is started ahead
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod reach; //       what an instance may be connected to
 pub mod route; //       which version an alias sends a request to
-pub mod stock; //       how many runtimes are kept booted ahead of need
+pub mod stock; //       which runtimes are kept booted ahead of need, and which zygotes
 
 mod estimate; // a running mean
 

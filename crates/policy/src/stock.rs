@@ -1,106 +1,292 @@
-//! How many runtimes are kept booted ahead of need.
+//! Which runtimes wait booted ahead of need, and which zygotes there are to fork more of them from.
 //!
-//! Of each kind as many wait as were lately started in a burst, so that the next burst of that size finds them
-//! ready; at least one while the kind is in use at all, and none when it is not.
+//! Of each kind of runtime as many wait as were lately started in a burst, so that the next burst of that size
+//! finds them ready; at least one while the kind is in use at all, and none when it is not. One of a kind is made
+//! at a time: whoever needs the processor now comes first. When too many would wait, those of the kind give way
+//! that was not started for the longest time.
+//!
+//! A kind that forks has one zygote, booted when the kind is first started; what waits of it is forked, not booted. A
+//! zygote's copies share what was random at its birth, so it is replaced after so many forks, and the old one serves
+//! until the new one is up.
 
-use model::Time;
-use std::collections::VecDeque;
+use crate::bursts::{Bursts, BurstsConfig};
+use model::{MiB, Time};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// What makes two runtimes alike, named by the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub u64);
 
 /// How a stock behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockConfig {
-    /// At most this many wait (default 4). Zero: none, ever.
+    /// At most this many wait, of all kinds together (default 8). Zero: none, ever, and no zygotes.
     pub most: usize,
+    /// At most this many wait of one kind (default 4).
+    pub most_of_kind: usize,
+    /// Kinds that are known at once, and so zygotes, at most (default 16; at least 1).
+    pub kinds: usize,
+    /// What waits and the zygotes may use together (default 256 MiB); above it they are given up, one at each look.
+    pub memory: MiB,
     /// Starts within this time count as one burst (default 10 s).
     pub burst: Duration,
-    /// A kind that was not started for this long is not in use (default 10 minutes).
+    /// A kind that was not started for this long is forgotten (default 10 minutes).
     pub keep: Duration,
+    /// A zygote is replaced after this many forks (default 1,000).
+    pub forks: u32,
+    /// A zygote that could not be booted, or died, is tried again after this long, and nothing is made for so long
+    /// after memory was short (default 10 s).
+    pub again: Duration,
 }
 
 impl Default for StockConfig {
     fn default() -> StockConfig {
-        StockConfig { most: 4, burst: Duration::from_secs(10), keep: Duration::from_secs(600) }
+        StockConfig {
+            most: 8,
+            most_of_kind: 4,
+            kinds: 16,
+            memory: MiB(256),
+            burst: Duration::from_secs(10),
+            keep: Duration::from_secs(600),
+            forks: 1_000,
+            again: Duration::from_secs(10),
+        }
     }
 }
 
-/// The starts of one kind of runtime, as far as they matter.
+/// What happened. Events about kinds that are not known (any more) are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A runtime of this kind is being started, whether or not one waits.
+    Started {
+        /// Its kind.
+        kind: Kind,
+        /// Whether it can be forked from a zygote.
+        forks: bool,
+    },
+    /// One that waited has become an instance.
+    Taken(Kind),
+    /// One that waited has ended.
+    Gone(Kind),
+    /// [`Command::Make`] was carried out: one more waits.
+    Made(Kind),
+    /// [`Command::Make`] could not be carried out.
+    NotMade(Kind),
+    /// [`Command::Boot`] was carried out. It takes the place of the one before.
+    Booted(Kind),
+    /// [`Command::Boot`] could not be carried out, or the zygote has died.
+    NoZygote(Kind),
+    /// The zygote has forked a runtime, to wait or to be an instance.
+    Forked(Kind),
+    /// Memory is short: something has to go.
+    Short,
+    /// Time went on; to be given every second or so.
+    Wake {
+        /// What all that waits and all zygotes use now.
+        used: MiB,
+    },
+}
+
+/// What the owner must do, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make one that waits: fork it if the kind has a zygote, else boot it.
+    Make(Kind),
+    /// Boot a zygote.
+    Boot(Kind),
+    /// End one that waits.
+    Discard(Kind),
+    /// End all that wait of this kind, and its zygote; nothing more will be heard of it.
+    Forget(Kind),
+}
+
+/// What waits, and what it is forked from.
 #[derive(Clone, Debug)]
 pub struct Stock {
     config: StockConfig,
-    /// The last ones, oldest first; never more than `most`, at least one.
-    starts: VecDeque<Time>,
+    shelves: BTreeMap<Kind, Shelf>,
+    /// When memory was short last.
+    short: Option<Time>,
+}
+
+/// One kind.
+#[derive(Clone, Debug)]
+struct Shelf {
+    starts: Bursts,
+    waiting: usize,
+    making: bool,
+    zygote: Zygote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Zygote {
+    /// The kind does not fork.
+    Never,
+    /// There is none since then.
+    Down(Option<Time>),
+    /// The first is being booted.
+    Booting,
+    /// It has forked so often. If `replacing`, another one is being booted.
+    Up { forks: u32, replacing: bool },
 }
 
 impl Stock {
-    /// Not in use yet.
+    /// Nothing is known yet.
     pub fn new(config: StockConfig) -> Stock {
-        Stock { config, starts: VecDeque::new() }
+        Stock { config, shelves: BTreeMap::new(), short: None }
     }
 
-    /// One was wanted, whether or not there was one.
-    pub fn started(&mut self, now: Time) {
-        if self.starts.len() >= self.config.most.max(1) {
-            self.starts.pop_front();
+    /// Feeds one event; appends the commands that the owner must carry out, in order.
+    pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
+        match event {
+            Event::Started { kind, forks } => self.started(now, kind, forks, commands),
+            Event::Taken(kind) | Event::Gone(kind) => {
+                self.with(kind, |shelf| shelf.waiting = shelf.waiting.saturating_sub(1));
+            }
+            Event::Made(kind) => self.with(kind, |shelf| {
+                shelf.making = false;
+                shelf.waiting += 1;
+            }),
+            Event::NotMade(kind) => {
+                self.with(kind, |shelf| shelf.making = false);
+                // The next start of this kind tries again.
+                return;
+            }
+            Event::Booted(kind) => {
+                self.with(kind, |shelf| shelf.zygote = Zygote::Up { forks: 0, replacing: false });
+            }
+            Event::NoZygote(kind) => self.with(kind, |shelf| shelf.zygote = Zygote::Down(Some(now))),
+            Event::Forked(kind) => self.with(kind, |shelf| {
+                if let Zygote::Up { forks, .. } = &mut shelf.zygote {
+                    *forks = forks.saturating_add(1);
+                }
+            }),
+            Event::Short => {
+                self.short = Some(now);
+                self.give_up(commands);
+                return;
+            }
+            Event::Wake { used } => {
+                let (keep, shelves) = (self.config.keep, &mut self.shelves);
+                let unused = shelves.iter().filter(|(_, shelf)| now.since(shelf.last()) >= keep);
+                let unused: Vec<Kind> = unused.map(|(&kind, _)| kind).collect();
+                unused.into_iter().for_each(|kind| self.forget(kind, commands));
+                if used > self.config.memory {
+                    self.give_up(commands);
+                    return;
+                }
+            }
         }
-        self.starts.push_back(now);
+        self.restock(now, commands);
     }
 
-    /// How many should wait.
-    pub fn wanted(&self, now: Time) -> usize {
-        let Some(&last) = self.starts.back() else { return 0 };
-        if now.since(last) >= self.config.keep {
-            return 0;
+    /// How many runtimes wait, and how many zygotes are up.
+    pub fn count(&self) -> (usize, usize) {
+        let up = |shelf: &&Shelf| matches!(shelf.zygote, Zygote::Up { .. });
+        (self.shelves.values().map(|shelf| shelf.waiting).sum(), self.shelves.values().filter(up).count())
+    }
+
+    fn with(&mut self, kind: Kind, change: impl FnOnce(&mut Shelf)) {
+        if let Some(shelf) = self.shelves.get_mut(&kind) {
+            change(shelf);
         }
-        // The burst is the last one, however long ago: its like may come again.
-        let burst = self.starts.iter().filter(|&&start| last.since(start) < self.config.burst).count();
-        burst.min(self.config.most)
     }
 
-    /// When one was last wanted.
-    pub fn last(&self) -> Option<Time> {
-        self.starts.back().copied()
+    fn started(&mut self, now: Time, kind: Kind, forks: bool, commands: &mut Vec<Command>) {
+        if self.config.most == 0 {
+            return;
+        }
+        if !self.shelves.contains_key(&kind)
+            && self.shelves.len() >= self.config.kinds.max(1)
+            && let Some(&oldest) = self.shelves.iter().min_by_key(|(_, shelf)| shelf.last()).map(|(k, _)| k)
+        {
+            self.forget(oldest, commands);
+        }
+        let zygote = if forks { Zygote::Down(None) } else { Zygote::Never };
+        let StockConfig { most_of_kind, most, burst, keep, .. } = self.config;
+        let starts = Bursts::new(BurstsConfig { most: most_of_kind.min(most), burst, keep });
+        let fresh = Shelf { starts, waiting: 0, making: false, zygote };
+        let shelf = self.shelves.entry(kind).or_insert(fresh);
+        shelf.starts.started(now);
+    }
+
+    fn forget(&mut self, kind: Kind, commands: &mut Vec<Command>) {
+        self.shelves.remove(&kind);
+        commands.push(Command::Forget(kind));
+    }
+
+    /// First those that wait, which are soon made again; then kinds with their zygotes. Of either that which was not
+    /// started for the longest time.
+    fn give_up(&mut self, commands: &mut Vec<Command>) {
+        match self.longest_unused(None) {
+            Some(kind) => self.discard(kind, commands),
+            None => {
+                let oldest = self.shelves.iter().min_by_key(|(_, shelf)| shelf.last());
+                if let Some((&kind, _)) = oldest {
+                    self.forget(kind, commands);
+                }
+            }
+        }
+    }
+
+    fn discard(&mut self, kind: Kind, commands: &mut Vec<Command>) {
+        self.with(kind, |shelf| shelf.waiting -= 1);
+        commands.push(Command::Discard(kind));
+    }
+
+    /// The kind that was not started for the longest time, of those that have one waiting, but for `except`.
+    fn longest_unused(&self, except: Option<Kind>) -> Option<Kind> {
+        let others = self.shelves.iter().filter(|(kind, shelf)| Some(**kind) != except && shelf.waiting > 0);
+        others.min_by_key(|(_, shelf)| shelf.last()).map(|(&kind, _)| kind)
+    }
+
+    fn restock(&mut self, now: Time, commands: &mut Vec<Command>) {
+        if self.short.is_some_and(|short| now.since(short) < self.config.again) {
+            return;
+        }
+        let kinds: Vec<Kind> = self.shelves.keys().copied().collect();
+        for kind in kinds {
+            self.restock_kind(now, kind, commands);
+        }
+    }
+
+    fn restock_kind(&mut self, now: Time, kind: Kind, commands: &mut Vec<Command>) {
+        let all: usize = self.shelves.values().map(|shelf| shelf.waiting + usize::from(shelf.making)).sum();
+        let (config, Some(shelf)) = (self.config, self.shelves.get_mut(&kind)) else { return };
+        match &mut shelf.zygote {
+            Zygote::Down(since) if since.is_none_or(|since| now.since(since) >= config.again) => {
+                shelf.zygote = Zygote::Booting;
+                commands.push(Command::Boot(kind));
+            }
+            Zygote::Up { forks, replacing } if *forks >= config.forks && !*replacing => {
+                *replacing = true;
+                commands.push(Command::Boot(kind));
+            }
+            _ => {}
+        }
+        // What would be booted now can soon be forked.
+        if shelf.making || shelf.zygote == Zygote::Booting || shelf.waiting >= shelf.starts.wanted(now) {
+            return;
+        }
+        let last = shelf.last();
+        if all >= config.most {
+            // Only for one of a kind that was started since: else two kinds would evict each other for ever.
+            match self.longest_unused(Some(kind)) {
+                Some(other) if self.shelves[&other].last() < last => self.discard(other, commands),
+                _ => return,
+            }
+        }
+        self.with(kind, |shelf| shelf.making = true);
+        commands.push(Command::Make(kind));
+    }
+}
+
+impl Shelf {
+    fn last(&self) -> Time {
+        self.starts.last().unwrap_or(Time::ZERO)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Time {
-        Time(seconds * 1_000_000_000)
-    }
-
-    /// How many are wanted at `now` after starts at these seconds.
-    fn check(starts: &[u64], now: u64) -> usize {
-        let mut stock = Stock::new(StockConfig::default());
-        starts.iter().for_each(|&start| stock.started(at(start)));
-        stock.wanted(at(now))
-    }
-
-    #[test]
-    fn nothing_waits_for_what_was_never_started() {
-        assert_eq!(check(&[], 5), 0);
-    }
-
-    #[test]
-    fn one_waits_while_its_kind_is_in_use() {
-        assert_eq!(check(&[0], 0), 1);
-        assert_eq!(check(&[0, 100, 200], 799), 1);
-        assert_eq!(check(&[0, 100, 200], 800), 0);
-    }
-
-    #[test]
-    fn as_many_wait_as_the_last_burst_started_up_to_the_limit() {
-        assert_eq!(check(&[100, 101, 102], 300), 3);
-        assert_eq!(check(&[0, 0, 0, 100], 101), 1);
-        assert_eq!(check(&[100; 50], 101), 4);
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_kept() {
-        let mut stock = Stock::new(StockConfig { most: 0, ..StockConfig::default() });
-        (0..10).for_each(|_| stock.started(at(1)));
-        assert_eq!(stock.wanted(at(1)), 0);
-    }
-}
+mod tests;

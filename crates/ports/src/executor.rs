@@ -226,6 +226,14 @@ pub trait Executor: Send + Sync + 'static {
     /// says what is missing and how to get it. It may start programs and read files: some 100 ms.
     fn check(&self, runtime: &str, package: Option<&Path>) -> Result<(), String>;
 
+    /// Memory that the executor keeps in use for starts to come: the caller counts it as it counts instances.
+    fn kept(&self) -> MiB {
+        MiB(0)
+    }
+
+    /// Memory is short: gives up something of what [`Executor::kept`] counts, if there is anything.
+    fn give_up(&self) {}
+
     /// The most file descriptors of the server that an instance of `spec` can hold at once, from the beginning
     /// of its start to its end.
     fn descriptors(&self, _spec: &InstanceSpec) -> u32 {

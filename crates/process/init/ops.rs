@@ -10,7 +10,7 @@
 pub const MAX_MESSAGE: usize = 160 * 1024;
 
 /// The most descriptors that come with a message.
-pub const MAX_FDS: usize = 4;
+pub const MAX_FDS: usize = 5;
 
 /// The most descriptors that a row gives.
 pub const MAX_GIVEN: usize = 24;
@@ -58,6 +58,16 @@ pub const UNMOUNT: u8 = 17;
 pub const CLOSE: u8 = 18;
 /// domain (u32), type (u32), protocol (u32): opens a socket in the sandbox's network, and gives it.
 pub const SOCKET: u8 = 19;
+
+/// number of arguments (u32), arguments, number of variables (u32), variables: becomes this program, with every
+/// privilege, the message's first descriptor as stdout and stderr, and this socket, over which the program answers.
+pub const EXEC: u8 = 40;
+/// pid (u32): a child of the first process that something else has made is the sandbox's program. The reply's
+/// descriptor is a pidfd of it.
+pub const ADOPT: u8 = 41;
+/// namespaces (u32), path of the first process's program: to a zygote, see `zygote.rs`. The operations after it
+/// are carried out in the new namespaces.
+pub const FORK: u8 = 42;
 
 /// The first word of the last message, in place of an errno: the program has ended; the second word is its
 /// wait status.

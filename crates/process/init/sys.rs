@@ -60,6 +60,8 @@ mod arch {
     pub const PIPE2: usize = 293;
     pub const PRLIMIT64: usize = 302;
     pub const SECCOMP: usize = 317;
+    pub const PIDFD_OPEN: usize = 434;
+    pub const CLONE3: usize = 435;
     pub const CLOSE_RANGE: usize = 436;
     pub const MOUNT_SETATTR: usize = 442;
 }
@@ -124,6 +126,8 @@ mod arch {
     pub const WAIT4: usize = 260;
     pub const PRLIMIT64: usize = 261;
     pub const SECCOMP: usize = 277;
+    pub const PIDFD_OPEN: usize = 434;
+    pub const CLONE3: usize = 435;
     pub const CLOSE_RANGE: usize = 436;
     pub const MOUNT_SETATTR: usize = 442;
 }

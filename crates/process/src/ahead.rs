@@ -2,11 +2,11 @@
 //! has not been told anything yet. To make a namespace for the network and what is in it takes a millisecond, which
 //! no start has to wait for then.
 //!
-//! How many wait is `policy::stock`, as for booted runtimes.
+//! How many wait is `policy::bursts`.
 
 use crate::child::Child;
 use model::Time;
-use policy::stock::{Stock, StockConfig};
+use policy::bursts::{Bursts, BurstsConfig};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub struct Ahead {
 }
 
 struct Shelf {
-    stock: Stock,
+    bursts: Bursts,
     /// The kinds that were asked for last: `CLONE_NEW…` flags.
     namespaces: i32,
     ready: Vec<Child>,
@@ -34,8 +34,8 @@ struct Shelf {
 impl Ahead {
     /// None yet. At most `most` will wait, until none was needed for `keep`.
     pub fn new(most: usize, keep: Duration) -> Ahead {
-        let stock = Stock::new(StockConfig { most, keep, ..StockConfig::default() });
-        let shelf = Shelf { stock, namespaces: 0, ready: Vec::new(), closing: false };
+        let bursts = Bursts::new(BurstsConfig { most, keep, ..BurstsConfig::default() });
+        let shelf = Shelf { bursts, namespaces: 0, ready: Vec::new(), closing: false };
         Ahead { began: Instant::now(), shelf: Mutex::new(shelf), changed: Condvar::new() }
     }
 
@@ -47,7 +47,7 @@ impl Ahead {
             shelf.namespaces = namespaces;
             others.append(&mut shelf.ready);
         }
-        shelf.stock.started(self.now());
+        shelf.bursts.started(self.now());
         let taken = loop {
             match shelf.ready.pop() {
                 Some(child) if child.try_exit().is_some() => {}
@@ -64,7 +64,7 @@ impl Ahead {
     pub fn keep_ready<E: std::fmt::Display>(&self, make: impl Fn(i32) -> Result<Child, E>) {
         let mut shelf = self.lock();
         while !shelf.closing {
-            let (wanted, namespaces) = (shelf.stock.wanted(self.now()), shelf.namespaces);
+            let (wanted, namespaces) = (shelf.bursts.wanted(self.now()), shelf.namespaces);
             if shelf.ready.len() >= wanted {
                 let spare = shelf.ready.split_off(wanted);
                 drop(shelf);
@@ -106,7 +106,7 @@ impl Ahead {
     /// Until more are wanted, or there may be too many.
     fn wait(&self) -> MutexGuard<'_, Shelf> {
         let waited = self.changed.wait_timeout_while(self.lock(), LOOK_EVERY, |shelf| {
-            !shelf.closing && shelf.ready.len() >= shelf.stock.wanted(self.now())
+            !shelf.closing && shelf.ready.len() >= shelf.bursts.wanted(self.now())
         });
         waited.expect("no panic while held").0
     }

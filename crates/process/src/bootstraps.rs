@@ -14,7 +14,8 @@ macro_rules! embedded {
 const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/bootstrap.py" "python/_brooklet/__init__.py" "python/_brooklet/codec.py"
     "python/_brooklet/context.py" "python/_brooklet/faults.py" "python/_brooklet/frames.py"
-    "python/_brooklet/records.py"
+    "python/_brooklet/imports.py" "python/_brooklet/records.py"
+    "python/_brooklet/rehearsal.py" "python/_brooklet/zygote.py"
     "node/bootstrap.js" "node/console.js" "node/environment.js" "node/errors.js" "node/frames.js" "node/loader.js"
     "node/streaming.js" "node/wait.js"
     "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
@@ -23,6 +24,9 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
 
 /// The program of every sandbox's first process; `build.rs` makes it.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// What makes an interpreter a zygote; `build.rs` makes it too.
+const ZYGOTE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygote.so"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
 /// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the command,
@@ -34,6 +38,10 @@ pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::write(&new, INIT)?;
     std::fs::rename(new, &init)?;
     lay_out_sources(&run_dir.join("runtime"))?;
+    // A zygote of an earlier server may still have the old one mapped.
+    let (library, new) = (run_dir.join("runtime/zygote.so"), run_dir.join("zygote.new"));
+    std::fs::write(&new, ZYGOTE)?;
+    std::fs::rename(new, library)?;
     std::fs::write(run_dir.join("runtime/install-command"), install)?;
     std::fs::create_dir_all(run_dir.join("root"))?;
     let etc = run_dir.join("etc");

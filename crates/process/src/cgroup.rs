@@ -125,11 +125,12 @@ impl Group {
         place.map(|(_, dir)| File::open(dir)).transpose()
     }
 
-    /// What the first process does to be in the other groups; before it loses sight of them.
-    pub fn join_script(&self) -> Script {
+    /// What a process does to be in the other groups; before it loses sight of them. `seen` says where it finds a
+    /// path of the machine.
+    pub fn join_script(&self, seen: impl Fn(&Path) -> PathBuf) -> Script {
         let mut script = Script::default();
         for (_, dir) in self.places.iter().filter(|(hierarchy, _)| hierarchy.kind == Kind::V1) {
-            script.add(ops::WRITE, &[dir.join("tasks").as_os_str(), "0".as_ref()]);
+            script.add(ops::WRITE, &[seen(&dir.join("tasks")).as_os_str(), "0".as_ref()]);
         }
         script
     }
@@ -144,6 +145,17 @@ impl Group {
         };
         let bytes = std::fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()?;
         Some(MiB::from_bytes_ceil(bytes))
+    }
+
+    /// The memory that is this group's alone, files that it read not included: what processes here have written to, in
+    /// memory or in `/tmp`. `None` where that is not counted.
+    pub fn own_memory(&self) -> Option<MiB> {
+        let (_, dir) = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory)?;
+        let stat = std::fs::read_to_string(dir.join("memory.stat")).ok()?;
+        let fields = stat.lines().filter_map(|line| line.split_once(' '));
+        // v1 calls it `rss`, v2 `anon`; both have `shmem`.
+        let own = fields.filter(|(name, _)| matches!(*name, "rss" | "anon" | "shmem"));
+        Some(MiB::from_bytes_ceil(own.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum()))
     }
 
     /// Whether the kernel has killed something here because the memory limit was reached.

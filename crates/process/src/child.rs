@@ -4,7 +4,7 @@ use crate::cgroup::Group;
 use crate::network::{self, Wires};
 use crate::sandbox::Sandbox;
 use crate::script::{Script, ops};
-use crate::socket::Control;
+use crate::socket::{Control, Reply};
 use crate::spawner::NotStarted;
 use model::{MiB, Network};
 use ports::Exit;
@@ -30,6 +30,8 @@ pub struct Child {
     wires: Mutex<Option<Wires>>,
     /// The program, as the server sees it; 0 before it was started.
     program: u32,
+    /// Whether it shares memory with what it was forked from.
+    shares: bool,
     exit: Mutex<Option<Exit>>,
     peak_mib: AtomicU32,
 }
@@ -42,7 +44,7 @@ impl Child {
         let pidfd = unsafe { AsyncFd::register(pidfd)? };
         let (control, wires) = (Arc::new(control), Mutex::default());
         let (exit, peak_mib) = (Mutex::default(), AtomicU32::new(0));
-        Ok(Child { pidfd, control, group, walled, wires, program: 0, exit, peak_mib })
+        Ok(Child { pidfd, control, group, walled, wires, program: 0, shares: false, exit, peak_mib })
     }
 
     /// Its control group.
@@ -102,6 +104,17 @@ impl Child {
         Ok(())
     }
 
+    /// The program is a copy of another process, which is in another group.
+    pub fn is_a_copy(&mut self) {
+        self.shares = true;
+    }
+
+    /// The first process itself becomes the program.
+    pub fn is_the_program(&mut self) -> io::Result<()> {
+        self.program = number(self.pidfd.get_ref())?.unwrap_or(0);
+        Ok(())
+    }
+
     /// Makes the sandbox, in which a program waits, one function's. Blocks for as long as that takes: a fraction
     /// of a millisecond.
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
@@ -126,18 +139,21 @@ impl Child {
 
     /// Waits until the row that was begun has been carried out; the descriptors that it gave.
     pub fn outcome(&self, script: &Script) -> Result<Vec<OwnedFd>, NotStarted> {
+        let reply = self.hear()?;
+        match reply.errno {
+            0 => Ok(reply.descriptors),
+            _ => Err(failure(script, &reply)),
+        }
+    }
+
+    /// Waits for what the first process answers to the row that was begun.
+    pub fn hear(&self) -> Result<Reply, NotStarted> {
         let reply = self.control.answer().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("it has ended"),
             io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
             _ => error,
         });
-        let reply = reply.map_err(NotStarted::at("hear of the first process"))?;
-        let error = || io::Error::from_raw_os_error(reply.errno as i32);
-        match reply.errno {
-            0 => Ok(reply.descriptors),
-            _ if script.is_run(reply.place as usize) => Err(NotStarted::Program(error())),
-            _ => Err(NotStarted::at(script.describe(reply.place as usize))(error())),
-        }
+        reply.map_err(NotStarted::at("hear of the first process"))
     }
 
     /// Resolves when the sandbox has ended and is reaped; any number of callers.
@@ -205,13 +221,18 @@ impl Child {
         self.exited().await;
     }
 
-    /// Resident memory now, in MiB rounded up; `None` when the process is gone.
+    /// Memory now that is its own, in MiB rounded up; `None` when the process is gone.
     pub fn memory(&self) -> Option<MiB> {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.program)).ok()?;
         let mut fields = statm.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (resident, shared) = (fields.nth(1)?, fields.next()?);
         let peak = MiB::from_bytes_ceil(resident * PAGE);
         self.peak_mib.fetch_max(peak.0, Ordering::Relaxed);
+        if self.shares
+            && let Some(own) = self.group.own_memory()
+        {
+            return Some(own);
+        }
         // Pages of files (the interpreter, libraries) are shared between instances: count each instance's own.
         Some(MiB::from_bytes_ceil(resident.saturating_sub(shared) * PAGE))
     }
@@ -252,6 +273,15 @@ impl Drop for Child {
             unsafe { libc::poll(&raw mut poll, 1, 10_000) };
             reap(&pidfd);
         });
+    }
+}
+
+/// What an answer says that is not a success.
+pub fn failure(script: &Script, reply: &Reply) -> NotStarted {
+    let error = io::Error::from_raw_os_error(reply.errno as i32);
+    match script.is_run(reply.place as usize) {
+        true => NotStarted::Program(error),
+        false => NotStarted::at(script.describe(reply.place as usize))(error),
     }
 }
 

@@ -5,10 +5,11 @@ use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
-use crate::instance::{Process, Running};
+use crate::instance::{Learner, Process, Running};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
+use crate::learning::{self, LEARN, Learning};
 use crate::network::{self, Outside};
 use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
@@ -18,6 +19,7 @@ use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::wrapped::Wrapped;
 use model::{MiB, Network};
+use policy::stock::StockConfig;
 use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::collections::BTreeMap;
 use std::io;
@@ -65,6 +67,7 @@ pub struct ProcessExecutor {
     /// Why sandboxes cannot have doors, where they cannot.
     no_internet: OnceLock<String>,
     runtimes: Arc<Runtimes>,
+    learning: Arc<Learning>,
 }
 
 impl ProcessExecutor {
@@ -81,10 +84,22 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
         let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
-        let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
+        let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
+        let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
-        Ok(ProcessExecutor { settings, stems, spawner, outside, enforced, isolation, no_internet, runtimes })
+        let learning = Arc::new(Learning::new());
+        Ok(ProcessExecutor {
+            settings,
+            stems,
+            spawner,
+            outside,
+            enforced,
+            isolation,
+            no_internet,
+            runtimes,
+            learning,
+        })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -167,6 +182,11 @@ impl ProcessExecutor {
         self.spawner.waiting()
     }
 
+    /// How many interpreters wait for orders to fork, and how many runtimes they have forked.
+    pub fn forks(&self) -> (usize, u64) {
+        self.stems.forks()
+    }
+
     /// Which limits control groups enforce here.
     pub fn enforced(&self) -> Enforced {
         self.enforced
@@ -193,10 +213,18 @@ impl ProcessExecutor {
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime, &self.outside)?;
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
-        let variables = launch.variables(&spec, &stream);
-        if let Some(stem) = by(until, self.stem(&launch, &variables)).await? {
+        let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
+        let mut variables = launch.variables(&spec, &stream);
+        let mut learner: Option<Learner> = None;
+        if matches!(ahead, learning::Ahead::Learn) {
+            variables.push((LEARN.to_owned(), "1".to_owned()));
+            let (learning, spec) = (self.learning.clone(), spec.clone());
+            learner = Some(Box::new(move |told| learning.told(&spec, told)));
+        }
+        if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
             let Stem { process, framed } = stem;
             process.output.belong_to(logs, stream);
+            process.tell_imports(learner);
             return Ok(Arc::new(Running::init(process, framed, timeout, until).await?));
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
@@ -206,6 +234,7 @@ impl ProcessExecutor {
                 let program = launch.program(variables, None, lines);
                 let process =
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until).await?;
+                process.tell_imports(learner);
                 Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
             }
             Protocol::Wrapped => {
@@ -240,9 +269,20 @@ impl ProcessExecutor {
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
-    async fn stem(&self, launch: &Launch, variables: &[(String, String)]) -> Option<Stem> {
-        let stem = self.stems.take(&launch.recipe(variables)?)?;
-        match stem.become_instance(launch.sandbox().clone(), variables).await {
+    async fn stem(
+        &self,
+        launch: &Launch,
+        variables: &[(String, String)],
+        ahead: &learning::Ahead,
+    ) -> Option<Stem> {
+        let mut stem = None;
+        if let learning::Ahead::Import(imports) = ahead {
+            stem = self.stems.take(&launch.recipe(variables, imports.clone())?).await;
+        }
+        if stem.is_none() {
+            stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
+        }
+        match stem?.become_instance(launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -304,6 +344,14 @@ impl Executor for ProcessExecutor {
             }
             _ => Ok(()),
         }
+    }
+
+    fn kept(&self) -> MiB {
+        self.stems.memory()
+    }
+
+    fn give_up(&self) {
+        self.stems.give_up();
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {

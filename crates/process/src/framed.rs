@@ -35,6 +35,7 @@ enum Kind {
     StreamEnd,
     StreamError,
     Log,
+    Imports,
 }
 
 struct Frame {
@@ -187,11 +188,12 @@ impl Conversation {
         write_together(&mut self.events, &mut parts).await
     }
 
-    /// The next frame that is not a log record; those go to the output as they come.
+    /// The next frame that is neither a log record, which goes to the output as it comes, nor about imports.
     async fn read(&mut self, process: &Process) -> io::Result<Frame> {
         loop {
             match self.parse()? {
                 Some(Frame { kind: Kind::Log, body, .. }) => process.output.record(body),
+                Some(Frame { kind: Kind::Imports, body, .. }) => process.imported(&body),
                 Some(frame) => return Ok(frame),
                 None => {
                     if self.answers.read_buf(&mut self.buffer).await? == 0 {
@@ -250,6 +252,7 @@ fn event_frame(invocation: Invocation) -> (String, Bytes) {
 fn kind(byte: u8) -> io::Result<Kind> {
     Ok(match byte {
         b'R' => Kind::Ready,
+        b'M' => Kind::Imports,
         b'X' => Kind::InitError,
         b'A' => Kind::Answer,
         b'E' => Kind::Error,

@@ -104,12 +104,17 @@ impl<T: Transport> Instance for Running<T> {
     }
 }
 
+/// What is done with what a function says that it imported.
+pub type Learner = Box<dyn FnOnce(&[u8]) + Send>;
+
 /// A process with its output.
 pub struct Process {
     /// The process.
     pub child: Child,
     /// Its lines.
     pub output: Arc<Output>,
+    /// Takes what the function imported, when its bootstrap says so.
+    learner: Mutex<Option<Learner>>,
     follower: tokio::task::AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
@@ -119,7 +124,21 @@ impl Process {
     /// Begins to follow the process's output.
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
-        Process { child, output, follower, ending: AtomicBool::new(false), sampled: Mutex::new(None) }
+        let (learner, ending, sampled) = (Mutex::default(), AtomicBool::new(false), Mutex::new(None));
+        Process { child, output, learner, follower, ending, sampled }
+    }
+
+    /// Has `learner` told, once, what the function imported.
+    pub fn tell_imports(&self, learner: Option<Learner>) {
+        *self.learner.lock().expect("no panic while held") = learner;
+    }
+
+    /// The bootstrap has said what the function imported.
+    pub fn imported(&self, imports: &[u8]) {
+        let learner = self.learner.lock().expect("no panic while held").take();
+        if let Some(learner) = learner {
+            learner(imports);
+        }
     }
 
     /// Concludes an invocation that was handed over at `started`.

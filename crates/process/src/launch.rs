@@ -10,7 +10,7 @@ use crate::network::Outside;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
-use crate::stems::Recipe;
+use crate::stems::{Likeness, Recipe};
 use model::Network;
 use ports::{InstanceSpec, StartFailure};
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ pub struct Launch {
     places: Places,
     sdk: Option<String>,
     endpoints: BTreeMap<String, String>,
+    files: Vec<u64>,
 }
 
 /// How an instance is spoken to.
@@ -71,10 +72,10 @@ impl Launch {
             programs.push(Bind { source, target: Path::new("/etc").join(file) });
         }
         programs.extend(names(&settings.run_dir, network));
-        let mut binds = Vec::new();
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
-        binds.extend(sdk.clone());
-        binds.extend(layer_modules(wanted, &spec.layer_dirs));
+        let files = state_of(found.as_ref().map(Found::path).as_deref(), sdk.as_ref());
+        programs.extend(sdk.clone());
+        let binds: Vec<Bind> = layer_modules(wanted, &spec.layer_dirs).into_iter().collect();
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
         if matches!(wanted, Wanted::Java(_)) {
@@ -98,7 +99,7 @@ impl Launch {
         let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
         let protocol = Protocol::of(wanted, spec);
         let endpoints = outside.variables(&spec.environment);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, endpoints })
+        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, endpoints, files })
     }
 
     /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
@@ -144,20 +145,46 @@ impl Launch {
 
     /// What a runtime that is booted ahead of need must be like to become this instance; `None` where it cannot
     /// be booted without the function. `variables` are the instance's.
-    pub fn recipe(&self, variables: &[(String, String)]) -> Option<Recipe> {
+    pub fn recipe(&self, variables: &[(String, String)], imports: Arc<[String]>) -> Option<Recipe> {
         let bootable = matches!(self.runtime.wanted, Wanted::Python(_) | Wanted::Node(_));
         if !bootable || self.own_program || self.isolation == Isolation::None {
             return None;
         }
         let matters = |(key, _): &&(String, String)| {
-            const PREFIXES: [&str; 12] = [
-                "PYTHON", "NODE_", "UV_", "OPENSSL_", "SSL_", "ICU_", "LD_", "GLIBC_", "MALLOC_", "LC_",
-                "LANG", "TZ",
+            const PREFIXES: [&str; 14] = [
+                "PYTHON",
+                "NODE_",
+                "UV_",
+                "OPENSSL_",
+                "SSL",
+                "ICU_",
+                "LD_",
+                "GLIBC_",
+                "MALLOC_",
+                "LC_",
+                "LANG",
+                "TZ",
+                "BOTO_",
+                "BROOKLET_SDK_PATH",
             ];
             PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
-        let variables = variables.iter().filter(matters).cloned().collect();
-        Some(Recipe { argv: self.argv.clone(), variables, sandbox: self.sandbox.clone() })
+        let likeness = Likeness {
+            argv: self.argv.clone(),
+            variables: variables.iter().filter(matters).cloned().collect(),
+            files: self.files.clone(),
+            imports,
+            own_network: self.sandbox.has_own_network(),
+        };
+        let forks = self.learns();
+        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })
+    }
+
+    /// Whether its runtime can say what a function imports, and import it ahead.
+    pub fn learns(&self) -> bool {
+        matches!(self.runtime.wanted, Wanted::Python(_))
+            && self.isolation != Isolation::None
+            && !self.own_program
     }
 
     /// The sandbox.
@@ -220,6 +247,17 @@ fn sdk(runtimes_dir: &Path, wanted: &Wanted) -> Option<Bind> {
         Wanted::Dotnet | Wanted::Provided | Wanted::Http => return None,
     };
     Some(Bind { source: runtimes_dir.join(source), target: target.into() })
+}
+
+/// What changes when the files are replaced that an interpreter boots from: of its program, the folder of its library,
+/// and its SDK.
+fn state_of(program: Option<&Path>, sdk: Option<&Bind>) -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let library =
+        program.and_then(|program| Some(program.parent()?.parent()?.join("lib").join(program.file_name()?)));
+    let paths = [program.map(Path::to_owned), library, sdk.map(|sdk| sdk.source.clone())];
+    let found = paths.into_iter().flatten().filter_map(|path| path.metadata().ok());
+    found.flat_map(|file| [file.ino(), file.mtime() as u64, file.mtime_nsec() as u64]).collect()
 }
 
 /// Packages of layers, where Node.js looks for them before the SDK. The last layer that has any wins.

@@ -21,6 +21,7 @@ mod interpreter; //  which program runs a runtime identifier, and where it was f
 mod java; //         the JVM's flags and class path, and where the runtime interface client is
 mod kernel; //       what the kernel offers
 mod launch; //       what one start needs: view, program, variables
+mod learning; //     what functions import, and what is imported ahead
 mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
@@ -32,6 +33,7 @@ mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
 mod wrapped; //      transport of runtimes that the function's own wrapper starts
+mod zygote; //       interpreters that fork instead
 
 pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};

@@ -50,11 +50,26 @@ impl Bind {
 #[derive(Clone)]
 pub struct Sandbox {
     isolation: Isolation,
-    base: Script,
+    view: Assembled,
+    /// Who the program is and what it may do.
+    program: Script,
     dress: Script,
     working_dir: PathBuf,
     network: Network,
     resources: Resources,
+}
+
+/// The view that all functions have, in the steps that lead there.
+#[derive(Clone, Default)]
+struct Assembled {
+    /// Who an ordinary user is in a user namespace of its own.
+    own_user: Script,
+    /// The tree, at the place where it is made.
+    tree: Script,
+    /// Its processes, before it is the root.
+    proc: Script,
+    /// The tree becomes the root.
+    pivot: Script,
 }
 
 /// What [`Sandbox::plan`] needs to know.
@@ -67,9 +82,9 @@ pub struct View<'a> {
     pub code: &'a Path,
     /// Layers in order, for `/opt`; later ones win.
     pub layers: &'a [PathBuf],
-    /// What its program needs, whichever function that runs: interpreters, bootstraps.
+    /// What its program needs, whichever function that runs: interpreters, bootstraps, SDKs.
     pub programs: &'a [Bind],
-    /// What else the function sees, at one of [`MOUNT_POINTS`]: SDKs.
+    /// What else the function sees, at one of [`MOUNT_POINTS`].
     pub binds: &'a [Bind],
     /// What it reaches over the network.
     pub network: Network,
@@ -106,23 +121,19 @@ impl Sandbox {
     /// Plans a sandbox. Reads the machine's file system, so call it off the request path.
     pub fn plan(view: &View<'_>) -> io::Result<Sandbox> {
         let walled = view.isolation != Isolation::None;
-        let mut base = match view.isolation {
-            Isolation::UserNamespace => own_user(),
-            _ => Script::default(),
-        };
-        let mut dress = Script::default();
+        let (mut assembled, mut program, mut dress) = Default::default();
         if walled {
-            // The groups that it has joined by now are all that it will see.
-            base.add(ops::UNSHARE, &[]).number(libc::CLONE_NEWCGROUP as u32);
-            base.add(ops::HOSTNAME, &["sandbox".as_ref()]);
-            base.then(Planner::at(view.root).assemble(view)?);
-            base.add(ops::IDENTITY, &[]).number(UID).number(GID);
+            assembled = Planner::at(view.root).assemble(view)?;
+            program = identity();
             let filter = seccomp::filter();
-            base.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
+            program.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
             dress = Planner::at(Path::new("/")).dress(view)?;
         }
+        if view.isolation == Isolation::UserNamespace {
+            assembled.own_user = own_user();
+        }
         for (resource, value) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_NOFILE, OPEN_FILES)] {
-            base.add(ops::LIMIT, &[]).number(resource).number(value);
+            program.add(ops::LIMIT, &[]).number(resource).number(value);
         }
         let working_dir = match view.isolation {
             Isolation::None => view.code.to_owned(),
@@ -132,12 +143,52 @@ impl Sandbox {
         let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
         let resources = Resources { memory, weight: view.memory, tasks: TASKS };
         let (isolation, network) = (view.isolation, view.network);
-        Ok(Sandbox { isolation, base, dress, working_dir, network, resources })
+        Ok(Sandbox { isolation, view: assembled, program, dress, working_dir, network, resources })
     }
 
     /// What the first process does first, for any function.
-    pub fn base(&self) -> &Script {
-        &self.base
+    pub fn base(&self) -> Script {
+        let mut script = self.view.own_user.clone();
+        if self.is_walled() {
+            script.then(own_groups()).then(own_name());
+        }
+        let Assembled { tree, proc, pivot, .. } = self.view.clone();
+        script.then(tree).then(proc).then(pivot).then(self.program.clone());
+        script
+    }
+
+    /// What leads to a view from which sandboxes are forked: that of all functions, but for the processes, which each
+    /// has of its own.
+    pub fn template(&self) -> Script {
+        let Assembled { mut own_user, tree, pivot, .. } = self.view.clone();
+        own_user.then(own_name()).then(tree).then(pivot);
+        own_user
+    }
+
+    /// In a sandbox that is being forked: what is done before the copy of the interpreter is made, and who that is.
+    pub fn fork(&self) -> Script {
+        let mut script = own_groups();
+        script.then(self.program.clone());
+        script
+    }
+
+    /// In a sandbox that was forked: what its first process does first. The program is process 2.
+    pub fn after_fork(&self) -> Script {
+        let mut planner = Planner::at(Path::new("/"));
+        planner.proc();
+        let mut script = planner.script;
+        script.then(identity()).add(ops::ADOPT, &[]).number(2);
+        script
+    }
+
+    /// The namespaces that a sandbox is forked into; the user namespace is the zygote's.
+    pub fn namespaces_of_fork(&self) -> i32 {
+        self.namespaces() & !libc::CLONE_NEWUSER
+    }
+
+    /// Those that a zygote is cloned into: it sees what functions see, but is among the server's processes.
+    pub fn namespaces_of_zygote(&self) -> i32 {
+        self.namespaces() & (libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWUSER)
     }
 
     /// What it does then, for one function, before that sees anything of it.
@@ -198,6 +249,25 @@ fn own_user() -> Script {
     script
 }
 
+/// The groups that it has joined by now are all that it will see.
+fn own_groups() -> Script {
+    let mut script = Script::default();
+    script.add(ops::UNSHARE, &[]).number(libc::CLONE_NEWCGROUP as u32);
+    script
+}
+
+fn own_name() -> Script {
+    let mut script = Script::default();
+    script.add(ops::HOSTNAME, &["sandbox".as_ref()]);
+    script
+}
+
+fn identity() -> Script {
+    let mut script = Script::default();
+    script.add(ops::IDENTITY, &[]).number(UID).number(GID);
+    script
+}
+
 /// Collects steps, making each directory once.
 struct Planner<'a> {
     root: &'a Path,
@@ -212,7 +282,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What all functions see, and places for the rest. The machine's files stay within reach.
-    fn assemble(mut self, view: &View<'_>) -> io::Result<Script> {
+    fn assemble(mut self, view: &View<'_>) -> io::Result<Assembled> {
         self.script.add(ops::PRIVATE, &[]);
         self.mount("tmpfs", Path::new("/"), 0, "mode=755,size=1m");
         for path in SYSTEM.map(Path::new) {
@@ -238,9 +308,15 @@ impl<'a> Planner<'a> {
             self.directory(Path::new(folder));
         }
         self.seal(Path::new("/"));
-        self.mount("proc", Path::new("/proc"), libc::MS_NOEXEC as u32, "");
+        let tree = std::mem::take(&mut self.script);
+        self.proc();
+        let proc = std::mem::take(&mut self.script);
         self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
-        Ok(self.script)
+        Ok(Assembled { own_user: Script::default(), tree, proc, pivot: self.script })
+    }
+
+    fn proc(&mut self) {
+        self.mount("proc", Path::new("/proc"), libc::MS_NOEXEC as u32, "");
     }
 
     /// What one function sees; after it the machine's files are out of reach.
@@ -345,6 +421,10 @@ impl<'a> Planner<'a> {
 /// A path of the machine, as the first process reaches it until the sandbox is closed. Links are followed here:
 /// there an absolute one would lead into the sandbox.
 fn within_host(path: &Path) -> io::Result<PathBuf> {
-    let real = path.canonicalize()?;
-    Ok(Path::new(HOST).join(real.strip_prefix("/").unwrap_or(&real)))
+    Ok(on_host(&path.canonicalize()?))
+}
+
+/// As [`within_host`], of a path that has no links.
+pub fn on_host(real: &Path) -> PathBuf {
+    Path::new(HOST).join(real.strip_prefix("/").unwrap_or(real))
 }

@@ -1,6 +1,6 @@
 //! Rows of operations for a sandbox's first process (`init/`), written down as bytes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
@@ -54,6 +54,13 @@ impl Script {
         self.number(texts.len() as u32);
         texts.for_each(|text| self.text(text));
         self
+    }
+
+    /// The next operands: a command line and variables.
+    pub fn program(&mut self, argv: &[OsString], environment: &[(String, String)]) -> &mut Script {
+        let variables = environment.iter().map(|(key, value)| format!("{key}={value}").into());
+        let variables: Vec<OsString> = variables.collect();
+        self.texts(argv.iter().map(OsString::as_os_str)).texts(variables.iter().map(OsString::as_os_str))
     }
 
     /// Puts another row after this one.
@@ -125,6 +132,9 @@ fn name(operation: u8) -> &'static str {
         ops::UNMOUNT => "unmount",
         ops::CLOSE => "give up privileges",
         ops::SOCKET => "open a socket",
+        ops::EXEC => "start",
+        ops::ADOPT => "find the program",
+        ops::FORK => "fork into namespaces for",
         _ => "unknown operation",
     }
 }

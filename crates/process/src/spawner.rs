@@ -61,14 +61,10 @@ impl NotStarted {
 }
 
 /// Of a program that waits for its function: an interpreter that has been started, and no more.
-const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
+pub const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
 
-struct Job {
-    program: Program,
-    /// Without a sandbox that waits, and without others being made for the next.
-    alone: bool,
-    reply: oneshot::Sender<Result<Child, NotStarted>>,
-}
+/// Something to be done on one of the threads.
+type Job = Box<dyn FnOnce(&Shared) + Send>;
 
 /// Starts programs on its own threads.
 pub struct Spawner {
@@ -79,13 +75,16 @@ pub struct Spawner {
 }
 
 /// What all starts share.
-struct Shared {
+pub struct Shared {
     /// The sandboxes' first process, as a file.
-    init: CString,
-    groups: Groups,
-    outside: Arc<Outside>,
+    pub init: CString,
+    /// Where each gets a group of its own.
+    pub groups: Groups,
+    /// What sandboxes with a network of their own reach.
+    pub outside: Arc<Outside>,
     ahead: Ahead,
-    runtime: tokio::runtime::Handle,
+    /// For what is watched.
+    pub runtime: tokio::runtime::Handle,
 }
 
 impl Spawner {
@@ -99,7 +98,7 @@ impl Spawner {
         outside: Arc<Outside>,
         ahead: Ahead,
     ) -> io::Result<Spawner> {
-        let init = CString::new(init.as_os_str().as_bytes())?;
+        let init = CString::new(init.canonicalize()?.as_os_str().as_bytes())?;
         let runtime = tokio::runtime::Handle::current();
         let shared = Arc::new(Shared { init, groups, outside, ahead, runtime });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
@@ -111,8 +110,8 @@ impl Spawner {
                 block_signals();
                 loop {
                     let job = queue.lock().expect("a spawner never panics").recv();
-                    let Ok(Job { program, alone, reply }) = job else { return };
-                    let _ = reply.send(shared.start(program, alone));
+                    let Ok(job) = job else { return };
+                    job(&shared);
                 }
             };
             spawner.threads.push(std::thread::Builder::new().name(format!("spawner-{n}")).spawn(run)?);
@@ -132,19 +131,23 @@ impl Spawner {
 
     /// Starts a program in a sandbox of its own.
     pub async fn spawn(&self, program: Program) -> Result<Child, NotStarted> {
-        self.send(program, false).await
+        self.run(|shared| shared.start(program, false)).await
     }
 
     /// As [`Spawner::spawn`], for a trial: no sandbox is made for the next.
     pub async fn try_out(&self, program: Program) -> Result<Child, NotStarted> {
-        self.send(program, true).await
+        self.run(|shared| shared.start(program, true)).await
     }
 
-    async fn send(&self, program: Program, alone: bool) -> Result<Child, NotStarted> {
+    /// Has one of the threads do something that may block for milliseconds.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, NotStarted> + Send + 'static,
+    ) -> Result<T, NotStarted> {
         let stopped = || NotStarted::at("start a program")(io::Error::other("the server is stopping"));
         let (reply, answer) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job { program, alone, reply }).map_err(|_| stopped())?;
+        jobs.send(Box::new(move |shared| _ = reply.send(work(shared)))).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -171,7 +174,7 @@ impl Shared {
         let mut child = match ahead {
             Some(child) => {
                 child.group().limit(&resources)?;
-                child.begin(sandbox.base(), &[])?;
+                child.begin(&sandbox.base(), &[])?;
                 child
             }
             None => {
@@ -181,8 +184,8 @@ impl Shared {
                     true => Some(Wires::take(&child, &self.outside, waits || network != Network::None, api)?),
                     false => None,
                 };
-                let mut base = child.group().join_script();
-                base.then(sandbox.base().clone());
+                let mut base = child.group().join_script(Path::to_owned);
+                base.then(sandbox.base());
                 child.begin(&base, &[])?;
                 // While the first process, on another processor, makes the sandbox.
                 wires.map_or(Ok(()), |wires| child.wire(wires))?;
@@ -195,15 +198,11 @@ impl Shared {
         if runtime_api.is_none() {
             child.no_runtime_api();
         }
-        child.outcome(sandbox.base())?;
+        child.outcome(&sandbox.base())?;
 
         let mut script = if waits { Script::default() } else { sandbox.dress().clone() };
-        let variables: Vec<OsString> =
-            environment.into_iter().map(|(key, value)| format!("{key}={value}").into()).collect();
-        script
-            .add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }])
-            .texts(argv.iter().map(OsString::as_os_str))
-            .texts(variables.iter().map(OsString::as_os_str));
+        script.add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }]);
+        script.program(&argv, &environment);
         if !waits {
             script.add(ops::CLOSE, &[]);
         }
@@ -219,7 +218,7 @@ impl Shared {
         let child = self.first_process(namespaces, &WHILE_WAITING)?;
         let api = self.outside.inside(network::RUNTIME_API);
         let wires = Wires::take(&child, &self.outside, true, Some(api))?;
-        let join = child.group().join_script();
+        let join = child.group().join_script(Path::to_owned);
         child.begin(&join, &[])?;
         child.wire(wires)?;
         child.outcome(&join)?;
@@ -227,7 +226,7 @@ impl Shared {
     }
 
     /// The first process of a new sandbox, which has not been told anything yet.
-    fn first_process(&self, namespaces: i32, resources: &Resources) -> Result<Child, NotStarted> {
+    pub fn first_process(&self, namespaces: i32, resources: &Resources) -> Result<Child, NotStarted> {
         let group = self.groups.make(resources)?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let pidfd = self

@@ -1,21 +1,25 @@
-//! Runtimes that are booted before anybody knows for which function: a stem is a sandbox in which an interpreter
-//! has started and waits to be told who it is. A start then takes one, dresses its sandbox and gives it the
-//! function's variables, instead of waiting for the interpreter.
+//! Runtimes that wait, booted, before anybody knows for which function: a stem is a sandbox in which an interpreter has
+//! started and waits to be told who it is. A start then takes one, dresses its sandbox and gives it the function's
+//! variables, instead of waiting for the interpreter.
 //!
-//! Stems are alike when everything that an interpreter looks at while it boots is: command line and certain
-//! variables. No function's code has run in one, so a stem serves any function, once.
+//! Stems are alike when everything that an interpreter looks at while it boots is: command line, certain variables,
+//! its own files, and what it has imported ahead. No function's code has run in one, so a stem serves any
+//! function, once. They are forked from a zygote where there is one of their kind, and else booted. How many wait, and
+//! which zygotes there are, is decided by `policy::stock`; here it is done.
 
 use crate::framed::Framed;
 use crate::instance::Process;
 use crate::output::Output;
 use crate::sandbox::Sandbox;
 use crate::spawner::{NotStarted, Program, Spawner};
-use model::Time;
-use policy::stock::{Stock, StockConfig};
+use crate::zygote::Zygote;
+use model::{MiB, Time};
+use policy::stock::{Command, Event, Kind, Stock, StockConfig};
 use ports::{LogEvent, LogSink};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,16 +29,28 @@ const WAIT: &str = "BROOKLET_WAIT";
 /// What one kind of stem is made from.
 #[derive(Clone)]
 pub struct Recipe {
+    /// What makes two alike.
+    pub likeness: Likeness,
+    /// Any sandbox in which it can boot; it is not dressed.
+    pub sandbox: Arc<Sandbox>,
+    /// Whether its interpreter can be forked.
+    pub forks: bool,
+}
+
+/// What makes two stems alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Likeness {
     /// Program and arguments.
     pub argv: Vec<OsString>,
     /// Variables that matter while it boots.
     pub variables: Vec<(String, String)>,
-    /// Any sandbox in which it can boot; it is not dressed.
-    pub sandbox: Arc<Sandbox>,
+    /// The state of the files that it boots from: another after an upgrade.
+    pub files: Vec<u64>,
+    /// Modules that have been imported.
+    pub imports: Arc<[String]>,
+    /// Whether it has a network of its own, where names are looked up in another way.
+    pub own_network: bool,
 }
-
-/// What makes two stems alike: command line, variables, and whether the network is its own.
-type Kind = (Vec<OsString>, Vec<(String, String)>, bool);
 
 /// A booted runtime, or one that is still booting.
 pub struct Stem {
@@ -47,61 +63,109 @@ pub struct Stem {
 /// The stems of one server.
 pub struct Stems {
     spawner: Arc<Spawner>,
-    config: StockConfig,
-    /// Of all kinds together, at most this many.
-    most: usize,
     began: Instant,
-    shelves: Mutex<HashMap<Kind, Shelf>>,
+    state: Mutex<State>,
     used: AtomicU64,
+    forked: AtomicU64,
+    kept: AtomicU32,
+}
+
+struct State {
+    stock: Stock,
+    kinds: HashMap<Likeness, Kind>,
+    shelves: HashMap<Kind, Shelf>,
+    next: u64,
 }
 
 struct Shelf {
-    stock: Stock,
+    recipe: Recipe,
     ready: Vec<Stem>,
-    making: usize,
+    zygote: Option<Arc<Zygote>>,
 }
 
-/// How often it is looked for stems that nobody needs any more.
+/// How often it is looked for what nobody needs any more, or has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Stems {
-    /// None yet. At most `most` will wait, each kind until it was not started for `keep`. Must be called within a
-    /// tokio runtime.
-    pub fn new(spawner: Arc<Spawner>, most: usize, keep: Duration) -> Arc<Stems> {
-        let config =
-            StockConfig { most: most.min(StockConfig::default().most), keep, ..StockConfig::default() };
+    /// None yet. Must be called within a tokio runtime.
+    pub fn new(spawner: Arc<Spawner>, config: StockConfig) -> Arc<Stems> {
+        let state =
+            State { stock: Stock::new(config), kinds: HashMap::new(), shelves: HashMap::new(), next: 0 };
         let stems = Arc::new(Stems {
             spawner,
-            config,
-            most,
             began: Instant::now(),
-            shelves: Mutex::default(),
+            state: Mutex::new(state),
             used: AtomicU64::new(0),
+            forked: AtomicU64::new(0),
+            kept: AtomicU32::new(0),
         });
-        tokio::spawn(forget_unused(Arc::downgrade(&stems)));
+        tokio::spawn(look_after(Arc::downgrade(&stems)));
         stems
     }
 
-    /// A stem of this kind, if one waits; and sees to it that there will be more.
-    pub fn take(self: &Arc<Stems>, recipe: &Recipe) -> Option<Stem> {
-        let (now, kind) = (self.now(), recipe.kind());
-        let mut shelves = self.lock();
-        let shelf = shelves.entry(kind.clone()).or_insert_with(|| Shelf::new(self.config));
-        shelf.stock.started(now);
+    /// A stem of this kind: one that waits, or a copy of the zygote; `None` when there is neither. Sees to it that there
+    /// will be more.
+    pub async fn take(self: &Arc<Stems>, recipe: &Recipe) -> Option<Stem> {
+        let (kind, taken, zygote) = self.pick(recipe);
+        if taken.is_some() {
+            return taken;
+        }
+        let stem = self.fork(kind, zygote?, recipe).await;
+        stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another"))
+            .ok()
+    }
+
+    fn pick(self: &Arc<Stems>, recipe: &Recipe) -> (Kind, Option<Stem>, Option<Arc<Zygote>>) {
+        let mut state = self.lock();
+        let kind = state.kind(recipe);
+        let mut gone = Vec::new();
+        let Some(shelf) = state.shelves.get_mut(&kind) else { return (kind, None, None) };
         let taken = loop {
             match shelf.ready.pop() {
-                Some(stem) if stem.process.child.try_exit().is_some() => {}
+                Some(stem) if stem.process.child.try_exit().is_some() => gone.push(stem),
                 taken => break taken,
             }
         };
-        self.restock(shelves, kind, recipe);
-        taken
+        let zygote = shelf.zygote.clone();
+        let mut events: Vec<Event> = gone.iter().map(|_| Event::Gone(kind)).collect();
+        events.extend(taken.as_ref().map(|_| Event::Taken(kind)));
+        events.push(Event::Started { kind, forks: recipe.forks });
+        self.tell(state, events);
+        (kind, taken, zygote)
+    }
+
+    async fn fork(
+        self: &Arc<Stems>,
+        kind: Kind,
+        zygote: Arc<Zygote>,
+        recipe: &Recipe,
+    ) -> Result<Stem, NotStarted> {
+        let (sandbox, spawner) = (recipe.sandbox.clone(), self.spawner.clone());
+        let forked =
+            Stem::make(async |transport, output| zygote.fork(&spawner, sandbox, transport, output).await);
+        let stem = forked.await;
+        let event = match &stem {
+            Ok(_) => Some(Event::Forked(kind)),
+            Err(_) if !zygote.is_alive() => Some(Event::NoZygote(kind)),
+            Err(_) => None,
+        };
+        self.forked.fetch_add(u64::from(stem.is_ok()), Ordering::Relaxed);
+        let mut state = self.lock();
+        if event == Some(Event::NoZygote(kind)) {
+            state.bury(kind, &zygote);
+        }
+        self.tell(state, event);
+        stem
     }
 
     /// How many wait, and how many have become instances.
     pub fn count(&self) -> (usize, u64) {
-        let ready = self.lock().values().map(|shelf| shelf.ready.len()).sum();
-        (ready, self.used.load(Ordering::Relaxed))
+        (self.lock().stock.count().0, self.used.load(Ordering::Relaxed))
+    }
+
+    /// How many zygotes are up, and how many runtimes have been forked.
+    pub fn forks(&self) -> (usize, u64) {
+        (self.lock().stock.count().1, self.forked.load(Ordering::Relaxed))
     }
 
     /// A stem has become an instance.
@@ -109,80 +173,107 @@ impl Stems {
         self.used.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn restock(
-        self: &Arc<Stems>,
-        mut shelves: MutexGuard<'_, HashMap<Kind, Shelf>>,
-        kind: Kind,
-        recipe: &Recipe,
-    ) {
-        let all: usize = shelves.values().map(|shelf| shelf.ready.len() + shelf.making).sum();
-        let Some(shelf) = shelves.get_mut(&kind) else { return };
-        // One of a kind at a time: whoever needs the processor now comes first.
-        if shelf.making > 0 || shelf.ready.len() >= shelf.stock.wanted(self.now()) {
-            return;
-        }
-        let evicted = if all < self.most { None } else { evict(&mut shelves, &kind) };
-        if all >= self.most && evicted.is_none() {
-            return;
-        }
-        if let Some(shelf) = shelves.get_mut(&kind) {
-            shelf.making += 1;
-        }
-        drop(shelves);
-        drop(evicted);
-        tokio::spawn(make(Arc::downgrade(self), self.spawner.clone(), kind, recipe.clone()));
+    /// Memory of all that waits and of the zygotes, as of the last look.
+    pub fn memory(&self) -> MiB {
+        MiB(self.kept.load(Ordering::Relaxed))
     }
 
-    fn put(self: &Arc<Stems>, kind: Kind, made: Result<Stem, NotStarted>, recipe: &Recipe) {
-        let mut shelves = self.lock();
-        let Some(shelf) = shelves.get_mut(&kind) else { return };
-        shelf.making -= 1;
-        match made {
-            Ok(stem) => shelf.ready.push(stem),
-            // The next start of this kind tries again.
-            Err(error) => return tracing::warn!(%error, "no runtime could be booted ahead of need"),
+    /// Gives something of that back.
+    pub fn give_up(self: &Arc<Stems>) {
+        self.tell(self.lock(), [Event::Short]);
+        self.look();
+    }
+
+    /// Feeds the stock and carries out what it commands.
+    fn tell(self: &Arc<Stems>, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event>) {
+        let (now, mut commands, mut gone) = (self.now(), Vec::new(), Vec::new());
+        events.into_iter().for_each(|event| state.stock.step(now, event, &mut commands));
+        for command in commands {
+            match command {
+                Command::Make(kind) => {
+                    if let Some(Shelf { recipe, zygote, .. }) = state.shelves.get(&kind) {
+                        tokio::spawn(make(Arc::downgrade(self), kind, recipe.clone(), zygote.clone()));
+                    }
+                }
+                Command::Boot(kind) => {
+                    if let Some(Shelf { recipe, .. }) = state.shelves.get(&kind) {
+                        tokio::spawn(boot(Arc::downgrade(self), kind, recipe.clone()));
+                    }
+                }
+                Command::Discard(kind) => {
+                    let shelf = state.shelves.get_mut(&kind);
+                    gone.extend(shelf.and_then(|shelf| shelf.ready.pop()));
+                }
+                Command::Forget(kind) => {
+                    state.kinds.retain(|_, other| *other != kind);
+                    if let Some(shelf) = state.shelves.remove(&kind) {
+                        gone.extend(shelf.ready);
+                        drop(shelf.zygote);
+                    }
+                }
+            }
         }
-        self.restock(shelves, kind, recipe);
+        drop(state);
+        drop(gone);
+    }
+
+    /// Buries what has ended, and sees how much memory the rest uses.
+    fn look(self: &Arc<Stems>) {
+        let mut state = self.lock();
+        let (mut gone, mut events, mut kept) = (Vec::new(), Vec::new(), MiB(0));
+        for (&kind, shelf) in &mut state.shelves {
+            let ended = shelf.ready.extract_if(.., |stem| stem.process.child.try_exit().is_some());
+            gone.extend(ended.inspect(|_| events.push(Event::Gone(kind))));
+            if shelf.zygote.take_if(|zygote| !zygote.is_alive()).is_some() {
+                events.push(Event::NoZygote(kind));
+            }
+            let memory = shelf.ready.iter().filter_map(|stem| stem.process.child.memory());
+            let zygote = shelf.zygote.as_ref().map(|zygote| zygote.memory());
+            kept = memory.chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
+        }
+        self.kept.store(kept.0, Ordering::Relaxed);
+        events.push(Event::Wake { used: kept });
+        self.tell(state, events);
+        drop(gone);
     }
 
     fn now(&self) -> Time {
         Time(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Shelf>> {
-        self.shelves.lock().expect("no panic while held")
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
     }
 }
 
-impl Recipe {
-    fn kind(&self) -> Kind {
-        (self.argv.clone(), self.variables.clone(), self.sandbox.has_own_network())
+impl State {
+    /// The name of this recipe's kind. A kind that the stock forgets is forgotten here too.
+    fn kind(&mut self, recipe: &Recipe) -> Kind {
+        if let Some(&kind) = self.kinds.get(&recipe.likeness) {
+            return kind;
+        }
+        let kind = Kind(self.next);
+        self.next += 1;
+        self.kinds.insert(recipe.likeness.clone(), kind);
+        self.shelves.insert(kind, Shelf { recipe: recipe.clone(), ready: Vec::new(), zygote: None });
+        kind
     }
-}
 
-impl Shelf {
-    fn new(config: StockConfig) -> Shelf {
-        Shelf { stock: Stock::new(config), ready: Vec::new(), making: 0 }
+    fn bury(&mut self, kind: Kind, dead: &Arc<Zygote>) {
+        let shelf = self.shelves.get_mut(&kind);
+        drop(shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead))));
     }
 }
 
 impl Stem {
-    async fn make(spawner: &Spawner, recipe: &Recipe) -> Result<Stem, NotStarted> {
+    /// Has `start` start it, given the transport and where its lines go.
+    async fn make(
+        start: impl AsyncFnOnce([OwnedFd; 2], OwnedFd) -> Result<crate::child::Child, NotStarted>,
+    ) -> Result<Stem, NotStarted> {
         let (output, lines) =
             Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
         let (framed, pipes) = Framed::pair().map_err(NotStarted::at("make a pipe"))?;
-        let mut environment = recipe.variables.clone();
-        environment.push((WAIT.to_owned(), "1".to_owned()));
-        let program = Program {
-            sandbox: recipe.sandbox.clone(),
-            argv: recipe.argv.clone(),
-            environment,
-            transport: Some(pipes),
-            runtime_api: None,
-            output: lines,
-            waits: true,
-        };
-        Ok(Stem { process: Process::new(spawner.spawn(program).await?, output), framed })
+        Ok(Stem { process: Process::new(start(pipes, lines).await?, output), framed })
     }
 
     /// Makes it an instance of a function: in `sandbox`, with these variables. It then loads the function, as
@@ -205,34 +296,78 @@ impl Stem {
     }
 }
 
-/// One stem of another kind, of that which was not started for the longest time.
-fn evict(shelves: &mut HashMap<Kind, Shelf>, kind: &Kind) -> Option<Stem> {
-    let others = shelves.iter_mut().filter(|(other, shelf)| *other != kind && !shelf.ready.is_empty());
-    others.min_by_key(|(_, shelf)| shelf.stock.last())?.1.ready.pop()
-}
-
-async fn make(stems: Weak<Stems>, spawner: Arc<Spawner>, kind: Kind, recipe: Recipe) {
-    let made = Stem::make(&spawner, &recipe).await;
-    drop(spawner);
-    if let Some(stems) = stems.upgrade() {
-        stems.put(kind, made, &recipe);
+impl Recipe {
+    /// The program that boots a stem, or a zygote.
+    fn program(&self, transport: Option<[OwnedFd; 2]>, output: OwnedFd) -> Program {
+        let mut environment = self.likeness.variables.clone();
+        environment.push((WAIT.to_owned(), "1".to_owned()));
+        let (sandbox, argv) = (self.sandbox.clone(), self.likeness.argv.clone());
+        Program { sandbox, argv, environment, transport, runtime_api: None, output, waits: true }
     }
 }
 
-async fn forget_unused(stems: Weak<Stems>) {
+async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc<Zygote>>) {
+    let Some(alive) = stems.upgrade() else { return };
+    let spawner = alive.spawner.clone();
+    let made = match zygote {
+        Some(zygote) => alive.fork(kind, zygote, &recipe).await,
+        None => {
+            drop(alive);
+            Stem::make(async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await)
+                .await
+        }
+    };
+    drop(spawner);
+    let Some(stems) = stems.upgrade() else { return };
+    let mut state = stems.lock();
+    let event = match made {
+        Ok(stem) => match state.shelves.get_mut(&kind) {
+            Some(shelf) => {
+                shelf.ready.push(stem);
+                Event::Made(kind)
+            }
+            None => return drop((state, stem)),
+        },
+        Err(error) => {
+            tracing::warn!(%error, "no runtime could be made ahead of need");
+            Event::NotMade(kind)
+        }
+    };
+    stems.tell(state, [event]);
+}
+
+async fn boot(stems: Weak<Stems>, kind: Kind, recipe: Recipe) {
+    let Some(spawner) = stems.upgrade().map(|stems| stems.spawner.clone()) else { return };
+    let booted = async {
+        let (output, lines) =
+            Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
+        Zygote::boot(&spawner, recipe.program(None, lines), output, &recipe.likeness.imports).await
+    };
+    let booted = booted.await;
+    drop(spawner);
+    let Some(stems) = stems.upgrade() else { return };
+    let mut state = stems.lock();
+    let event = match booted {
+        Ok(zygote) => match state.shelves.get_mut(&kind) {
+            Some(shelf) => {
+                shelf.zygote = Some(Arc::new(zygote));
+                Event::Booted(kind)
+            }
+            None => return drop((state, zygote)),
+        },
+        Err(error) => {
+            tracing::warn!(%error, "no zygote could be booted");
+            Event::NoZygote(kind)
+        }
+    };
+    stems.tell(state, [event]);
+}
+
+async fn look_after(stems: Weak<Stems>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(stems) = stems.upgrade() else { return };
-        let now = stems.now();
-        let mut gone = Vec::new();
-        stems.lock().retain(|_, shelf| {
-            let used = shelf.stock.wanted(now) > 0 || shelf.making > 0;
-            if !used {
-                gone.append(&mut shelf.ready);
-            }
-            used
-        });
-        drop(gone);
+        stems.look();
     }
 }
 

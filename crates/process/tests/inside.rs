@@ -231,10 +231,12 @@ async fn a_bootstrap_is_started_without_a_wrapper() {
     assert!(answer.contains("AWS_LAMBDA_EXEC_WRAPPER=/var/task/wrapper\n"), "{answer}");
 }
 
-/// Two starts of one kind: the second finds a booted runtime. Both must find the same around themselves.
+/// Several starts of one kind: all but the first find a booted runtime, or are forked from one. All must find the same
+/// around themselves.
 async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code: &str) {
     let dir = tempfile::tempdir().expect("a folder");
     let executor = executor(dir.path(), Isolation::Root);
+    let forks = runtime.starts_with("python");
     let mut seen = Vec::new();
     for n in 0..4 {
         let package = dir.path().join(format!("package-{n}"));
@@ -246,22 +248,42 @@ async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code
         rig::until(|| executor.stems().0 > 0).await;
     }
     assert_eq!(executor.stems().1, 3, "all but the first found a booted runtime");
+    assert_eq!((executor.forks().0 > 0, executor.forks().1 >= 3), (forks, forks), "{:?}", executor.forks());
     assert!(seen[0].contains("number N"), "{}", seen[0]);
     assert!(seen.iter().all(|other| *other == seen[0]), "{seen:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_process_that_waited_for_its_function_is_like_a_new_one() {
-    let code = r#"import os, sys, time
+    // What Linux tells of a process, and what Python keeps of the process it is in.
+    let code = r#"import gc, os, resource, signal, sys, time, locale, threading
 open("/tmp/mine", "w").close()
 size = os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize
 mounts = sorted(line.split()[4] + " " + line.split()[5] for line in open("/proc/self/mountinfo"))
-status = [line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNew", "Seccomp:", "Uid", "Gid"))]
+SAME = ("Name", "Umask", "Pid", "Tgid", "NStgid", "PPid", "TracerPid", "Uid", "Gid", "Groups", "NSpid", "NSsid",
+        "Threads", "SigQ", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "Cap", "NoNew", "Seccomp", "CoreDumping")
+status = [line for line in open("/proc/self/status") if line.startswith(SAME) and not line.startswith("SigQ")]
+read = lambda name: open("/proc/self/" + name).read()
+stat = read("stat").rsplit(")", 1)[1].split()
+ids = [os.getpid(), os.getppid(), os.getpgrp(), os.getsid(0), os.getresuid(), os.getresgid(), os.getgroups()]
+linux = [ids, stat[3:6], stat[15:18], read("cmdline"), read("comm"), read("limits"), read("cgroup"), read("oom_score_adj"),
+         os.stat("/proc/self/environ").st_uid, os.stat("/proc/self/exe").st_uid, os.readlink("/proc/self/exe"),
+         os.readlink("/proc/self/root"), os.uname().nodename, os.sched_getaffinity(0) == os.sched_getaffinity(1),
+         sorted(os.listdir("/proc/self/task")) == [str(os.getpid())],
+         [p for p in sorted(os.listdir("/proc")) if p.isdigit()], resource.getrusage(resource.RUSAGE_CHILDREN)[0]]
+fds = {fd: os.stat(int(fd)).st_mode for fd in os.listdir("/proc/self/fd") if int(fd) < 4}
+cloexec = [os.get_inheritable(int(fd)) for fd in sorted(fds)]
+handlers = [str(signal.getsignal(n)) for n in range(1, 65) if n not in (32, 33)]
+python = [sys.argv, getattr(sys, "orig_argv", 0), sys.path, str(sys.flags), sys.executable, sys.prefix, sys._xoptions,
+          str(sys.meta_path), len(sys.path_hooks), sys.warnoptions, sys.getrecursionlimit(), sys.getswitchinterval(),
+          sys.dont_write_bytecode, sys.getfilesystemencoding(), str(sys.stdout), str(sys.stderr), sys.stdin.name,
+          gc.isenabled(), gc.get_threshold(), gc.callbacks, threading.active_count(), threading.main_thread().ident ==
+          threading.get_ident(), str(threading.current_thread()).split(" ")[0], locale.setlocale(locale.LC_ALL),
+          os.getcwd(), time.tzname, time.process_time() < 60, "ctypes" in sys.modules, "random" in sys.modules]
 def handler(event, context):
     environ = sorted(os.environ.items())
-    fds = sorted(os.listdir("/proc/self/fd"))
-    return ["number NUMBER", environ, sys.path, sys.argv, os.getcwd(), os.umask(0o22), time.tzname, size, mounts,
-            status, len(fds), os.listdir("/tmp"), os.listdir("/var/task"), sys.flags.hash_randomization]
+    return ["number NUMBER", environ, os.umask(0o22), size, mounts, status, linux, fds, cloexec, handlers, python,
+            len(os.listdir("/proc/self/fd")), os.listdir("/tmp"), os.listdir("/var/task")]
 "#;
     check_that_a_stem_is_like_a_new_process(&newest_python(), "f.py", code).await;
 }

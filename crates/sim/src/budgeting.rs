@@ -74,6 +74,7 @@ impl Ledger {
     /// An event that the budget is about to get.
     pub(crate) fn event(&mut self, event: &Event) {
         match *event {
+            Event::Kept { .. } => {}
             Event::Ask { pool, instance, descriptors, .. } => {
                 self.asks.push((pool, instance));
                 self.descriptors.insert((pool, instance), descriptors);
@@ -144,6 +145,7 @@ impl Ledger {
                 ensure!(newest == Some((pool, instance)), "{pool} {instance} is denied for {newest:?}");
             }
             Command::Reclaim { .. } => {}
+            Command::GiveUp => ensure!(false, "nothing is kept here, and something is to be given up"),
         }
         Ok(())
     }

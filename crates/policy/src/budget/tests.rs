@@ -78,6 +78,7 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
             instance: (i != "nothing").then(|| instance(i)),
             oldest: (oldest != "none").then(|| millis(oldest)),
         },
+        ["kept", used] => Event::Kept { used: mib(used) },
         ["dropped", p] => Event::Dropped { pool: pool(p) },
         ["descriptors", n] => {
             Event::Reconfigured(BudgetConfig { descriptors: n.parse().unwrap(), ..config.clone() })
@@ -91,6 +92,7 @@ fn describe(command: &Command) -> String {
     match command {
         Command::Grant { pool, instance } => format!("grant {pool} {instance}"),
         Command::Deny { pool, instance } => format!("deny {pool} {instance}"),
+        Command::GiveUp => "give up".to_owned(),
         Command::Reclaim { pool, unused_since } => {
             format!("reclaim {pool} unused since {}ms", unused_since.0 / 1_000_000)
         }
@@ -377,6 +379,45 @@ fn a_smaller_limit_reclaims_what_is_idle() {
             grant p1 i1
         30ms limit 10
             reclaim p1 unused since 0ms
+        ",
+    );
+}
+
+#[test]
+fn what_is_kept_ahead_counts_and_is_given_up_before_any_instance() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 40
+        50ms kept 30
+        51ms ask p2 i1 128
+            give up
+        51ms kept 27
+            give up
+        52ms kept 0
+            grant p2 i1
+        ",
+    );
+}
+
+#[test]
+fn what_cannot_be_given_up_is_not_waited_for() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        1ms observed p1 i1 40
+        50ms kept 30
+        51ms ask p2 i1 128
+            give up
+        51ms kept 30
+            reclaim p1 unused since 0ms
+        51ms reclaimed p1 i1 none
+        52ms released p1 i1
+            grant p2 i1
         ",
     );
 }

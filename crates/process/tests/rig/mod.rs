@@ -5,11 +5,12 @@
 use bytes::Bytes;
 use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
 use ports::{
-    Executor, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure, Unready,
+    Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure,
+    Unready,
 };
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
@@ -63,6 +64,18 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
     }
 }
 
+struct Nowhere;
+
+impl LogSink for Nowhere {
+    fn write(&self, _: LogEvent) {}
+}
+
+/// A new instance.
+pub async fn start(executor: &ProcessExecutor, spec: InstanceSpec) -> Arc<dyn Instance> {
+    let started = executor.start(Arc::new(spec), "stream".into(), Arc::new(Nowhere)).await;
+    started.unwrap_or_else(|failure| panic!("{failure:?}")).instance
+}
+
 /// What one invocation of a new instance ends with: the answer, or `error …`, or why it did not start.
 pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
@@ -73,6 +86,13 @@ pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
         }
         Err(other) => return format!("{other:?}"),
     };
+    let answer = invoke(&instance).await;
+    instance.stop(Duration::ZERO).await;
+    answer
+}
+
+/// What one invocation ends with: the answer, or `error …`.
+pub async fn invoke(instance: &Arc<dyn Instance>) -> String {
     let invocation = Invocation {
         request_id: RequestId(uuid::Uuid::from_u128(1)),
         invoked_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
@@ -83,12 +103,15 @@ pub async fn answer(executor: &ProcessExecutor, spec: InstanceSpec) -> String {
         cognito_identity: None,
     };
     let completion = instance.invoke(invocation, tokio::sync::oneshot::channel().0).await;
-    instance.stop(Duration::ZERO).await;
     match completion.result {
         InvokeResult::Answer(answer) => text(answer),
         InvokeResult::Error(json) => format!("error {}", text(json)),
         other => format!("{other:?}"),
     }
+}
+
+fn text(bytes: Bytes) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Waits until something has come true of which nobody tells: it is looked at every 2 ms.
@@ -119,6 +142,8 @@ pub fn newest_node() -> String {
 
 /// Any version that the machine has.
 fn newest(language: &str) -> String {
-    let found = process::survey().into_iter().rfind(|found| found.language == language);
+    // Looking for them starts each.
+    static FOUND: OnceLock<Vec<process::Found>> = OnceLock::new();
+    let found = FOUND.get_or_init(process::survey).iter().rfind(|found| found.language == language).cloned();
     found.unwrap_or_else(|| panic!("this test needs {language}")).version
 }

@@ -172,6 +172,7 @@ impl World<'_> {
                     Message::ToPool(pool, Event::Granted { instance })
                 }
                 budget::Command::Deny { pool, instance } => Message::ToPool(pool, Event::Denied { instance }),
+                budget::Command::GiveUp => continue,
                 budget::Command::Reclaim { pool, unused_since } => {
                     Message::ToPool(pool, Event::Reclaim { unused_since })
                 }

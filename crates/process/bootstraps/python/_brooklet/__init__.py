@@ -6,6 +6,7 @@ Behaves as AWS documents its Python runtimes and as its public runtime client do
 
 import os
 import sys
+from time import monotonic
 
 from . import codec, frames
 from .context import LambdaContext, read_environment
@@ -27,13 +28,27 @@ class Fault(Exception):
 
 
 def main():
-    frames.open_transport()
-    if os.environ.get("BROOKLET_WAIT"):
-        _become(frames.wait_for_variables())
-    read_environment()
     out, err = sys.stdout, sys.stderr = frames.text_stream(1, "<stdout>"), frames.text_stream(2, "<stderr>")
-    _set_path()
-    sys.meta_path.insert(0, _Logging)
+    waits, zygote = "BROOKLET_WAIT" in os.environ, None
+    if "BROOKLET_ZYGOTE" in os.environ:
+        from . import zygote
+
+        zygote.serve()
+    frames.open_transport()
+    if waits:
+        _become(frames.wait_for_variables())
+    if zygote:
+        zygote.renew()
+    read_environment()
+    sdk, learns = os.environ.pop("BROOKLET_SDK_PATH", None), os.environ.pop("BROOKLET_LEARN", None)
+    _set_path(sdk)
+    if "logging" in sys.modules:  # a zygote has imported it
+        from .records import install
+
+        install(sys.modules["logging"])
+    else:
+        sys.meta_path.insert(0, _Logging)
+    before, began = set(sys.modules) if learns else None, monotonic()
     try:
         handler = _load(os.environ.get("_HANDLER", ""))
     except Exception as error:
@@ -45,9 +60,10 @@ def main():
         _end_lines(out, err)
         frames.send(b"X", codec.dumps(record))
         os._exit(1)
+    learns = learns and (before, monotonic() - began, sdk)
     _end_lines(out, err)
     frames.send(b"R", b"")
-    _serve(handler, out, err)
+    _serve(handler, out, err, learns)
 
 
 def _become(variables):
@@ -62,7 +78,7 @@ def _become(variables):
     os.chdir(environ["LAMBDA_TASK_ROOT"])
 
 
-def _serve(handler, out, err):
+def _serve(handler, out, err, learns):
     global request_id, tenant_id
     receive, send = frames.receive, frames.send
     trace = ""
@@ -101,6 +117,11 @@ def _serve(handler, out, err):
         err.flush()
         if out_lines.rest or err_lines.rest:
             _end_lines(out, err)
+        if learns:
+            from . import imports
+
+            imports.tell(*learns)
+            learns = None
         send(kind, data)
 
 
@@ -185,7 +206,7 @@ def _load(name):
         raise Fault("Runtime.HandlerNotFound", message) from None
 
 
-def _set_path():
+def _set_path(sdk):
     """Orders `sys.path` as Lambda does: the function, its layers, the standard library; then the SDK, before the
     site-packages of an interpreter that is not ours, so that the versions installed for functions win."""
     version = "python%d.%d" % sys.version_info[:2]
@@ -194,7 +215,6 @@ def _set_path():
         "/opt/python/lib/%s/site-packages" % version,
         "/opt/python",
     ]
-    sdk = os.environ.pop("BROOKLET_SDK_PATH", None)
     if sdk:
         site = [at for at, path in enumerate(sys.path) if at > 2 and path.endswith("-packages")]
         at = site[0] if site else len(sys.path)

@@ -31,6 +31,17 @@ def open_transport():
     os.register_at_fork(after_in_child=_disconnect)
 
 
+def disconnect():
+    """Until `connect`, nothing is sent to the server, and lines are written to descriptors 1 and 2."""
+    global _connected
+    _connected = False
+
+
+def connect():
+    global _connected
+    _connected = True
+
+
 def wait_for_variables():
     """Waits until the server tells which function this process is to run: pairs of name and value."""
     frame = receive()

@@ -1,0 +1,1 @@
+"""Is imported, and forgotten again, by zygotes: see zygote.py."""

@@ -1,0 +1,103 @@
+"""A process that has booted and imported, and forks: each copy goes on as an instance of its own.
+
+What a copy inherits is memory only. The library `zygote.so` (its source: `init/zygote.rs`) makes the copies: each has
+namespaces, user and descriptors of its own before it is back here. No function's code runs in a zygote, and none of its
+modules are looked for: only those of the interpreter and of the SDK are.
+"""
+
+import os
+import sys
+
+from . import frames
+
+
+def serve():
+    """Imports what `BROOKLET_IMPORTS` names, then waits for orders to fork. Returns in every copy."""
+    library = os.environ.pop("BROOKLET_ZYGOTE")
+    names = os.environ.pop("BROOKLET_IMPORTS", "")
+    frames.disconnect()  # descriptor 3 is for orders; what is written now goes to the server's own log
+    _import(names.split(",") if names else (), os.environ.pop("BROOKLET_SDK_PATH", ""))
+    before = set(sys.modules)
+    _rehearse()
+    import ctypes
+    import gc
+
+    serve = ctypes.PyDLL(library).serve
+    fork = ctypes.cast(ctypes.pythonapi.fork, ctypes.c_void_p)
+    prepare, proceed = ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Child
+    # Copies know of these modules what a new process knows.
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    threads = len(os.listdir("/.host/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError("a zygote must have one thread and not %d" % threads)
+    gc.collect()
+    gc.freeze()  # what is here already is never looked at again, and so stays shared
+    prepare()
+    serve(fork)  # in the zygote itself it does not return
+    proceed()
+    frames.connect()
+
+
+def _import(names, sdk):
+    """Imports modules as a function would that has nothing of its own. One that fails is left to the functions."""
+    library = os.path.dirname(os.__file__)
+    own, sys.path = sys.path, [path for path in sys.path if path.startswith(library) and "-packages" not in path]
+    if sdk:
+        sys.path += sdk.split(os.pathsep)
+    for name in names:
+        try:
+            __import__(name)
+        except Exception as error:
+            print("zygote: %s cannot be imported: %r" % (name, error), file=sys.stderr)
+    sys.path = own
+    sys.path_importer_cache.clear()
+
+
+def _rehearse():
+    """Goes through what every copy will do. The interpreter notes down what it learns about code that runs, beside that
+    code: what is noted here is not noted again in each copy, which would then have pages of its own for it."""
+    from . import codec, context
+
+    event = b'{"key": "value", "list": [1, 2.5, true, null], "object": {"a": {"b": "c"}}}'
+    os.environ.update(dict.fromkeys(_VARIABLES, "1"))
+    for number in range(20):
+        context.read_environment()
+        context.LambdaContext(str(number), str(number), "arn", None, None, None).get_remaining_time_in_millis()
+        codec.dumps(codec.loads(event))
+        codec.dumps("text")
+        scope = {}
+        exec(compile("import sys\ndef handler(event, context):\n    return event\n", "f.py", "exec"), scope)
+        scope["handler"]({}, None)
+        __import__("_brooklet.rehearsal")
+        del sys.modules["_brooklet.rehearsal"], sys.modules["_brooklet"].rehearsal
+    for name in _VARIABLES:
+        del os.environ[name]
+
+
+_VARIABLES = (
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+)
+
+
+def renew():
+    """Makes a copy's own what modules have noted down at their import; when its variables and its folder are known."""
+    modules = sys.modules
+    if "logging" in modules:
+        logging = modules["logging"]
+        clock = modules["time"]
+        # The point in time that `relativeCreated` counts from.
+        logging._startTime = clock.time_ns() if isinstance(logging._startTime, int) else clock.time()
+    if "_ssl" in modules:
+        # OpenSSL notices a fork by the process id, and in sandboxes all have the same.
+        modules["_ssl"].RAND_add(os.urandom(32), 32.0)
+    if "multiprocessing.process" in modules:
+        process = modules["multiprocessing.process"]
+        process.ORIGINAL_DIR = os.getcwd()
+        process.current_process().authkey = os.urandom(32)
+    if "tempfile" in modules:
+        modules["tempfile"].tempdir = None
