@@ -246,9 +246,9 @@ def test_a_machine_that_is_out_of_descriptors_throttles_and_goes_on(fresh):
 
 
 def test_who_finds_all_descriptors_in_use_is_told_so_and_idle_instances_have_given_theirs(fresh):
-    # 320: 128 for the server's own files, 48 connections with 2 each, 12 of instances with 2 each, 72 for instances: 8
-    # of Python with 9 each.
-    own = fresh(open_files=(320, 320))
+    # 256: 128 for the server's own files, 16 connections with 2 each, 8 of instances with 2 each, 80 for instances: 8 of
+    # Python with 10 each.
+    own = fresh(open_files=(256, 256))
     client = aws.client(own, max_pool_connections=16)
     deploy = aws.Deployer(client, "files")
     idle = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", Timeout=100)
@@ -263,7 +263,7 @@ def test_who_finds_all_descriptors_in_use_is_told_so_and_idle_instances_have_giv
         gate.wait_for(8)
         status, message, reason = throttled(busy)
         assert (status, reason) == (429, "ConcurrentInvocationLimitExceeded")
-        assert message.startswith(RATE) and "All 72 file descriptors" in message and "ulimit -Hn" in message
+        assert message.startswith(RATE) and "All 80 file descriptors" in message and "ulimit -Hn" in message
         gate.open()
         assert len({h.result()["id"] for h in held}) == 8
     assert idle({"do": "echo", "value": "room was made"}) == "room was made"

@@ -68,6 +68,8 @@ pub enum Command {
     /// Find or install what functions need: interpreters, the AWS SDK, Java's runtime client
     #[command(subcommand)]
     Runtimes(Runtimes),
+    /// Play a trace under several keep-alive policies and say what each would have cost
+    Simulate(Simulate),
     /// Say what this machine can run and isolate, what is missing and what to do about it
     Doctor(Doctor),
     /// Print shell completions
@@ -325,6 +327,85 @@ pub struct Lines {
     /// Only lines of one instance
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
+}
+
+/// Arguments of `simulate`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A trace is a folder or table in the layout of the Azure Functions trace 2019, or Brooklet's own meter records. What is \
+                        simulated is the server's own code in virtual time, with memory for everybody (docs/keep-alive.md).\n\nExamples:\n  \
+                        brooklet simulate --data-dir ~/.local/share/brooklet\n  \
+                        brooklet simulate --trace azurefunctions-dataset2019/ --plot policies.svg\n  \
+                        brooklet simulate --synthetic --functions 500 --hours 48 --seed 7\n  \
+                        brooklet simulate --synthetic --policy fixed:10m --policy learned:10m --output json"
+)]
+pub struct Simulate {
+    /// A folder or file with a trace
+    #[arg(long, value_name = "FILE-OR-FOLDER", value_hint = ValueHint::AnyPath, conflicts_with_all = ["data_dir", "synthetic"])]
+    pub trace: Option<PathBuf>,
+    /// A server's data directory: what its functions were really called like
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "synthetic")]
+    pub data_dir: Option<PathBuf>,
+    /// Functions made up from published distributions
+    #[arg(long)]
+    pub synthetic: bool,
+    /// How many functions to make up
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub functions: u32,
+    /// For how many hours
+    #[arg(long, value_name = "H", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_760))]
+    pub hours: u32,
+    /// Where all chance comes from: the same seed makes the same functions
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// What is made up differs in this from what was published
+    #[arg(long, value_enum, default_value = "paper")]
+    pub shape: Shape,
+    /// A policy with its timeout: fixed:10m, hybrid:4h, learned:10m [default: ten of them]
+    #[arg(long, value_name = "POLICY:DURATION", value_parser = crate::units::keep_alive)]
+    pub policy: Vec<crate::units::KeepAlive>,
+    /// How exactly idle times are learned
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::units::duration)]
+    pub bin: std::time::Duration,
+    /// How long a start takes where the trace does not say
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = crate::units::duration)]
+    pub start: std::time::Duration,
+    /// Also draw cold starts against idle memory into this SVG file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub plot: Option<PathBuf>,
+    /// Tables for people or JSON for scripts
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// What a made-up trace differs in from what was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// In nothing
+    Paper,
+    /// Two functions in three are timers
+    Timers,
+    /// Everything comes at random
+    Random,
+    /// Everything comes in bursts
+    Bursty,
+    /// Everything comes a tenth as often
+    Rare,
+    /// Halfway through, every function becomes another one
+    Changing,
+}
+
+impl From<Shape> for sim::trace::Shape {
+    fn from(shape: Shape) -> sim::trace::Shape {
+        match shape {
+            Shape::Paper => sim::trace::Shape::Paper,
+            Shape::Timers => sim::trace::Shape::Timers,
+            Shape::Random => sim::trace::Shape::Random,
+            Shape::Bursty => sim::trace::Shape::Bursty,
+            Shape::Rare => sim::trace::Shape::Rare,
+            Shape::Changing => sim::trace::Shape::Changing,
+        }
+    }
 }
 
 /// Arguments of `list`.

@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::units;
 use model::Network;
 use node::logs::{DEFAULT_KEPT, MIN_KEPT};
+use policy::keepalive::Policy;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,15 @@ pub struct Config {
     /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
     /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
     pub access_keys: BTreeMap<String, String>,
-    /// How long an idle instance is kept before it is stopped: 1s to 24h. Default `10m`.
+    /// How long an idle instance is kept before it is stopped: 1s to 24h. Default `10m`. See also `keep_alive`.
     pub idle_timeout: Duration,
+    /// How long a function's last idle instance is kept. `fixed`: for `idle_timeout`. `learned`: while a request is
+    /// likely enough, after what was seen of the function, and one is started ahead of a request that is
+    /// expected; `idle_timeout` says how much memory that may cost. `hybrid`: the same by the rule of "Serverless in
+    /// the Wild". Default `fixed`.
+    pub keep_alive: Policy,
+    /// How exactly idle times are learned: 10ms to 1h. They are learned up to 240 times as much. Default `1m`.
+    pub keep_alive_bin: Duration,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
@@ -66,7 +74,7 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "listen",
     "data-dir",
     "account-id",
@@ -77,6 +85,8 @@ const KEYS: [&str; 14] = [
     "endpoints",
     "access-keys",
     "idle-timeout",
+    "keep-alive",
+    "keep-alive-bin",
     "account-concurrency",
     "memory-reserve",
     "log-limit",
@@ -135,6 +145,12 @@ pub fn resolve(
                 within(text, units::duration, seconds(1), seconds(86_400), "1s to 24h")
             })
             .unwrap_or(seconds(600)),
+        keep_alive: reader.get("keep-alive", units::keep_policy).unwrap_or_default(),
+        keep_alive_bin: reader
+            .get("keep-alive-bin", |text| {
+                within(text, units::duration, Duration::from_millis(10), seconds(3_600), "10ms to 1h")
+            })
+            .unwrap_or(seconds(60)),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
@@ -408,6 +424,8 @@ mod tests {
             endpoints: BTreeMap::new(),
             access_keys: BTreeMap::new(),
             idle_timeout: seconds(600),
+            keep_alive: Policy::Fixed,
+            keep_alive_bin: seconds(60),
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             log_limit: 32 << 20,
@@ -477,6 +495,7 @@ mod tests {
     fn ranges_are_those_of_the_reference() {
         for (key, least, most, below, above) in [
             ("idle-timeout", "1s", "24h", "999ms", "86401s"),
+            ("keep-alive-bin", "10ms", "1h", "9ms", "3601s"),
             ("account-concurrency", "1", "100000", "0", "100001"),
             ("drain-timeout", "0s", "15m", "-1s", "901s"),
             ("log-limit", "8MiB", "1TiB", "7MiB", "2TiB"),

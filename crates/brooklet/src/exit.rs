@@ -10,7 +10,7 @@ pub enum Exit {
     Failure = 1,
     /// The command line is wrong (clap's own code).
     Usage = 2,
-    /// The manifest or the configuration has mistakes.
+    /// The manifest, the configuration or a trace has mistakes.
     Mistakes = 3,
     /// A build or an installation step failed.
     Build = 4,
@@ -44,7 +44,7 @@ impl Exit {
         (Exit::Success, "done"),
         (Exit::Failure, "something failed that has no code of its own"),
         (Exit::Usage, "the command line is wrong"),
-        (Exit::Mistakes, "the manifest or the configuration has mistakes"),
+        (Exit::Mistakes, "the manifest, the configuration or a trace has mistakes"),
         (Exit::Build, "a build or installation step failed"),
         (Exit::Unreachable, "no server answered"),
         (Exit::Refused, "the server refused the request"),

@@ -2,6 +2,7 @@
 //! the server's: it reads what the user wants and hands it on. Suggested reading order:
 
 mod build; //     how each language becomes a package
+mod chart; //     points as text and as a picture
 mod cli; //       the command line, which is also the help
 mod client; //    HTTP to a running server
 mod commands; //  what each command does

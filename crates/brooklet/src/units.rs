@@ -51,6 +51,33 @@ pub fn show_duration(span: Duration) -> String {
     }
 }
 
+/// A keep-alive policy with its timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive(pub policy::keepalive::Config);
+
+/// Reads `fixed:10m`, `hybrid:4h`, `learned:10m`.
+pub fn keep_alive(text: &str) -> Result<KeepAlive, String> {
+    let (name, span) =
+        text.split_once(':').ok_or_else(|| format!("`{text}` has no timeout: write {text}:10m"))?;
+    let policy = keep_policy(name)?;
+    let timeout = duration(span)?;
+    match (1..=86_400_000).contains(&timeout.as_millis()) {
+        true => Ok(KeepAlive(policy::keepalive::Config { policy, timeout, ..Default::default() })),
+        false => Err(format!("`{span}` is outside 1ms to 24h")),
+    }
+}
+
+/// Reads the name of a keep-alive policy.
+pub fn keep_policy(text: &str) -> Result<policy::keepalive::Policy, String> {
+    use policy::keepalive::Policy;
+    match text {
+        "fixed" => Ok(Policy::Fixed),
+        "hybrid" => Ok(Policy::Hybrid),
+        "learned" => Ok(Policy::Learned),
+        _ => Err(format!("`{text}` is not one of fixed, hybrid, learned")),
+    }
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

@@ -11,11 +11,13 @@ use api::{App, AppConfig};
 use model::{Account, MiB};
 use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
-use node::{Node, NodeConfig};
+use node::{Node, NodeConfig, histories};
 use policy::descriptors::Share;
+use policy::keepalive;
 use process::{ProcessExecutor, Settings};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{DataDir, EmbeddedStore, FileBlobs};
@@ -42,19 +44,27 @@ pub async fn run(config: Config) -> Result<()> {
     look_at_isolation(&executor, &config).await?;
     let processes = executor.clone();
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
+    let keep_alive = keepalive::Config {
+        policy: config.keep_alive,
+        timeout: config.idle_timeout,
+        bin: config.keep_alive_bin,
+    };
     let node = Node::new(
         NodeConfig {
             account,
             concurrency_limit: config.account_concurrency,
             memory: memory_for_instances(config.memory_reserve),
             descriptors: descriptors.instances,
-            keep_alive: config.idle_timeout,
+            keep_alive,
             init_timeout: INIT_TIMEOUT,
         },
         executor,
         logs.clone(),
     );
     follow_changes(&registry, &node).await?;
+    if keep_alive.learns() {
+        learn_from_records(&node, data.root().join("meter"), keep_alive.bin);
+    }
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
     let address = listener.local_addr().doing(|| "ask for the address".into())?;
@@ -108,6 +118,18 @@ fn log_to_stderr() {
         .with_ansi(colours)
         .with_target(false)
         .try_init();
+}
+
+/// What earlier servers saw of the functions' idle times is in the meter records. Reading them may take a second, which
+/// nobody should wait for.
+fn learn_from_records(node: &Arc<Node>, meter: PathBuf, bin: Duration) {
+    let node = node.clone();
+    tokio::task::spawn_blocking(move || {
+        let began = std::time::Instant::now();
+        let learned = histories::from_records(&meter, bin, node::Clock::timestamp().as_millis(), node.now());
+        tracing::info!(functions = learned.len(), took = ?began.elapsed(), "learned from the meter records how functions are called");
+        node.recall(learned);
+    });
 }
 
 /// The line that scripts wait for.

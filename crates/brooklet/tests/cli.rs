@@ -81,6 +81,7 @@ fn help_teaches_every_command() {
         "rm",
         "runtimes",
         "doctor",
+        "simulate",
         "completions",
     ];
     for command in commands {
@@ -136,6 +137,81 @@ fn all_mistakes_of_the_configuration_are_said_at_once() {
       c.toml:1: idle-timeout: `1w` is not a duration: write a whole number with ms, s, m, h or d, such as 30s
       c.toml:2: unknown key `memory_reserve`: did you mean `memory-reserve`?
     ");
+}
+
+/// Made-up functions in the layout of the Azure trace.
+const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/tests/sample");
+
+#[test]
+fn policies_are_compared_on_a_trace_as_table_chart_and_plot() {
+    let folder = Folder::of(&[]);
+    let args = ["simulate", "--trace", TRACE, "--plot", "plot.svg"];
+    insta::assert_snapshot!(transcript(&folder, NOBODY, &args));
+    let plot = std::fs::read_to_string(folder.0.join("plot.svg")).expect("a plot");
+    assert_eq!(plot.matches("<circle").count(), 10, "{plot}");
+}
+
+#[test]
+fn scripts_get_all_numbers_of_the_policies_they_name() {
+    let folder = Folder::of(&[]);
+    let policies = ["--policy", "fixed:10m", "--policy", "learned:10m", "--output", "json"];
+    let output = run(&folder.0, NOBODY, &[&["simulate", "--trace", TRACE][..], &policies[..]].concat());
+    let reports: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let (fixed, learned) = (&reports[0], &reports[1]);
+    assert_eq!((&fixed["policy"], &learned["policy"]), (&"fixed 10m".into(), &"learned 10m".into()));
+    assert_eq!(fixed["invocations"], learned["invocations"]);
+    for key in ["coldStarts", "coldShare", "idleGbSeconds", "busyGbSeconds", "starts"] {
+        assert!(fixed[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {fixed}");
+    }
+    assert!(fixed["waitMs"]["max"].as_f64() >= Some(200.0) && fixed["startedAhead"] == 0, "{fixed}");
+}
+
+#[test]
+fn made_up_functions_are_the_same_for_the_same_seed() {
+    let folder = Folder::of(&[]);
+    let of = |seed: &str| {
+        let args = [
+            "simulate",
+            "--synthetic",
+            "--functions",
+            "8",
+            "--hours",
+            "3",
+            "--policy",
+            "learned:10m",
+            "--seed",
+            seed,
+        ];
+        text(&run(&folder.0, NOBODY, &args).stdout)
+    };
+    assert!(of("1").contains("learned 10m"), "{}", of("1"));
+    assert_eq!(of("1"), of("1"));
+    assert_ne!(of("1"), of("2"));
+}
+
+#[test]
+fn a_trace_that_is_none_is_said_with_its_place() {
+    let folder = Folder::of(&[
+        ("i.csv", "HashOwner,HashApp,HashFunction,Trigger,1,2\no,a,f,http,1,many\n"),
+        ("log.ndjson", "{\"function\": 7}\n"),
+    ]);
+    insta::assert_snapshot!(
+        "a table with a mistake",
+        transcript(&folder, NOBODY, &["simulate", "--trace", "i.csv"])
+    );
+    insta::assert_snapshot!(
+        "a log with a mistake",
+        transcript(&folder, NOBODY, &["simulate", "--trace", "log.ndjson"])
+    );
+    insta::assert_snapshot!(
+        "no such trace",
+        transcript(&folder, NOBODY, &["simulate", "--trace", "nowhere"])
+    );
+    insta::assert_snapshot!("nothing to simulate", transcript(&folder, NOBODY, &["simulate"]));
+    insta::assert_snapshot!(
+        "no such policy",
+        transcript(&folder, NOBODY, &["simulate", "--synthetic", "--policy", "lru:10m"])
+    );
 }
 
 #[test]

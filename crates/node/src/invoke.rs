@@ -6,12 +6,14 @@ mod trouble; // what a caller is told when the function did not answer
 use self::attended::Attended;
 use crate::clock::Clock;
 use crate::control::{Change, Target, What};
+use crate::histories::Histories;
 use crate::logs::{EntryKind, Logs, Tail};
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
 use bytes::Bytes;
 use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
 use policy::budget::{Budget, BudgetConfig};
 use policy::concurrency::Concurrency;
+use policy::keepalive::{self, History};
 use policy::pool::{Event, PoolConfig, Reason, RequestKey};
 use ports::{
     Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
@@ -99,8 +101,8 @@ pub struct NodeConfig {
     pub memory: MiB,
     /// Descriptors of the server for all instances together.
     pub descriptors: u32,
-    /// An instance idle for this long is stopped.
-    pub keep_alive: Duration,
+    /// How long idle instances are kept, and whether some are started ahead of requests.
+    pub keep_alive: keepalive::Config,
     /// The least that initialisation may take before it is cut off; a longer function timeout extends it.
     pub init_timeout: Duration,
 }
@@ -111,6 +113,7 @@ pub struct Node {
     pools: Arc<Pools>,
     concurrency: Mutex<Concurrency>,
     versions: RwLock<HashMap<PoolName, Arc<PoolShell>>>,
+    histories: Histories,
     /// Invocations that are under way.
     in_flight: AtomicUsize,
     closing: AtomicBool,
@@ -139,6 +142,7 @@ impl Node {
             pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
             concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
             versions: RwLock::default(),
+            histories: Histories::default(),
             in_flight: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             drained: Notify::new(),
@@ -195,6 +199,7 @@ impl Node {
             What::Deleted => {
                 self.retire(&change.uid, |_, _| false);
                 self.reserve(&change.uid, None);
+                self.histories.forget(&change.name);
                 self.logs.forget(&change.name);
             }
             What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
@@ -211,7 +216,33 @@ impl Node {
             names.iter().filter_map(|name| versions.remove(name)).collect()
         };
         for pool in gone {
+            // Its successor is called as it was.
+            self.remember(&pool);
             pool.tell(Event::Retired);
+        }
+    }
+
+    /// Adds what earlier servers saw of functions' idle times ([`crate::histories::from_records`]).
+    pub fn recall(&self, learned: Vec<(String, Version, History)>) {
+        for (function, version, history) in learned {
+            let versions = self.versions.read().expect("no panic while held");
+            let is_of =
+                |pool: &&Arc<PoolShell>| pool.spec().function == function && pool.spec().version == version;
+            match versions.values().find(is_of) {
+                Some(pool) => pool.recall(history),
+                None => self.histories.put(&function, version, history),
+            }
+        }
+    }
+
+    /// The time on the clock that decisions are made by.
+    pub fn now(&self) -> model::Time {
+        self.pools.now()
+    }
+
+    fn remember(&self, pool: &PoolShell) {
+        if let Some(history) = pool.history() {
+            self.histories.put(&pool.spec().function, pool.spec().version, history);
         }
     }
 
@@ -273,15 +304,23 @@ impl Node {
             return pool.clone();
         }
         let mut versions = self.versions.write().expect("no panic while held");
-        let open =
-            || self.pools.open(Arc::new(self.spec(target)), target.code.clone(), self.pool_config(target));
+        let open = || {
+            let spec = Arc::new(self.spec(target));
+            let pool = self.pools.open(spec, target.code.clone(), self.pool_config(target));
+            if let Some(history) = self.histories.take(&target.name, target.version) {
+                pool.recall(history);
+            }
+            pool
+        };
         versions.entry(name).or_insert_with(open).clone()
     }
 
     fn pool_config(&self, target: &Target) -> PoolConfig {
         PoolConfig {
             instance_concurrency: target.configuration.instance_concurrency.max(1),
-            keep_alive: self.config.keep_alive,
+            keep_alive: self.config.keep_alive.timeout,
+            keep_policy: self.config.keep_alive.policy,
+            keep_bin: self.config.keep_alive.bin,
             hot_instances: 2 * cores() as u32,
             ..PoolConfig::default()
         }
@@ -381,7 +420,7 @@ fn cores() -> usize {
 /// How often pools that have scaled to zero are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// Lets pools go that have neither instances nor requests: a function that is not called costs no memory here,
+/// Lets pools go that have neither instances nor requests, and are not about to start one: a function that is not called costs no memory here,
 /// and one that was replaced while a request was on its way to it does not stay.
 async fn forget_empty_pools(node: Weak<Node>) {
     loop {
@@ -389,7 +428,13 @@ async fn forget_empty_pools(node: Weak<Node>) {
         let Some(node) = node.upgrade() else { return };
         let mut versions = node.versions.write().expect("no panic while held");
         // Whoever holds it as well is about to use it.
-        versions.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_empty());
+        versions.retain(|_, pool| {
+            let stays = Arc::strong_count(pool) > 1 || !pool.is_dormant();
+            if !stays {
+                node.remember(pool);
+            }
+            stays
+        });
     }
 }
 

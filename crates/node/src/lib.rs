@@ -5,6 +5,7 @@
 
 mod clock; //       the server's two clocks
 pub mod control; // functions, versions, aliases, URLs: every change is one document write
+pub mod histories; // what was learned about functions whose pools are not there
 pub mod invoke; //  from an admitted request to its one outcome
 pub mod logs; //    what functions wrote, and the meter ledger
 mod pools; //       one pool per function version, and what the machine shares among them

@@ -80,6 +80,13 @@ pub enum EntryKind {
         #[serde(rename = "e")]
         error_type: Option<String>,
     },
+    /// An instance was started ahead of an expected request.
+    #[serde(rename = "ahead")]
+    StartedAhead {
+        /// How long its initialisation took: microseconds.
+        #[serde(rename = "us")]
+        duration_us: u64,
+    },
     /// An invocation ended.
     #[serde(rename = "report")]
     Report(Box<MeterRecord>),

@@ -6,10 +6,11 @@
 
 use crate::clock::Clock;
 use crate::control::UnpackedCode;
-use crate::logs::{FunctionLog, Logs, StartLog};
+use crate::logs::{EntryKind, FunctionLog, Logs, StartLog};
 use bytes::Bytes;
 use model::MiB;
 use policy::budget::{self, Budget, PoolKey};
+use policy::keepalive::History;
 use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey};
 use ports::{Executor, Instance, InstanceSpec, StartFailure, Unready};
 use std::collections::HashMap;
@@ -154,6 +155,11 @@ impl Pools {
         let shell = Arc::new(shell);
         self.by_key.lock().expect("no panic while held").insert(key, Arc::downgrade(&shell));
         shell
+    }
+
+    /// The time on the clock that decisions are made by.
+    pub fn now(&self) -> model::Time {
+        self.clock.now()
     }
 
     fn pool(&self, key: PoolKey) -> Option<Arc<PoolShell>> {
@@ -320,6 +326,24 @@ impl PoolShell {
         self.lock().pool.is_empty()
     }
 
+    /// Whether it has neither instances nor requests, and will not start any ahead of one.
+    pub fn is_dormant(&self) -> bool {
+        let state = self.lock();
+        state.pool.is_empty() && state.pool.wake_at().is_none()
+    }
+
+    /// Adds what was learned before this pool was made.
+    pub fn recall(self: &Arc<PoolShell>, history: History) {
+        let mut state = self.lock();
+        state.pool.recall(self.pools.clock.now(), history);
+        self.arm(&mut state);
+    }
+
+    /// What was learned about the function's idle times.
+    pub fn history(&self) -> Option<History> {
+        self.lock().pool.history().cloned()
+    }
+
     /// Whether it is descriptors, and not memory, that the machine lacks for another instance.
     pub fn lacks_descriptors(&self) -> bool {
         self.pools.budget.lock().expect("no panic while held").lacks_descriptors(self.descriptors)
@@ -362,6 +386,10 @@ impl PoolShell {
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
                     self.pools.tell_budget(budget::Event::Ask { pool, instance, limit, descriptors });
                 }
+                Command::AskAhead { instance } => {
+                    let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
+                    self.pools.tell_budget(budget::Event::AskAhead { pool, instance, limit, descriptors });
+                }
                 Command::Release { instance } => {
                     self.pools.tell_budget(budget::Event::Released { pool: self.key, instance });
                 }
@@ -396,6 +424,16 @@ impl PoolShell {
                 shell.lost(instance);
             }
         });
+    }
+
+    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration) {
+        let duration_us = init.as_micros() as u64;
+        tracing::info!(
+            function = self.spec.function,
+            ?init,
+            "an instance was started ahead of an expected request"
+        );
+        self.log.add(Clock::timestamp(), stream, None, EntryKind::StartedAhead { duration_us });
     }
 
     fn lost(self: &Arc<PoolShell>, instance: InstanceKey) {
@@ -490,14 +528,16 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     };
     let log_end = lines.finish();
     match started {
-        Ok(started) => shell.started(Running {
-            key: instance,
-            instance: started.instance,
-            stream,
-            init: started.init,
-            log_end: Mutex::new(log_end),
-            fresh: AtomicBool::new(true),
-        }),
+        Ok(started) => {
+            let is_ahead = shell.lock().pool.is_ahead(instance);
+            if is_ahead {
+                shell.tell_of_start_ahead(&stream, started.init);
+            }
+            // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
+            let fresh = AtomicBool::new(!is_ahead);
+            let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
+            shell.started(Running { key: instance, instance: handle, stream, init, log_end, fresh });
+        }
         Err(Unready { failure, max_memory }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
             let failed = FailedStart { stream, failure, took: began.elapsed(), max_memory, log_end };

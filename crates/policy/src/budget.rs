@@ -95,6 +95,19 @@ pub enum Event {
         /// The most descriptors of the server that it may come to hold.
         descriptors: u32,
     },
+    /// A pool wants to start an instance that no request waits for ([`crate::pool::Command::AskAhead`]). Granted at
+    /// once or denied at once: only when nobody waits, when it fits without reclaiming anything, and when another
+    /// start could still begin beside it (or none is under way).
+    AskAhead {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+        /// The most memory the instance may use.
+        limit: MiB,
+        /// The most descriptors of the server that it may come to hold.
+        descriptors: u32,
+    },
     /// An instance is gone, or no longer wanted before it was granted ([`crate::pool::Command::Release`]).
     Released {
         /// The pool.
@@ -274,6 +287,10 @@ impl Budget {
             Event::Ask { pool, instance, limit, descriptors } => {
                 self.asks.push(pool, instance, limit, descriptors);
             }
+            Event::AskAhead { pool, instance, limit, descriptors } => {
+                self.places.look(now, false, self.start_patience());
+                self.ask_ahead(now, Asked::new(pool, instance, limit, descriptors), commands);
+            }
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
@@ -391,27 +408,43 @@ impl Budget {
         }
     }
 
+    fn ask_ahead(&mut self, now: Time, ask: Asked, commands: &mut Vec<Command>) {
+        let Asked { pool, instance, .. } = ask;
+        let is_quiet = self.places.held() == 0 || self.places.held() + 1 < self.max_starts();
+        if !(is_quiet && self.asks.is_empty() && self.charge(now, ask, commands)) {
+            commands.push(Command::Deny { pool, instance });
+        }
+    }
+
     /// Grants asks while they fit. Strictly in turn: a large one is not starved by small ones.
     fn grant(&mut self, now: Time, commands: &mut Vec<Command>) {
         while let Some(ask) = self.next() {
-            let room = self.expected(ask);
-            let mut charged = self.charged;
-            charged += room;
-            if !charged.fits_in(self.limit()) {
+            if !self.charge(now, ask, commands) {
                 return;
             }
             self.asks.take(ask.pool);
-            self.places.take(now, (ask.pool, ask.instance), self.start_patience());
-            self.charged = charged;
-            self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false });
-            let holder = self.pools.entry(ask.pool).or_default();
-            holder.instances += 1;
-            if holder.instances == 1 {
-                holder.idle_since = now;
-                self.candidates.insert((now, ask.pool));
-            }
-            commands.push(Command::Grant { pool: ask.pool, instance: ask.instance });
         }
+    }
+
+    /// Grants one, if it fits.
+    fn charge(&mut self, now: Time, ask: Asked, commands: &mut Vec<Command>) -> bool {
+        let room = self.expected(ask);
+        let mut charged = self.charged;
+        charged += room;
+        if !charged.fits_in(self.limit()) {
+            return false;
+        }
+        self.places.take(now, (ask.pool, ask.instance), self.start_patience());
+        self.charged = charged;
+        self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false });
+        let holder = self.pools.entry(ask.pool).or_default();
+        holder.instances += 1;
+        if holder.instances == 1 {
+            holder.idle_since = now;
+            self.candidates.insert((now, ask.pool));
+        }
+        commands.push(Command::Grant { pool: ask.pool, instance: ask.instance });
+        true
     }
 
     /// Whose turn it is of those that may start.

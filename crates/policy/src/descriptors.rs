@@ -23,13 +23,14 @@ pub struct Share {
     pub instances: u32,
 }
 
-/// Shares out `total` descriptors: of what the server does not need itself, half is for connections, up to
+/// Shares out `total` descriptors: of what the server does not need itself, a quarter is for connections, up to
 /// 8,192 of them, an eighth for what instances connect to, up to 8,192 as well, and the rest for instances. So there
-/// are more connections than instances with their eight to ten descriptors, and whoever finds no room for an instance can still be told. `None`: fewer than [`MIN_TOTAL`].
+/// are more connections than instances with their ten descriptors or so, and whoever finds no room for an instance can
+/// still be told. `None`: fewer than [`MIN_TOTAL`].
 pub fn share(total: u64) -> Option<Share> {
     let total = u32::try_from(total).unwrap_or(u32::MAX);
     let rest = total.checked_sub(OWN).filter(|_| total >= MIN_TOTAL)?;
-    let connections = (rest / 4).clamp(8, MAX_CONNECTIONS);
+    let connections = (rest / 8).clamp(8, MAX_CONNECTIONS);
     let relays = (rest / 16).clamp(2, MAX_CONNECTIONS);
     Some(Share { connections, relays, instances: rest - 2 * (connections + relays) })
 }
@@ -54,9 +55,9 @@ mod tests {
     #[test]
     fn common_limits_are_shared_out_like_this() {
         check(160, 8, 2, 12); //            the least
-        check(1024, 224, 56, 336); //       a shell's hard limit that was lowered
-        check(4096, 992, 248, 1488); //     older systems
-        check(20_000, 4968, 1242, 7452); // containers
+        check(1024, 112, 56, 560); //       a shell's hard limit that was lowered
+        check(4096, 496, 248, 2480); //     older systems
+        check(20_000, 2484, 1242, 12_420); // containers
         check(1 << 20, 8192, 8192, 1_015_680); // systemd
     }
 

@@ -7,16 +7,22 @@
 //! Life of a request: `Arrived`, then exactly one of `Dispatch`, `Fail`, `Refuse`, or `Abandoned` by its
 //! caller while it waits. A dispatched request ends with its `Finished`, or with `Lost` of its instance.
 //!
+//! An instance may also be asked for ahead of an expected request (`AskAhead`, `keeping`); from its grant on it is
+//! like any other.
+//!
 //! Requests are served in order of arrival by the most recently used instance that can take one. When none
 //! can, the pool weighs waiting for a busy one against starting others ([`PoolConfig::wait_bound`], `demand`);
 //! a waiting request is served by whichever comes first. An ask is not a start yet: the budget grants it when
 //! the machine can begin one, and asks that nothing needs any more by then are taken back.
 
-mod demand; // how many instances should be on their way
-mod slots; //  the instances
+mod demand; //  how many instances should be on their way
+mod keeping; // how long idle ones stay, and starting one ahead
+mod slots; //   the instances
 
 use crate::estimate::Estimate;
+use crate::keepalive::{self, History, KeepAlive};
 use demand::Queue;
+use keeping::Keeping;
 use model::Time;
 use slots::{Slots, State};
 use std::collections::VecDeque;
@@ -50,8 +56,14 @@ pub struct PoolConfig {
     /// for afterwards: a running one was told its number when it was started.
     pub instance_concurrency: u32,
     /// An instance idle for this long is stopped, the least recently used first (default 10 minutes). Zero:
-    /// stopped as soon as nothing waits. `Duration::MAX`: never.
+    /// stopped as soon as nothing waits. `Duration::MAX`: never. When `keep_policy` learns, that holds for all but
+    /// the last idle one, and for that one until something is known ([`keepalive::Config::timeout`]).
     pub keep_alive: Duration,
+    /// How long the last idle instance is kept, and whether one is started ahead of a request (default: `Fixed`,
+    /// as long as every other, and none).
+    pub keep_policy: keepalive::Policy,
+    /// How exactly idle times are learned (default 1 minute; [`keepalive::Config::bin`]).
+    pub keep_bin: Duration,
     /// How long a start is expected to take until one was observed (default 100 ms).
     pub start_estimate: Duration,
     /// Requests that may wait; one more is refused with [`Reason::Queue`] (default 1,000).
@@ -89,6 +101,8 @@ impl Default for PoolConfig {
         PoolConfig {
             instance_concurrency: 1,
             keep_alive: Duration::from_secs(600),
+            keep_policy: keepalive::Policy::Fixed,
+            keep_bin: Duration::from_secs(60),
             start_estimate: Duration::from_millis(100),
             max_waiting: 1_000,
             max_wait: Duration::from_secs(5),
@@ -98,6 +112,13 @@ impl Default for PoolConfig {
             spread_bound: Duration::from_micros(300),
             spread_limit: Duration::from_millis(2),
         }
+    }
+}
+
+impl PoolConfig {
+    /// What of it is the keep-alive's.
+    pub fn keeping(&self) -> keepalive::Config {
+        keepalive::Config { policy: self.keep_policy, timeout: self.keep_alive, bin: self.keep_bin }
     }
 }
 
@@ -166,6 +187,12 @@ pub enum Event {
 pub enum Command {
     /// Ask the budget for memory; answer with `Granted` or `Denied`.
     Ask {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Ask the budget for memory that nobody else needs, for an instance that no request waits for yet; answer with
+    /// `Granted` or `Denied`.
+    AskAhead {
         /// The instance.
         instance: InstanceKey,
     },
@@ -247,6 +274,10 @@ pub struct Stats {
     pub service: Option<Duration>,
     /// Mean time of a start; `None` until one was seen.
     pub start: Option<Duration>,
+    /// Instances started ahead of a request since the pool was made.
+    pub started_ahead: u64,
+    /// … that then served one.
+    pub used_ahead: u64,
 }
 
 /// Requests that must have finished before their mean says how long a wait will be.
@@ -284,6 +315,7 @@ pub struct Pool {
     /// When the budget last granted anything.
     granted: Time,
     queue: Queue,
+    keeping: Keeping,
     running: u32,
     starting: u32,
     busy: u32,
@@ -295,6 +327,7 @@ impl Pool {
     /// A pool with no instance. `instance_concurrency` 0 is taken for 1.
     pub fn new(config: PoolConfig) -> Pool {
         Pool {
+            keeping: Keeping::new(KeepAlive::new(config.keeping())),
             config,
             slots: Slots::new(),
             waiting: VecDeque::new(),
@@ -326,7 +359,10 @@ impl Pool {
             Event::StartFailed { instance } => self.start_failed(instance, commands),
             Event::Finished { instance, request } => self.finished(now, instance, request),
             Event::Lost { instance } => self.lost(instance, commands),
-            Event::Reconfigured(config) => self.config = config,
+            Event::Reconfigured(config) => {
+                self.keeping.reconfigure(now, config.keeping());
+                self.config = config;
+            }
             Event::Retired => self.retired = true,
             Event::Reclaim { unused_since } => self.reclaim(now, unused_since, commands),
             Event::Wake => {}
@@ -336,9 +372,8 @@ impl Pool {
 
     /// When to call [`step`](Pool::step) with `Event::Wake` if nothing happens before; `None`: never.
     pub fn wake_at(&self) -> Option<Time> {
-        let mut at = Time(u64::MAX);
-        if let Some(oldest) = self.slots.idle.oldest() {
-            at = self.slots[oldest].since + self.keep_alive();
+        let mut at = self.keep_at().unwrap_or(Time(u64::MAX));
+        if self.idle > 0 {
             if let Some(front) = self.waiting.front() {
                 at = at.min(front.since + self.config.spread_limit);
             }
@@ -366,7 +401,24 @@ impl Pool {
             stopping: self.slots.len as usize - asking - starting - idle - busy,
             service: self.service.after(ENOUGH_REQUESTS).map(Duration::from_nanos),
             start: self.start.after(1).map(Duration::from_nanos),
+            started_ahead: self.keeping.started,
+            used_ahead: self.keeping.used,
         }
+    }
+
+    /// Whether an instance was started ahead, and nobody waits for it now.
+    pub fn is_ahead(&self, instance: InstanceKey) -> bool {
+        self.keeping.is_ahead(instance) && self.waiting.is_empty()
+    }
+
+    /// What was learned about the function's idle times, if anything.
+    pub fn history(&self) -> Option<&History> {
+        self.keeping.policy.history()
+    }
+
+    /// Adds what was learned about the function's idle times before this pool was made.
+    pub fn recall(&mut self, now: Time, history: History) {
+        self.keeping.policy.recall(now, history);
     }
 
     /// Whether there is no instance in any state and no request: a retired pool can then be dropped.
@@ -399,6 +451,7 @@ impl Pool {
         let slot = &mut self.slots[index];
         (slot.state, slot.since) = (State::Starting, now);
         self.granted = now;
+        self.keeping.started += u64::from(self.keeping.is_ahead(instance));
         self.starting += 1;
         self.starting_room += slot.concurrency;
         commands.push(Command::Start { instance });
@@ -407,7 +460,10 @@ impl Pool {
     fn denied(&mut self, now: Time, instance: InstanceKey) {
         let Some(index) = self.stop_asking(instance) else { return };
         self.slots.remove(index);
-        self.ask_again = now + ASK_PAUSE;
+        match self.keeping.is_ahead(instance) {
+            true => self.keeping.denied(now),
+            false => self.ask_again = now + ASK_PAUSE,
+        }
     }
 
     /// Takes an instance out of those that wait for memory, if it is one of them.
@@ -519,10 +575,11 @@ impl Pool {
     fn settle(&mut self, now: Time, commands: &mut Vec<Command>) {
         self.serve(now, commands);
         self.refuse(now, commands);
-        self.expire(now, commands);
+        self.keep(now, commands);
         let demand = self.demand(now);
         self.ask(now, demand, commands);
         self.withdraw(demand, commands);
+        self.start_ahead(now, commands);
         if self.is_empty() {
             (self.waiting, self.asking) = (VecDeque::new(), Vec::new());
         }
@@ -595,12 +652,18 @@ impl Pool {
             return;
         }
         while ((self.starting_room + self.asking_room) as usize) < demand {
-            let concurrency = self.config.instance_concurrency.max(1);
-            let index = self.slots.insert(now, concurrency);
-            self.asking.push(index);
-            self.asking_room += concurrency;
-            commands.push(Command::Ask { instance: self.slots.key(index) });
+            let instance = self.add_asking(now);
+            commands.push(Command::Ask { instance });
         }
+    }
+
+    /// A new instance that waits for memory.
+    fn add_asking(&mut self, now: Time) -> InstanceKey {
+        let concurrency = self.config.instance_concurrency.max(1);
+        let index = self.slots.insert(now, concurrency);
+        self.asking.push(index);
+        self.asking_room += concurrency;
+        self.slots.key(index)
     }
 
     /// Takes back asks for which there is no demand any more, the newest first. Where some is left, half as much
@@ -610,22 +673,13 @@ impl Pool {
         while let Some(&index) = self.asking.last() {
             let concurrency = self.slots[index].concurrency;
             let others = self.starting_room + self.asking_room - concurrency;
-            if keep > others as usize {
+            if keep > others as usize || self.keeping.is_ahead(self.slots.key(index)) {
                 return;
             }
             self.asking.pop();
             self.asking_room -= concurrency;
             commands.push(Command::Release { instance: self.slots.key(index) });
             self.slots.remove(index);
-        }
-    }
-
-    /// Stops instances that have been idle for too long, the least recently used first.
-    fn expire(&mut self, now: Time, commands: &mut Vec<Command>) {
-        while let Some(oldest) = self.slots.idle.oldest()
-            && now.since(self.slots[oldest].since) >= self.keep_alive()
-        {
-            self.stop(now, oldest, commands);
         }
     }
 

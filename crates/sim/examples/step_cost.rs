@@ -4,6 +4,7 @@
 //! rounds, beside what the same loop costs without the pool.
 
 use model::Time;
+use policy::keepalive::Policy;
 use policy::pool::{Command, Event};
 use policy::{InstanceKey, Pool, PoolConfig, RequestKey};
 use std::collections::VecDeque;
@@ -14,19 +15,25 @@ const ROUNDS: usize = 15;
 const REQUESTS: u64 = 200_000;
 
 fn main() {
-    println!("{:>9} {:>10} {:>16} {:>14}", "instances", "in flight", "ns per request", "ns per step");
-    for (instances, in_flight) in [(1, 0), (32, 0), (32, 16), (32, 31), (1_000, 0), (1_000, 500)] {
-        let mut costs: Vec<_> = (0..ROUNDS).map(|_| cost(instances, in_flight)).collect();
-        costs.sort_by(f64::total_cmp);
-        let median = costs[ROUNDS / 2];
-        println!("{instances:>9} {in_flight:>10} {median:>16.1} {:>14.1}", median / 2.0);
+    println!(
+        "{:<10} {:>9} {:>10} {:>16} {:>14}",
+        "keep-alive", "instances", "in flight", "ns per request", "ns per step"
+    );
+    for keep in [Policy::Fixed, Policy::Learned] {
+        for (instances, in_flight) in [(1, 0), (32, 0), (32, 16), (32, 31), (1_000, 0), (1_000, 500)] {
+            let mut costs: Vec<_> = (0..ROUNDS).map(|_| cost(keep, instances, in_flight)).collect();
+            costs.sort_by(f64::total_cmp);
+            let (median, keep) = (costs[ROUNDS / 2], format!("{keep:?}"));
+            println!("{keep:<10} {instances:>9} {in_flight:>10} {median:>16.1} {:>14.1}", median / 2.0);
+        }
     }
     println!("an empty pool: {} bytes", size_of::<Pool>());
 }
 
 /// Nanoseconds per request: with `in_flight` others running, one arrives and the oldest finishes.
-fn cost(instances: u64, in_flight: u64) -> f64 {
-    let mut pool = Pool::new(PoolConfig { spread_bound: Duration::ZERO, ..PoolConfig::default() });
+fn cost(keep_policy: Policy, instances: u64, in_flight: u64) -> f64 {
+    let config = PoolConfig { keep_policy, spread_bound: Duration::ZERO, ..PoolConfig::default() };
+    let mut pool = Pool::new(config);
     let mut commands = Vec::with_capacity(16);
     let mut running: VecDeque<(RequestKey, InstanceKey)> = VecDeque::new();
     for request in (0..instances).map(RequestKey) {

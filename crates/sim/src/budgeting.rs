@@ -21,6 +21,8 @@ pub(crate) struct Ledger {
     descriptors: BTreeMap<(PoolKey, InstanceKey), u32>,
     /// Descriptors that there are.
     descriptor_limit: u32,
+    /// One that is asked for ahead, until the answer.
+    ahead: Option<(PoolKey, InstanceKey)>,
     /// In order of arrival.
     asks: Vec<(PoolKey, InstanceKey)>,
     /// Starts under way, and since when.
@@ -46,6 +48,7 @@ impl Ledger {
             granted: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             descriptor_limit: config.descriptors,
+            ahead: None,
             asks: Vec::new(),
             starts: BTreeMap::new(),
             turns: BTreeMap::new(),
@@ -73,6 +76,10 @@ impl Ledger {
         match *event {
             Event::Ask { pool, instance, descriptors, .. } => {
                 self.asks.push((pool, instance));
+                self.descriptors.insert((pool, instance), descriptors);
+            }
+            Event::AskAhead { pool, instance, descriptors, .. } => {
+                self.ahead = Some((pool, instance));
                 self.descriptors.insert((pool, instance), descriptors);
             }
             Event::Released { pool, instance } => {
@@ -107,6 +114,19 @@ impl Ledger {
     /// A command that the budget gave.
     pub(crate) fn command(&mut self, now: Time, command: &Command) -> Result<(), Broken> {
         match *command {
+            Command::Grant { pool, instance } if self.ahead == Some((pool, instance)) => {
+                let beside = self.starts.values().filter(|&&since| now.since(since) < self.patience).count();
+                ensure!(self.asks.is_empty(), "{pool} {instance} is granted ahead while others wait");
+                let free = beside == 0 || beside + 1 < self.max_starts;
+                ensure!(free, "{pool} {instance} takes the last place for a start");
+                self.ahead = None;
+                self.granted.insert((pool, instance), None);
+                self.starts.insert((pool, instance), now);
+            }
+            Command::Deny { pool, instance } if self.ahead == Some((pool, instance)) => {
+                self.ahead = None;
+                self.descriptors.remove(&(pool, instance));
+            }
             Command::Grant { pool, instance } => {
                 self.check_turn(now, pool, instance)?;
                 self.asks.retain(|&ask| ask != (pool, instance));
@@ -148,6 +168,7 @@ impl Ledger {
     /// What must hold after a step that `granted` or did not.
     pub(crate) fn check(&mut self, now: Time, budget: &Budget, granted: bool) -> Result<(), Broken> {
         let stats = budget.stats();
+        ensure!(self.ahead.is_none(), "an ask ahead waits: {:?}", self.ahead);
         ensure!(
             (stats.instances, stats.asks) == (self.granted.len(), self.asks.len()),
             "the budget counts {stats:?}, there are {} granted and {} asks",

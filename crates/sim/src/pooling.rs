@@ -3,6 +3,7 @@
 //! [`Account`] follows the events that a pool gets and the commands it gives, and says which command is
 //! wrong and which state is. It shares nothing with the pool but those.
 
+use crate::keeping::Keeping;
 use crate::report::clock;
 use model::Time;
 use policy::pool::{Command, Event, Reason};
@@ -52,6 +53,13 @@ pub(crate) struct Account {
     surplus: usize,
     /// The longest `max_wait` and the longest start so far.
     longest: (Duration, Duration),
+    /// The longest `start_estimate` so far.
+    longest_estimate: Duration,
+    /// Instances started ahead, and those of them that then served a request.
+    pub(crate) started_ahead: u64,
+    pub(crate) used_ahead: u64,
+    /// How long idle instances may stay, and which were started ahead.
+    keeping: Keeping,
 }
 
 /// An instance as seen from outside.
@@ -85,6 +93,10 @@ const DENIAL_PAUSE: Duration = Duration::from_millis(50);
 impl Account {
     pub(crate) fn new(config: PoolConfig, slop: Duration) -> Account {
         Account {
+            started_ahead: 0,
+            used_ahead: 0,
+            longest_estimate: config.start_estimate,
+            keeping: Keeping::new(&config),
             longest: (config.max_wait, Duration::ZERO),
             config,
             retired: false,
@@ -122,6 +134,8 @@ impl Account {
                 self.longest.1 = self.longest.1.max(now.since(since));
             }
         }
+        let was_ahead = matches!(*event, Event::Denied { instance } if self.keeping.is_ahead(instance));
+        self.keeping.event(now, event);
         match *event {
             Event::Arrived { request } => {
                 self.arrived += 1;
@@ -136,7 +150,7 @@ impl Account {
                 self.enter(instance, Stage::Granted);
             }
             Event::Denied { instance } => {
-                if self.instances.remove(&instance).is_some() {
+                if self.instances.remove(&instance).is_some() && !was_ahead {
                     self.denied = Some(now);
                 }
             }
@@ -157,6 +171,7 @@ impl Account {
             Event::Reconfigured(ref config) => {
                 self.config = config.clone();
                 self.longest.0 = self.longest.0.max(config.max_wait);
+                self.longest_estimate = self.longest_estimate.max(config.start_estimate);
                 self.surplus = self.waiting.len();
             }
             Event::Retired => self.retired = true,
@@ -185,11 +200,15 @@ impl Account {
                 self.asked = now;
                 self.check_ask(instance)
             }
+            Command::AskAhead { instance } => self.check_ask_ahead(now, instance),
             Command::Release { instance } => self.released(instance),
             Command::Start { instance } => {
                 let stage = self.instances.get(&instance).map(|instance| instance.stage);
                 ensure!(stage == Some(Stage::Granted), "{instance} is started without memory: {stage:?}");
-                self.starts += 1;
+                match self.keeping.is_ahead(instance) {
+                    true => self.started_ahead += 1,
+                    false => self.starts += 1,
+                }
                 ensure!(self.starts <= self.arrived, "more starts than requests: a retry storm");
                 self.enter(instance, Stage::Starting(now));
                 Ok(())
@@ -216,10 +235,24 @@ impl Account {
     }
 
     fn check_ask(&mut self, instance: InstanceKey) -> Result<(), Broken> {
-        let serial = instance.0 >> 32;
-        ensure!(serial > self.last_serial, "{instance} is not a new key");
         let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Granted | Stage::Starting(_)));
         ensure!(coming < self.waiting.len(), "{instance} is asked for, and nothing waits for it");
+        self.insert(instance)
+    }
+
+    /// Nothing is started ahead of a request unless there is nothing, and a window opens as soon as it can be ready.
+    fn check_ask_ahead(&mut self, now: Time, instance: InstanceKey) -> Result<(), Broken> {
+        ensure!(self.instances.is_empty(), "{instance} is started ahead beside others");
+        ensure!(self.waiting.is_empty() && !self.retired, "{instance} is started ahead and is needed now");
+        self.keeping.begin(now, self.is_quiet());
+        let start = self.longest_start();
+        self.keeping.check_ask_ahead(now, instance, start)?;
+        self.insert(instance)
+    }
+
+    fn insert(&mut self, instance: InstanceKey) -> Result<(), Broken> {
+        let serial = instance.0 >> 32;
+        ensure!(serial > self.last_serial, "{instance} is not a new key");
         self.last_serial = serial;
         let room = self.config.instance_concurrency.max(1);
         self.instances.insert(instance, Instance { stage: Stage::Asked, room, running: BTreeMap::new() });
@@ -275,6 +308,7 @@ impl Account {
             None => {}
         }
         instance.running.insert(request, now);
+        self.used_ahead += u64::from(self.keeping.used(key));
         Ok(())
     }
 
@@ -303,8 +337,16 @@ impl Account {
         let since = self.instances.get(&key).and_then(Instance::idle_since);
         let Some(since) = since else { return Err(format!("{key} is stopped and not idle")) };
         let reclaimed = self.reclaiming.is_some_and(|unused_since| since <= unused_since);
-        let expired = now.since(since) >= self.config.keep_alive;
-        ensure!(reclaimed || expired || self.retired, "{key} is stopped before its time");
+        self.keeping.begin(now, self.is_quiet());
+        let ahead_until = self.keeping.stopped(key, reclaimed || self.retired);
+        if reclaimed || self.retired {
+            // Whatever was expected.
+        } else if self.is_windowed() {
+            self.keeping.check_stop(now, key, ahead_until)?;
+        } else {
+            let expired = now.since(since) >= self.config.keep_alive;
+            ensure!(expired, "{key} is stopped before its time");
+        }
         let oldest = self.idle().map(|idle| idle.1).min();
         ensure!(oldest == Some(since), "{key} is stopped and not the least recently used");
         self.enter(key, Stage::Stopping);
@@ -322,6 +364,7 @@ impl Account {
         self.check_stats(pool)?;
         self.check_wake(now, pool)?;
         self.check_demand()?;
+        self.keeping.settle(now, self.is_quiet());
         self.check_time(now)?;
         ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
         ensure!(self.stray.is_none(), "memory granted too late is not given back: {:?}", self.stray);
@@ -330,13 +373,37 @@ impl Account {
     }
 
     /// What must hold at any time, whether the pool was woken or not.
-    pub(crate) fn check_time(&self, now: Time) -> Result<(), Broken> {
+    pub(crate) fn check_time(&mut self, now: Time) -> Result<(), Broken> {
         self.check_waits(now)?;
         let keep_alive = if self.retired { Duration::ZERO } else { self.config.keep_alive };
+        if self.is_windowed() && !self.retired {
+            let (late, start) = (self.late(), self.longest_start());
+            let idle = self.idle().next();
+            return match idle {
+                Some((key, _)) => self.keeping.check_idle(now, key, late, start),
+                None if self.instances.is_empty() => self.keeping.check_absence(now, late),
+                None => Ok(()),
+            };
+        }
         for (key, since) in self.idle() {
             ensure!(now.since(since) < keep_alive + self.late(), "{key} is idle past its keep-alive");
         }
         Ok(())
+    }
+
+    /// Whether what was learned says how long the idle instance may stay.
+    fn is_windowed(&self) -> bool {
+        self.keeping.is_windowed() && self.is_quiet() && self.idle().count() <= 1
+    }
+
+    /// Whether nothing runs or waits.
+    fn is_quiet(&self) -> bool {
+        self.waiting.is_empty() && self.instances.values().all(|instance| instance.running.is_empty())
+    }
+
+    /// What a start can be expected to take.
+    fn longest_start(&self) -> Duration {
+        self.longest.1.max(self.longest_estimate)
     }
 
     /// The least time that is too late for something due at a bound.
@@ -361,6 +428,9 @@ impl Account {
         ensure!(claimed == counted, "the pool counts {claimed:?}, there are {counted:?}");
         let (stopping, total) = (count(&|i| i.stage == Stage::Stopping), self.instances.len());
         let alive = counted[2..].iter().sum::<usize>() + stopping;
+        let ahead = (stats.started_ahead, stats.used_ahead);
+        let counted = (self.started_ahead, self.used_ahead);
+        ensure!(ahead == counted, "the pool counts {ahead:?} started ahead and used, there were {counted:?}");
         ensure!(
             alive == total && stats.stopping == stopping,
             "{total} instances, of which {alive} are alive"
@@ -383,6 +453,7 @@ impl Account {
         ensure!(self.waiting.len() <= self.config.max_waiting.max(self.surplus), "more wait than may");
         let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
         let asked = self.instances.iter().filter(|(_, instance)| instance.stage == Stage::Asked);
+        let asked = asked.filter(|(key, _)| !self.keeping.is_ahead(**key));
         if let Some((key, newest)) = asked.max_by_key(|(key, _)| key.0 >> 32) {
             let others = coming - newest.room as usize;
             ensure!(self.waiting.len() > others, "{key} is still asked for, and nothing waits for it");

@@ -31,6 +31,10 @@ pub struct Report {
     pub starts: u64,
     /// … that never ran a request.
     pub unused: u64,
+    /// … that were started ahead of a request.
+    pub started_ahead: u64,
+    /// … and then served one.
+    pub used_ahead: u64,
     /// Instances stopped because the budget needed the memory.
     pub reclaims: u64,
     /// From arrival to dispatch, for each request that was dispatched; sorted.

@@ -4,6 +4,7 @@ use crate::Random;
 use model::MiB;
 use policy::PoolConfig;
 use policy::budget::BudgetConfig;
+use policy::keepalive::Policy;
 use std::time::Duration;
 
 /// Everything that a run depends on.
@@ -88,6 +89,8 @@ pub enum Workload {
     Bursts(u32, Duration),
     /// At random, ever denser: this mean time between the first two, a fiftieth less each time.
     Ramp(Duration),
+    /// One, again and again after this time.
+    Timer(Duration),
     /// From so many callers, each of whom sends the next one this long (on average) after an answer.
     Closed(u32, Duration),
 }
@@ -168,6 +171,21 @@ impl Scenario {
         scenario.budget.descriptors = random.pick(&[20, 100, u32::MAX, u32::MAX, u32::MAX]);
         scenario
     }
+
+    /// The same with pools that learn how long to keep instances, and with timers among the functions.
+    pub fn learning_from_seed(seed: u64) -> Scenario {
+        let mut scenario = Scenario::from_seed(seed);
+        let random = &mut Random::new(seed.rotate_left(16) ^ 2);
+        for function in &mut scenario.functions {
+            function.pool.keep_policy = random.pick(&[Policy::Hybrid, Policy::Learned, Policy::Learned]);
+            function.pool.keep_bin = random.pick(&[ms(1), ms(10), ms(10), ms(100)]);
+            if random.chance(0.6) {
+                let bins = random.pick(&[1, 3, 20, 100, 239, 300]);
+                function.workload = Workload::Timer(function.pool.keep_bin * bins + ms(random.below(10)));
+            }
+        }
+        scenario
+    }
 }
 
 impl Function {
@@ -236,6 +254,7 @@ pub(crate) fn draw_pool(random: &mut Random) -> PoolConfig {
         hot_instances: random.pick(&[0, 1, 2, 4]),
         spread_bound: random.pick(&[us(0), us(300), us(300), ms(5)]),
         spread_limit: random.pick(&[us(0), ms(2), ms(2)]),
+        ..PoolConfig::default()
     }
 }
 

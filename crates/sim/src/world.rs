@@ -297,7 +297,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         self.checked = self.now;
-        for member in self.members.values() {
+        for member in self.members.values_mut() {
             member.account.check_time(self.now)?;
         }
         let waits = self.budget.stats().asks > 0;
@@ -394,13 +394,17 @@ impl<'a> World<'a> {
             Workload::Poisson(gap) => (1, Some(gap)),
             Workload::Bursts(size, gap) => (u64::from(size), Some(gap)),
             Workload::Ramp(gap) => (1, Some(gap.mul_f64(0.98f64.powi((plan.requests - unsent) as i32)))),
+            Workload::Timer(period) => (1, Some(period)),
             Workload::Closed(..) => (1, None),
         };
         for _ in 0..burst.min(unsent) {
             self.request(function)?;
         }
         if let Some(gap) = gap.filter(|_| self.unsent[function] > 0) {
-            let delay = self.random.exponential(gap);
+            let delay = match plan.workload {
+                Workload::Timer(period) => period,
+                _ => self.random.exponential(gap),
+            };
             self.later(delay, Happening::Send { function });
         }
         Ok(())

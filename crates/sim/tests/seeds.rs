@@ -17,6 +17,12 @@ fn variable(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
+/// Plays the scenario of a seed with pools that learn.
+#[track_caller]
+fn learn(seed: u64) -> Report {
+    run(&Scenario::learning_from_seed(seed)).unwrap_or_else(|failure| panic!("{failure} (learning)"))
+}
+
 #[test]
 fn every_rule_holds_after_every_step_whatever_goes_wrong() {
     let seeds = match variable("BROOKLET_SIM_SEED") {
@@ -27,7 +33,7 @@ fn every_rule_holds_after_every_step_whatever_goes_wrong() {
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let seeds = seeds.clone().skip(thread).step_by(threads);
-            scope.spawn(move || seeds.for_each(|seed| drop(play(seed))));
+            scope.spawn(move || seeds.for_each(|seed| drop((play(seed), learn(seed)))));
         }
     });
 }
@@ -37,7 +43,9 @@ fn seeds_that_once_failed_no_longer_do() {
     for line in include_str!("../regressions.txt").lines() {
         let seed = line.split('#').next().unwrap_or_default().trim();
         if !seed.is_empty() {
-            play(seed.parse().expect("a seed is a number"));
+            let seed = seed.parse().expect("a seed is a number");
+            play(seed);
+            learn(seed);
         }
     }
 }
@@ -48,6 +56,14 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
         assert_eq!(play(seed), play(seed), "seed {seed}");
         assert_ne!(play(seed).digest, play(seed + 1).digest, "seed {seed}");
     }
+}
+
+#[test]
+fn instances_are_started_ahead_used_and_stopped_unused() {
+    let reports: Vec<_> = (0..60).map(learn).collect();
+    let started: u64 = reports.iter().map(|report| report.started_ahead).sum();
+    let used: u64 = reports.iter().map(|report| report.used_ahead).sum();
+    assert!(used > 200 && started > used + 50, "{started} started ahead, {used} used");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod new;
 mod rm;
 pub mod runtimes;
 mod show;
+mod simulate;
 
 use crate::cli::{At, Cli, Command};
 use crate::client::Client;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Show(args) => talk(args.at.clone(), async |lambda| show::run(args, lambda).await),
         Command::Rm(args) => talk(args.at.clone(), async |lambda| rm::run(args, lambda).await),
         Command::Runtimes(command) => runtimes::run(command),
+        Command::Simulate(args) => simulate::run(args),
         Command::Doctor(args) => {
             talk(args.at.clone(), async |lambda| doctor::run(args, &lambda.client).await)
         }

@@ -21,6 +21,12 @@ pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
             };
             format!("INIT_REPORT Init Duration: {} ms\tPhase: init\t{status}", millis(*duration_us))
         }
+        EntryKind::StartedAhead { duration_us } => {
+            format!(
+                "INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: success\tStarted ahead of a request",
+                millis(*duration_us)
+            )
+        }
         EntryKind::Report(record) => format!("END RequestId: {id}\n{}", report(record)),
         EntryKind::Dropped { entries, bytes } => {
             format!("LOGS DROPPED: {entries} lines of {bytes} bytes came faster than they could be written")
@@ -45,6 +51,14 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!(if error_type.is_some() { "error" } else { "timeout" }));
             error_type.as_ref().map(|kind| record.insert("errorType".into(), json!(kind)));
+            record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
+            "platform.initReport"
+        }
+        EntryKind::StartedAhead { duration_us } => {
+            // Lambda has no such type: what it starts ahead is provisioned.
+            record.insert("initializationType".into(), json!("ahead-of-demand"));
+            record.insert("phase".into(), json!("init"));
+            record.insert("status".into(), json!("success"));
             record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
             "platform.initReport"
         }

@@ -8,6 +8,7 @@ use node::control::{Target, UnpackedCode};
 use node::invoke::{InvokeRequest, Refusal, Reply};
 use node::logs::Logs;
 use node::{Node, NodeConfig};
+use policy::keepalive::Config;
 use ports::Payload;
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
+        World::keeping(Config::fixed(Duration::from_secs(60)))
+    }
+
+    /// With this keep-alive.
+    pub fn keeping(keep_alive: Config) -> World {
         let dir = tempfile::tempdir().expect("a folder");
         let settings = Settings {
             stems: 0,
@@ -40,7 +46,7 @@ impl World {
             account: Account { id: "000000000000".into(), region: "us-east-1".into() },
             concurrency_limit: 1_000,
             memory: MiB(8192),
-            keep_alive: Duration::from_secs(60),
+            keep_alive,
             init_timeout: Duration::from_secs(10),
         };
         World { node: Node::new(config, Arc::new(executor), logs), dir }

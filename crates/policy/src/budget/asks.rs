@@ -19,6 +19,13 @@ pub(super) struct Asked {
     number: u64,
 }
 
+impl Asked {
+    /// One that does not wait in line.
+    pub(super) fn new(pool: PoolKey, instance: InstanceKey, limit: MiB, descriptors: u32) -> Asked {
+        Asked { pool, instance, limit, descriptors, number: 0 }
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Asks {

@@ -68,6 +68,9 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
         ["ask", p, i, limit] => {
             Event::Ask { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4 }
         }
+        ["ask_ahead", p, i, limit] => {
+            Event::AskAhead { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4 }
+        }
         ["released", p, i] => Event::Released { pool: pool(p), instance: instance(i) },
         ["observed", p, i, used] => Event::Observed { pool: pool(p), instance: instance(i), used: mib(used) },
         ["reclaimed", p, i, oldest] => Event::Reclaimed {
@@ -118,6 +121,52 @@ fn what_instances_use_counts_and_not_their_limits() {
         6ms released p1 i2
         stats
             charged 0, returning 0, instances 0, asks 0
+        ",
+    );
+}
+
+#[test]
+fn an_instance_asked_for_ahead_gets_what_is_free_and_never_waits_or_takes_from_others() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 60
+            grant p1 i1
+        5ms observed p1 i1 50
+        9ms ask_ahead p2 i1 60
+            grant p2 i1
+        9ms observed p2 i1 30
+        99ms ask_ahead p3 i1 60
+            deny p3 i1
+        wake
+            never
+        stats
+            charged 84, returning 0, instances 2, asks 0
+        100ms ask p3 i2 60
+            reclaim p1 unused since 0ms
+        101ms ask_ahead p4 i1 4
+            deny p4 i1
+        ",
+    );
+}
+
+#[test]
+fn an_instance_asked_for_ahead_leaves_a_place_for_the_start_of_another() {
+    check(
+        starts(),
+        "
+        0ms ask_ahead p1 i1 60
+            grant p1 i1
+        1ms ask_ahead p2 i1 60
+            deny p2 i1
+        2ms ask p3 i1 60
+            grant p3 i1
+        3ms observed p1 i1 10
+        4ms ask_ahead p2 i2 60
+            deny p2 i2
+        5ms observed p3 i1 10
+        6ms ask_ahead p2 i3 60
+            grant p2 i3
         ",
     );
 }

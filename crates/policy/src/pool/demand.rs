@@ -221,7 +221,7 @@ impl Pool {
     }
 
     /// How long a start is expected to take.
-    fn start_time(&self) -> Duration {
+    pub(super) fn start_time(&self) -> Duration {
         self.start.after(1).map_or(self.config.start_estimate, Duration::from_nanos)
     }
 }

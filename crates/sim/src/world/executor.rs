@@ -6,7 +6,7 @@ use crate::scenario::draw_pool;
 use model::MiB;
 use policy::budget::{self, BudgetConfig, PoolKey};
 use policy::pool::Event;
-use policy::{InstanceKey, RequestKey};
+use policy::{InstanceKey, PoolConfig, RequestKey};
 use std::time::Duration;
 
 /// How often an instance's memory is observed.
@@ -113,7 +113,8 @@ impl World<'_> {
             0 => self.kill(pool, |stage| matches!(stage, Stage::Starting(_)))?,
             1 => self.kill(pool, |stage| matches!(stage, Stage::Ready(_)))?,
             2 => {
-                let config = draw_pool(&mut self.random);
+                let PoolConfig { keep_policy, keep_bin, .. } = self.plan(function).pool;
+                let config = PoolConfig { keep_policy, keep_bin, ..draw_pool(&mut self.random) };
                 self.tell_pool(pool, Event::Reconfigured(config))?;
             }
             3 => {

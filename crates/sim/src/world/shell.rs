@@ -70,6 +70,12 @@ impl World<'_> {
                 let (limit, descriptors) = (plan.limit, 3 + plan.pool.instance_concurrency);
                 self.message(Message::ToBudget(budget::Event::Ask { pool, instance, limit, descriptors }));
             }
+            Command::AskAhead { instance } => {
+                let plan = self.plan(self.members[&pool].function);
+                let (limit, descriptors) = (plan.limit, 3 + plan.pool.instance_concurrency);
+                let ask = budget::Event::AskAhead { pool, instance, limit, descriptors };
+                self.message(Message::ToBudget(ask));
+            }
             Command::Release { instance } => {
                 self.message(Message::ToBudget(budget::Event::Released { pool, instance }));
             }
@@ -123,6 +129,8 @@ impl World<'_> {
         let slop = Duration::from_nanos(self.random.below(self.scenario.timer_slop.as_nanos() as u64));
         let Some(member) = self.members.get_mut(&key) else { return };
         if member.account.retired && member.pool.is_empty() {
+            self.report.started_ahead += member.account.started_ahead;
+            self.report.used_ahead += member.account.used_ahead;
             self.members.remove(&key);
             self.message(Message::ToBudget(budget::Event::Dropped { pool: key }));
             return;
