@@ -389,9 +389,11 @@ def test_a_function_deleted_while_it_runs_ends_its_request(deploy):
         assert held.result() == 1
 
 
-def test_a_caller_that_hangs_up_costs_neither_the_instance_nor_the_log(probe, server):
+def test_a_caller_that_hangs_up_costs_neither_the_instance_nor_the_log(deploy, server):
     from harness import web
 
+    # A function of its own: beside other idle instances, which one was used last would be a matter of luck.
+    probe = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
     before = probe({"do": "instance"})
     with Gate() as gate:
         body = json.dumps({"do": "hold", "url": gate.url}).encode()

@@ -320,12 +320,14 @@ def test_the_machine_is_not_changed_and_after_kill_nine_nothing_is_left(tmp_path
     with network.World(tmp_path / "world") as world, world.entered():
         before = configuration_of_the_machine()
         server = servers.Server(tmp_path / "server", "--isolation", "strict", world=world).start()
-        function = aws.Deployer(aws.client(server), "left")(packages.walls(), packages.PYTHON, "walls.handler")
-        assert attempt(function, "tcp", host=HOST, port=80).startswith("hello")
-        namespace = ask(function, "namespaces")["net"]
-        assert in_network(namespace)
-        assert configuration_of_the_machine() == before
-        server.kill()
+        try:
+            function = aws.Deployer(aws.client(server), "left")(packages.walls(), packages.PYTHON, "walls.handler")
+            assert attempt(function, "tcp", host=HOST, port=80).startswith("hello")
+            namespace = ask(function, "namespaces")["net"]
+            assert in_network(namespace)
+            assert configuration_of_the_machine() == before
+        finally:
+            server.kill()
         wait_until(lambda: not in_network(namespace), "nobody is in the network any more")
         assert configuration_of_the_machine() == before
         with server:

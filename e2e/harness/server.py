@@ -69,7 +69,8 @@ class Server:
             (self.folder / "brooklet-server.toml").write_text(config)
             self.arguments += ["--config", str(self.folder / "brooklet-server.toml")]
         # Functions reach the tests' gates, and nothing else on the loopback.
-        gates = {} if "[endpoints]" in (config or "") else {"BROOKLET_ENDPOINTS": f"AWS_ENDPOINT_URL_GATE={gate.address()}"}
+        alone = world is not None or "[endpoints]" in (config or "")
+        gates = {} if alone else {"BROOKLET_ENDPOINTS": f"AWS_ENDPOINT_URL_GATE={gate.address()}"}
         self.env = environment(**gates | (env or {}))
         self.open_files = open_files  # (soft, hard) RLIMIT_NOFILE, when it is to differ
         self.user = user  # whose process it is, by number, when not this one's
