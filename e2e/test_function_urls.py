@@ -410,8 +410,14 @@ def test_a_function_that_ends_in_the_middle_of_a_stream_does_not_pass_it_off_as_
     function = deploy({"index.mjs": code}, node_runtime(), "index.handler", Timeout=2)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         assert requests.get(function.url(InvokeMode="RESPONSE_STREAM"), timeout=30).content == b"a whole answer"
-    events = list(lambda_client.invoke_with_response_stream(FunctionName=function.name)["EventStream"])
-    assert "Runtime.Truncated" in events[-1]["InvokeComplete"]["ErrorDetails"]
+    streamed = lambda_client.invoke_with_response_stream(FunctionName=function.name, LogType="Tail")
+    events = list(streamed["EventStream"])
+    assert b"REPORT RequestId: " in base64.b64decode(events[-1]["InvokeComplete"]["LogResult"])
+    kind, message = ("Runtime.ExitError", "exit status 3") if "exit" in end else ("Sandbox.Timedout", "after 2.00 seconds")
+    told = json.loads(events[-1]["InvokeComplete"]["ErrorDetails"])
+    assert told["errorType"] == kind and told["errorMessage"].endswith(message)
+    answer, log = function.tail({})
+    assert json.loads(answer["Payload"])["errorType"] == kind and "REPORT RequestId: " in log
 
 
 def test_the_same_handler_is_answered_whole_in_buffered_mode(deploy):

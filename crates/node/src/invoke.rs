@@ -46,6 +46,17 @@ pub struct Invoked {
     pub reply: Reply,
     /// The version that ran, for `X-Amz-Executed-Version`.
     pub executed_version: Version,
+    /// The last 4 KiB of the invocation's log, when it was asked for and is known already.
+    pub log_tail: Option<Bytes>,
+    /// Of an answer that is streamed: comes soon after its last chunk.
+    pub ending: Option<oneshot::Receiver<Ending>>,
+}
+
+/// What is known of a streamed answer only once it has ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// Why it broke off, when its function did not get to say so: Lambda's error JSON.
+    pub error: Option<Bytes>,
     /// The last 4 KiB of the invocation's log, when it was asked for.
     pub log_tail: Option<Bytes>,
 }
@@ -496,12 +507,12 @@ impl Conversation<'_> {
         };
         let (sink, mut head) = oneshot::channel();
         let mut invoking = running.instance.invoke(invocation, sink);
-        let mut answer = Some(answer);
+        let (mut answer, mut ending) = (Some(answer), None);
         let completion = tokio::select! {
             biased;
             completion = &mut invoking => completion,
             Ok(stream) = &mut head => {
-                self.reply(&mut answer, Reply::Stream(stream), None);
+                ending = Some(self.reply_stream(&mut answer, stream));
                 invoking.await
             }
         };
@@ -523,13 +534,39 @@ impl Conversation<'_> {
         let reply = match result {
             InvokeResult::Answer(payload) => Reply::Answer(payload),
             // A very short stream may be over before its head was noticed.
-            InvokeResult::Streamed(_) | InvokeResult::StreamError => match head.try_recv() {
-                Ok(stream) => Reply::Stream(stream),
-                Err(_) => return,
-            },
+            InvokeResult::Streamed(_) | InvokeResult::StreamError => {
+                if let Ok(stream) = head.try_recv() {
+                    ending = Some(self.reply_stream(&mut answer, stream));
+                }
+                if let Some(ending) = ending {
+                    let _ = ending.send(Ending { error: None, log_tail: tail });
+                }
+                return;
+            }
             other => Reply::FunctionError(trouble::payload(other, request_id, timeout)),
         };
-        self.reply(&mut answer, reply, tail);
+        match (reply, ending) {
+            (Reply::FunctionError(error), Some(ending)) => {
+                let _ = ending.send(Ending { error: Some(error), log_tail: tail });
+            }
+            (reply, _) => self.reply(&mut answer, reply, tail),
+        }
+    }
+
+    /// Gives the beginning of a stream to the caller; the rest of what is to be said goes to what this returns.
+    fn reply_stream(
+        &self,
+        answer: &mut Option<oneshot::Sender<Result<Invoked, Refusal>>>,
+        stream: StreamReply,
+    ) -> oneshot::Sender<Ending> {
+        let (sender, ending) = oneshot::channel();
+        if let Some(answer) = answer.take() {
+            let executed_version = self.target.version;
+            let reply = Reply::Stream(stream);
+            let _ =
+                answer.send(Ok(Invoked { reply, executed_version, log_tail: None, ending: Some(ending) }));
+        }
+        sender
     }
 
     fn reply(
@@ -539,7 +576,8 @@ impl Conversation<'_> {
         log_tail: Option<Bytes>,
     ) {
         if let Some(answer) = answer.take() {
-            let _ = answer.send(Ok(Invoked { reply, executed_version: self.target.version, log_tail }));
+            let executed_version = self.target.version;
+            let _ = answer.send(Ok(Invoked { reply, executed_version, log_tail, ending: None }));
         }
     }
 
@@ -574,6 +612,7 @@ impl Conversation<'_> {
             reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
             executed_version: self.target.version,
             log_tail: tail.map(Tail::finish),
+            ending: None,
         }
     }
 

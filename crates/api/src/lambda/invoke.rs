@@ -13,10 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use model::Version;
 use node::control::Target;
-use node::invoke::{InvokeRequest, Invoked, Reply};
+use node::invoke::{Ending, InvokeRequest, Invoked, Reply};
 use ports::{BoxError, Payload, StreamReply};
 use serde_json::json;
-use tokio::sync::mpsc;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::sync::{mpsc, oneshot};
 
 /// The largest event and the largest buffered answer: 6 MiB.
 pub const MAX_PAYLOAD: usize = 6_291_456;
@@ -43,19 +46,24 @@ pub async fn invoke(mut call: Call<'_>, function: &str) -> Result<Response<Body>
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-amzn-remapped-content-length", HeaderValue::from_static("0"));
+    let mut log_tail = invoked.log_tail;
     let (payload, failed) = match invoked.reply {
         Reply::Answer(payload) => (payload, false),
         Reply::FunctionError(payload) => (payload, true),
-        Reply::Stream(stream) => match stream::collect(stream, MAX_PAYLOAD).await {
-            Collected::Whole(payload) => (payload, false),
-            Collected::Failed(payload) => (payload, true),
-            Collected::TooLarge => (too_large(), true),
-        },
+        Reply::Stream(stream) => {
+            let (answer, tail) = collected(stream, invoked.ending).await;
+            log_tail = tail;
+            match answer {
+                Collected::Whole(payload) => (payload, false),
+                Collected::Failed(payload) => (payload, true),
+                Collected::TooLarge => (too_large(), true),
+            }
+        }
     };
     if failed {
         response.headers_mut().insert("x-amz-function-error", HeaderValue::from_static("Unhandled"));
     }
-    if let Some(tail) = invoked.log_tail {
+    if let Some(tail) = log_tail {
         let tail = HeaderValue::try_from(STANDARD.encode(tail)).expect("base64 is a header value");
         response.headers_mut().insert("x-amz-log-result", tail);
     }
@@ -70,20 +78,43 @@ pub async fn invoke_with_stream(mut call: Call<'_>, function: &str) -> Result<Re
     };
     let content_type = HeaderValue::from_static(eventstream::CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    let log = invoked.log_tail.map(|tail| STANDARD.encode(tail));
+    let log = encoded(invoked.log_tail);
     *response.body_mut() = match invoked.reply {
         Reply::Answer(payload) => whole(&payload, log.as_deref()),
         Reply::FunctionError(payload) => Body::from(complete(Some(&payload), log.as_deref())),
         Reply::Stream(StreamReply::Chunks { chunks, .. }) => {
-            Body::stream(Events { chunks, log, ended: false })
+            Body::stream(Events { chunks, ending: invoked.ending, error: None, state: State::Chunks })
         }
-        Reply::Stream(other) => match stream::collect(other, MAX_PAYLOAD).await {
-            Collected::Whole(payload) => whole(&payload, log.as_deref()),
-            Collected::Failed(error) => Body::from(complete(Some(&error), log.as_deref())),
-            Collected::TooLarge => Body::from(complete(Some(&too_large()), log.as_deref())),
-        },
+        Reply::Stream(other) => {
+            let (answer, tail) = collected(other, invoked.ending).await;
+            let log = encoded(tail);
+            match answer {
+                Collected::Whole(payload) => whole(&payload, log.as_deref()),
+                Collected::Failed(error) => Body::from(complete(Some(&error), log.as_deref())),
+                Collected::TooLarge => Body::from(complete(Some(&too_large()), log.as_deref())),
+            }
+        }
     };
     Ok(response)
+}
+
+/// A streamed answer, collected, with what its end tells. Of an answer that is too large the end is not waited for.
+async fn collected(
+    stream: StreamReply,
+    ending: Option<oneshot::Receiver<Ending>>,
+) -> (Collected, Option<Bytes>) {
+    let answer = stream::collect(stream, MAX_PAYLOAD).await;
+    let Some(ending) = ending.filter(|_| answer != Collected::TooLarge) else { return (answer, None) };
+    match (answer, ending.await) {
+        (Collected::Failed(_), Ok(Ending { error: Some(error), log_tail })) => {
+            (Collected::Failed(error), log_tail)
+        }
+        (answer, ending) => (answer, ending.ok().and_then(|ending| ending.log_tail)),
+    }
+}
+
+fn encoded(log_tail: Option<Bytes>) -> Option<String> {
+    log_tail.map(|tail| STANDARD.encode(tail))
 }
 
 /// Runs the function; with a response that has what both operations say in headers. `None`: a dry run, and all is
@@ -283,8 +314,30 @@ fn complete(error: Option<&[u8]>, log: Option<&str>) -> Bytes {
 /// A response stream: each chunk of the function becomes an event and is flushed, then comes `InvokeComplete`.
 struct Events {
     chunks: mpsc::Receiver<std::result::Result<Bytes, Bytes>>,
-    log: Option<String>,
-    ended: bool,
+    ending: Option<oneshot::Receiver<Ending>>,
+    /// What broke it off, as far as the stream itself tells.
+    error: Option<Bytes>,
+    state: State,
+}
+
+/// What comes next.
+enum State {
+    Chunks,
+    Ending,
+    Nothing,
+}
+
+impl Events {
+    /// The end of the stream, once it is known why.
+    fn poll_complete(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        let ending = match &mut self.ending {
+            Some(ending) => ready!(Pin::new(ending).poll(context)).ok(),
+            None => None,
+        };
+        let (why, log_tail) = ending.map_or((None, None), |ending| (ending.error, ending.log_tail));
+        let error = self.error.take().map(|error| why.unwrap_or(error));
+        Poll::Ready(complete(error.as_deref(), encoded(log_tail).as_deref()))
+    }
 }
 
 impl hyper::body::Body for Events {
@@ -292,26 +345,25 @@ impl hyper::body::Body for Events {
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<std::result::Result<hyper::body::Frame<Bytes>, BoxError>>> {
-        if self.ended {
-            return std::task::Poll::Ready(None);
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<hyper::body::Frame<Bytes>, BoxError>>> {
+        if let State::Chunks = self.state {
+            match ready!(self.chunks.poll_recv(context)) {
+                Some(Ok(chunk)) => {
+                    return Poll::Ready(Some(Ok(hyper::body::Frame::data(joined(chunk_events(&chunk))))));
+                }
+                Some(Err(error)) => self.error = Some(error),
+                None => {}
+            }
+            self.state = State::Ending;
         }
-        self.chunks.poll_recv(context).map(|chunk| {
-            let bytes = match chunk {
-                Some(Ok(chunk)) => joined(chunk_events(&chunk)),
-                Some(Err(error)) => {
-                    self.ended = true;
-                    complete(Some(&error), self.log.as_deref())
-                }
-                None => {
-                    self.ended = true;
-                    complete(None, self.log.as_deref())
-                }
-            };
-            Some(Ok(hyper::body::Frame::data(bytes)))
-        })
+        if let State::Nothing = self.state {
+            return Poll::Ready(None);
+        }
+        let last = ready!(self.poll_complete(context));
+        self.state = State::Nothing;
+        Poll::Ready(Some(Ok(hyper::body::Frame::data(last))))
     }
 }
 

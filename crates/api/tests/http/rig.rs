@@ -29,7 +29,7 @@ impl Invoker for Fake {
         let reply = (self.0)(target, request);
         Box::pin(async move {
             let log_tail = tail.then(|| Bytes::from_static(b"START\nEND\n"));
-            Ok(Invoked { reply: reply.await?, executed_version: version, log_tail })
+            Ok(Invoked { reply: reply.await?, executed_version: version, log_tail, ending: None })
         })
     }
 }
