@@ -36,6 +36,9 @@ pub struct Config {
     pub access_keys: BTreeMap<String, String>,
     /// How long an idle instance is kept before it is stopped: 1s to 24h. Default `10m`.
     pub idle_timeout: Duration,
+    /// Whether a Java function is started once more after its first start, without an event, to make a class-data
+    /// archive that speeds up all later starts. Default `true`.
+    pub class_archives: bool,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
@@ -59,7 +62,7 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "listen",
     "data-dir",
     "account-id",
@@ -68,6 +71,7 @@ const KEYS: [&str; 12] = [
     "isolation",
     "access-keys",
     "idle-timeout",
+    "class-archives",
     "account-concurrency",
     "memory-reserve",
     "log-limit",
@@ -124,6 +128,7 @@ pub fn resolve(
                 within(text, units::duration, seconds(1), seconds(86_400), "1s to 24h")
             })
             .unwrap_or(seconds(600)),
+        class_archives: reader.get("class-archives", boolean).unwrap_or(true),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
@@ -337,6 +342,7 @@ mod tests {
             isolation: Isolation::BestEffort,
             access_keys: BTreeMap::new(),
             idle_timeout: seconds(600),
+            class_archives: true,
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             log_limit: 32 << 20,

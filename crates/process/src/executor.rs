@@ -2,6 +2,7 @@
 
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
+use crate::class_archive::clear;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Process, Running, Transport};
@@ -14,9 +15,10 @@ use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
+use crate::training::{self, Trainer};
 use crate::wrapped::Wrapped;
 use model::MiB;
-use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
+use ports::{BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
+    /// Whether class-data archives are made of Java functions and used.
+    pub class_archives: bool,
 }
 
 /// Runs functions as processes of this machine.
@@ -49,12 +53,15 @@ pub struct ProcessExecutor {
     enforced: Enforced,
     isolation: OnceLock<Isolation>,
     runtimes: Arc<Runtimes>,
+    trainer: OnceLock<Trainer>,
 }
 
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
         bootstraps::lay_out(&settings.run_dir, &settings.install)?;
+        // Of a server that was killed during a training run.
+        clear(&settings.run_dir.join("training"))?;
         let groups = match settings.isolation {
             Isolation::None => Groups::none(),
             _ => Groups::open(&group_name(&settings.run_dir)),
@@ -63,7 +70,15 @@ impl ProcessExecutor {
         let spawner = Arc::new(Spawner::new(2, &settings.run_dir.join("init"), groups)?);
         let stems = Stems::new(spawner.clone(), settings.stems, settings.keep_alive);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        Ok(ProcessExecutor { settings, stems, spawner, enforced, isolation: OnceLock::new(), runtimes })
+        Ok(ProcessExecutor {
+            settings,
+            stems,
+            spawner,
+            enforced,
+            isolation: OnceLock::new(),
+            runtimes,
+            trainer: OnceLock::new(),
+        })
     }
 
     /// The isolation in force: the strongest that this machine allows, tried once.
@@ -115,7 +130,7 @@ impl ProcessExecutor {
             .await
             .map_err(io::Error::other)?;
         match child.exited().await {
-            ports::Exit::Status(0) => Ok(()),
+            Exit::Status(0) => Ok(()),
             exit => Err(io::Error::other(format!("a trial process ended with {exit}"))),
         }
     }
@@ -148,7 +163,40 @@ impl ProcessExecutor {
     ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime)?;
+        let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), None)?;
+        let archive = launch.archive.clone();
+        let started = self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until).await;
+        let Some((archive, taken)) = archive else { return started };
+        let trainer = self.trainer(isolation);
+        match started {
+            Ok(instance) => {
+                if !taken {
+                    trainer.want(training::Wanted { spec, runtime, archive });
+                }
+                Ok(instance)
+            }
+            // The JVM looks at an archive's head only, and trusts the rest.
+            Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }) if taken => {
+                trainer.distrust(&archive);
+                let launch = Launch::plan(&self.settings, isolation, &spec, runtime, None)?;
+                self.start_planned(launch, spec, stream, logs, until).await
+            }
+            failed => failed,
+        }
+    }
+
+    fn trainer(&self, isolation: Isolation) -> &Trainer {
+        self.trainer.get_or_init(|| Trainer::new(self.settings.clone(), isolation, self.spawner.clone()))
+    }
+
+    async fn start_planned(
+        &self,
+        launch: Launch,
+        spec: Arc<InstanceSpec>,
+        stream: Arc<str>,
+        logs: Arc<dyn LogSink>,
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let own = launch.own_program;
         let variables = launch.variables(&spec, &stream);
         if let Some(stem) = by(until, self.stem(&launch, &variables)).await? {

@@ -2,6 +2,7 @@
 //! for each start, because SDKs may have been installed since the last.
 
 use crate::argv::{argv, is_method, wrapper};
+use crate::class_archive::{Archive, Staged};
 use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
@@ -10,6 +11,8 @@ use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use crate::stems::Recipe;
+use crate::training;
+use model::MiB;
 use ports::{InstanceSpec, StartFailure};
 use std::ffi::OsString;
 use std::io;
@@ -26,6 +29,8 @@ pub struct Launch {
     pub protocol: Protocol,
     /// Whether the program is the function's, and not one of this machine's.
     pub own_program: bool,
+    /// The class-data archive that fits, and whether this start takes it.
+    pub archive: Option<(Archive, bool)>,
     isolation: Isolation,
     sandbox: Arc<Sandbox>,
     argv: Vec<OsString>,
@@ -33,6 +38,17 @@ pub struct Launch {
     places: Places,
     sdk: Option<String>,
 }
+
+/// What a start makes instead of an instance: a class-data archive.
+pub struct Training<'a> {
+    /// The archive.
+    pub archive: &'a Archive,
+    /// What was made ready for it.
+    pub staged: &'a Staged,
+}
+
+/// A training run has two JVMs at its end, one of which writes the archive: memory beyond the function's.
+const TO_WRITE_AN_ARCHIVE: MiB = MiB(1024);
 
 /// How an instance is spoken to.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +70,7 @@ impl Launch {
         isolation: Isolation,
         spec: &InstanceSpec,
         runtime: Runtime,
+        training: Option<Training<'_>>,
     ) -> Result<Launch, StartFailure> {
         let Runtime { wanted, found } = &runtime;
         let runtime_dir = settings.run_dir.join("runtime");
@@ -75,7 +92,30 @@ impl Launch {
         }
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
-        let runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let mut runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let mut archive = None;
+        match (&training, wanted, found) {
+            (Some(Training { archive, staged }), ..) => {
+                archive.make(&mut runtime_argv, training::DUMPED, staged);
+                let shell = ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from);
+                runtime_argv.splice(0..0, shell);
+                binds.push(staged.bind());
+            }
+            (None, Wanted::Java(_), Some(found)) if !own_program && can_train(settings, isolation) => {
+                let installed = settings.runtimes_dir.join(JAVA_SDK);
+                let sdk = sdk.as_deref().map(|sdk| (installed.as_path(), sdk));
+                let fitting = Archive::of(spec, found, &runtime_argv, &places, sdk);
+                archive = fitting.map(|archive| {
+                    let made = archive.is_made();
+                    if made {
+                        archive.take(&mut runtime_argv);
+                        binds.push(archive.bind());
+                    }
+                    (archive, made)
+                });
+            }
+            _ => {}
+        }
         let argv = wrapper.map(OsString::from).into_iter().chain(runtime_argv).collect();
         let view = View {
             isolation,
@@ -87,9 +127,24 @@ impl Launch {
             tmp: spec.ephemeral_storage,
             memory: spec.memory,
         };
-        let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
+        let mut sandbox = Sandbox::plan(&view).map_err(machine)?;
+        if training.is_some() {
+            sandbox = sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
+        }
+        let sandbox = Arc::new(sandbox);
         let protocol = Protocol::of(wanted, spec);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk })
+        Ok(Launch { protocol, own_program, archive, isolation, sandbox, argv, runtime, places, sdk })
+    }
+
+    /// Makes ready what a training run for `archive` needs, in the folder `dir`. Reads the package.
+    pub fn stage(
+        settings: &Settings,
+        archive: &Archive,
+        dir: &Path,
+        spec: &InstanceSpec,
+    ) -> io::Result<Staged> {
+        let installed = settings.runtimes_dir.join(JAVA_SDK);
+        archive.stage(dir, spec, &installed)
     }
 
     /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
@@ -167,6 +222,11 @@ impl Protocol {
             Wanted::Http => Protocol::Http,
         }
     }
+}
+
+/// Without walls a training run would be a stranger's program on this machine at a time that nobody expects.
+fn can_train(settings: &Settings, isolation: Isolation) -> bool {
+    settings.class_archives && isolation != Isolation::None
 }
 
 fn places(

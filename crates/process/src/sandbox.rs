@@ -81,13 +81,14 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Empty folders in every sandbox, for what is mounted there when its function is known.
-const MOUNT_POINTS: [&str; 8] = [
+const MOUNT_POINTS: [&str; 9] = [
     "/var/task",
     "/opt",
     "/tmp",
     "/proc",
     "/var/sdk/site-packages",
     "/var/sdk/lib",
+    "/var/sdk/jvm",
     "/node_modules",
     "/var/node_modules",
 ];
@@ -149,6 +150,12 @@ impl Sandbox {
     /// What it may use.
     pub fn resources(&self) -> Resources {
         self.resources
+    }
+
+    /// The same for work that gives way to everybody's, with `memory` for itself.
+    pub fn in_the_background(&self, memory: MiB) -> Sandbox {
+        let resources = Resources { memory, weight: MiB(1), ..self.resources };
+        Sandbox { resources, ..self.clone() }
     }
 
     /// The namespaces that the first process is cloned into: `CLONE_NEW…` flags.

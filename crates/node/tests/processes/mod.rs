@@ -28,6 +28,7 @@ impl World {
             run_dir: dir.path().join("run"),
             runtimes_dir: dir.path().join("runtimes"),
             install: "brooklet runtimes install".into(),
+            class_archives: false,
             isolation: Isolation::Root,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");

@@ -17,6 +17,7 @@ pub fn executor(dir: &Path, isolation: Isolation) -> ProcessExecutor {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
         install: "brooklet runtimes install".into(),
+        class_archives: true,
         isolation,
         stems: 8,
         keep_alive: Duration::from_secs(60),
