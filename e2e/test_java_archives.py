@@ -80,9 +80,19 @@ def test_new_code_has_an_archive_of_its_own_and_a_deleted_function_none(fresh):
     first = archives(server)
     function.client.update_function_code(FunctionName=function.name, ZipFile=package(**{"new.txt": "new"}))
     trained(server, function)
-    wait_until(lambda: len(archives(server)) == 1 and archives(server) != first, "the new code's archive only", 60)
+    assert len(archives(server)) == 2
+    # A server sweeps when it starts, and later every ten minutes.
+    server.stop()
+    server.start()
+    wait_until(lambda: len(archives(server)) == 1 and archives(server) != first, "the new code's archive only")
+    function.client = aws.client(server)
+    restart_instances(function)
+    assert function({"do": "echo", "value": 1}) == 1
+    wait_until(lambda: mapped(server) == [True], "one JVM, with its archive")
     function.client.delete_function(FunctionName=function.name)
-    wait_until(lambda: not list(server.data_dir.glob("code/*.jvm")), "no archive", 60)
+    server.stop()
+    server.start()
+    wait_until(lambda: not list(server.data_dir.glob("code/*.jvm")), "no archive")
 
 
 def test_a_server_that_is_killed_during_a_training_run_leaves_nothing(fresh):

@@ -60,9 +60,9 @@ impl Archive {
         places: &Places,
         sdk: Option<(&Path, &str)>,
     ) -> Option<Archive> {
-        let kind = match found.version.parse::<u32>().ok()? {
-            25.. => Kind::Ahead,
-            13.. => Kind::Dynamic,
+        let kind = match (found.language, found.version.parse::<u32>()) {
+            ("java", Ok(25..)) => Kind::Ahead,
+            ("java", Ok(13..)) => Kind::Dynamic,
             _ => return None,
         };
         if !spec.layer_dirs.is_empty() || own_options(spec).any(rules_out) {

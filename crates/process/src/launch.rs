@@ -87,34 +87,32 @@ impl Launch {
         binds.extend(layer_modules(wanted, &spec.layer_dirs));
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
-        if matches!(wanted, Wanted::Java(_)) {
-            require_java_client(spec, settings)?;
-        }
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
         let mut runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
-        let mut archive = None;
-        match (&training, wanted, found) {
-            (Some(Training { archive, staged }), ..) => {
-                archive.make(&mut runtime_argv, training::DUMPED, staged);
-                let shell = ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from);
-                runtime_argv.splice(0..0, shell);
-                binds.push(staged.bind());
+        let (trains, mut archive) = (training.is_some(), None);
+        if let Some(Training { archive, staged }) = training {
+            archive.make(&mut runtime_argv, training::DUMPED, staged);
+            runtime_argv.splice(0..0, ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from));
+            binds.push(staged.bind());
+        } else if let Some(found) = found.as_ref().filter(|_| !own_program && can_train(settings, isolation))
+        {
+            let installed = settings.runtimes_dir.join(JAVA_SDK);
+            let sdk = sdk.as_deref().map(|sdk| (installed.as_path(), sdk));
+            let fitting = Archive::of(spec, found, &runtime_argv, &places, sdk);
+            archive = fitting.map(|archive| {
+                let made = archive.is_made();
+                (archive, made)
+            });
+            if let Some((archive, true)) = &archive {
+                archive.take(&mut runtime_argv);
+                binds.push(archive.bind());
             }
-            (None, Wanted::Java(_), Some(found)) if !own_program && can_train(settings, isolation) => {
-                let installed = settings.runtimes_dir.join(JAVA_SDK);
-                let sdk = sdk.as_deref().map(|sdk| (installed.as_path(), sdk));
-                let fitting = Archive::of(spec, found, &runtime_argv, &places, sdk);
-                archive = fitting.map(|archive| {
-                    let made = archive.is_made();
-                    if made {
-                        archive.take(&mut runtime_argv);
-                        binds.push(archive.bind());
-                    }
-                    (archive, made)
-                });
-            }
-            _ => {}
+        }
+        // Whoever made the archive had the client, in these very jars.
+        let proven = trains || matches!(archive, Some((_, true)));
+        if matches!(wanted, Wanted::Java(_)) && !proven {
+            require_java_client(spec, settings)?;
         }
         let argv = wrapper.map(OsString::from).into_iter().chain(runtime_argv).collect();
         let view = View {
@@ -128,7 +126,7 @@ impl Launch {
             memory: spec.memory,
         };
         let mut sandbox = Sandbox::plan(&view).map_err(machine)?;
-        if training.is_some() {
+        if trains {
             sandbox = sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
         }
         let sandbox = Arc::new(sandbox);
