@@ -95,13 +95,14 @@ def test_new_code_has_an_archive_of_its_own_and_a_deleted_function_none(fresh):
     wait_until(lambda: not list(server.data_dir.glob("code/*.jvm")), "no archive")
 
 
-def test_a_server_that_is_killed_during_a_training_run_leaves_nothing(fresh):
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_server_that_ends_during_a_training_run_leaves_nothing(fresh, end):
     server = fresh()
     function = deployer(server)(package(), "java17", HANDLER, MemorySize=512)
     assert function({"do": "echo", "value": 1}) == 1
     wait_until(lambda: in_training(server), "a training run", 60)
     of_the_run = in_training(server)
-    server.kill()
+    getattr(server, end)()
     wait_until(lambda: not any(map(processes.alive, of_the_run)), "the end of the training run")
     assert archives(server) == []
     server.start()

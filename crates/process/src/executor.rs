@@ -168,21 +168,21 @@ impl ProcessExecutor {
         let started = self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until).await;
         let Some((archive, taken)) = archive else { return started };
         let trainer = self.trainer(isolation);
+        // The JVM looks at an archive's head only, and trusts the rest.
+        let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(instance) => {
-                if !taken {
-                    trainer.want(training::Wanted { spec, runtime, archive });
+            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            // Or it was taken away between the plan and the start.
+            Err(_) if taken && (crashed || !archive.is_made()) => {
+                if crashed {
+                    trainer.distrust(&archive);
                 }
-                Ok(instance)
-            }
-            // The JVM looks at an archive's head only, and trusts the rest.
-            Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }) if taken => {
-                trainer.distrust(&archive);
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, None)?;
-                self.start_planned(launch, spec, stream, logs, until).await
+                return self.start_planned(launch, spec, stream, logs, until).await;
             }
-            failed => failed,
+            _ => {}
         }
+        started
     }
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
