@@ -1,4 +1,4 @@
-"""Cold starts of Java functions: with class-data archives and without, against `java Bare` with the JDK's own archive."""
+"""Cold starts of Java functions, with class-data archives and without, against `java Bare` on the JDK's own."""
 
 import http.client
 import io
@@ -122,7 +122,6 @@ def rows(figures):
 def goals(figures):
     """(what, ratio): a hello with its archive, × the bare JVM."""
     median = {key: statistics.median(taken) for key, taken in figures.items()}
-    return [
-        (f"Java {version} hello cold, archive, × bare java", median[version, "hello, archive"] / median[version, "java Bare"])
-        for version in {version for version, _ in figures}
-    ]
+    ratio = lambda version: median[version, "hello, archive"] / median[version, "java Bare"]  # noqa: E731
+    versions = sorted({version for version, _ in figures})
+    return [(f"Java {version} hello cold, archive, × bare java", ratio(version)) for version in versions]

@@ -150,7 +150,8 @@ def test_who_wants_no_training_run_has_none(fresh):
 
 def test_a_package_that_an_archive_would_change_is_told_in_the_log_and_runs_as_ever(fresh):
     server = fresh()
-    double = package(**{"META-INF/services/a.Service": "a.B", "lib/x.jar": packages.zip_of({"META-INF/services/a.Service": "a.C"})})
+    service = "META-INF/services/a.Service"
+    double = package(**{service: "a.B", "lib/x.jar": packages.zip_of({service: "a.C"})})
     function = deployer(server)(double, "java17", HANDLER, MemorySize=512)
     assert function({"do": "echo", "value": 1}) == 1
     until(server, "META-INF/services/a.Service is both in the package and in x.jar")
