@@ -15,6 +15,7 @@ use crate::sandbox::Isolation;
 use crate::spawner::{Program, Spawner};
 use ports::{InstanceSpec, LogEvent, LogSink};
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,12 +31,14 @@ const INIT: Duration = Duration::from_secs(120);
 const DUMP: Duration = Duration::from_secs(120);
 /// All archives of a server together take about this much disk space, in bytes.
 const MAX_SPACE: u64 = 4 << 30;
+/// One archive, in bytes: twenty times a small function's.
+const MAX_SIZE: u64 = 512 << 20;
 /// Archives that are known not to work; with more, all are tried again.
 const MAX_REFUSED: usize = 1024;
 
 /// Where the JVM writes, which is gone with its sandbox: the shell hands the file over.
 pub const DUMPED: &str = "/tmp/brooklet-class-archive";
-/// Descriptor 3 is the archive. SIGTERM ends the JVM as it ends by itself, with its last words.
+/// Descriptor 3 leads to the server. SIGTERM ends the JVM as it ends by itself, with its last words.
 pub const SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- &
 jvm=$!
 trap 'kill -TERM $jvm' TERM
@@ -184,10 +187,13 @@ impl Worker {
         variables.push(("ARCHIVE".into(), DUMPED.into()));
         let contact = ("AWS_LAMBDA_RUNTIME_API", api.address());
         let program = launch.program(variables, Some(contact), lines);
-        let other = file.try_clone().map_err(text)?;
-        let program = Program { transport: Some([file.into(), other.into()]), ..program };
+        let (archive, writer) = std::io::pipe().map_err(text)?;
+        let other = writer.try_clone().map_err(text)?;
+        let program = Program { transport: Some([writer.into(), other.into()]), ..program };
         let child = self.spawner.spawn(program).await.map_err(|error| error.to_string())?;
         let process = Process::new(child, output);
+        // Ends with the sandbox at the latest.
+        let copied = tokio::task::spawn_blocking(move || copy(archive, &file));
         let ready = tokio::time::timeout(INIT, api.ready(&process)).await;
         ready
             .map_err(|_| "it was not ready in time".to_owned())?
@@ -195,9 +201,19 @@ impl Worker {
         process.child.stop(DUMP).await;
         process.output.finish();
         match process.child.try_exit() {
-            Some(ports::Exit::Status(0)) => Ok(()),
+            Some(ports::Exit::Status(0)) => copied.await.map_err(|error| error.to_string())?,
             exit => Err(format!("the JVM left none ({exit:?}): {}", last.text())),
         }
+    }
+}
+
+/// A pipe and not the file is in the sandbox: whoever writes there without end fills no disk.
+fn copy(archive: std::io::PipeReader, mut file: &std::fs::File) -> Result<(), String> {
+    let copied =
+        std::io::copy(&mut archive.take(MAX_SIZE + 1), &mut file).map_err(|error| error.to_string())?;
+    match copied {
+        0..=MAX_SIZE => Ok(()),
+        _ => Err(format!("it is larger than {MAX_SIZE} bytes")),
     }
 }
 
