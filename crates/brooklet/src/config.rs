@@ -51,6 +51,9 @@ pub struct Config {
     pub keep_alive: Policy,
     /// How exactly idle times are learned: 10ms to 1h. They are learned up to 240 times as much. Default `1m`.
     pub keep_alive_bin: Duration,
+    /// Whether a Java function is started once more after its first start, without an event, to make a class-data
+    /// archive that speeds up all later starts. Default `true`.
+    pub class_archives: bool,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
@@ -74,7 +77,7 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "listen",
     "data-dir",
     "account-id",
@@ -87,6 +90,7 @@ const KEYS: [&str; 16] = [
     "idle-timeout",
     "keep-alive",
     "keep-alive-bin",
+    "class-archives",
     "account-concurrency",
     "memory-reserve",
     "log-limit",
@@ -151,6 +155,7 @@ pub fn resolve(
                 within(text, units::duration, Duration::from_millis(10), seconds(3_600), "10ms to 1h")
             })
             .unwrap_or(seconds(60)),
+        class_archives: reader.get("class-archives", boolean).unwrap_or(true),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
@@ -426,6 +431,7 @@ mod tests {
             idle_timeout: seconds(600),
             keep_alive: Policy::Fixed,
             keep_alive_bin: seconds(60),
+            class_archives: true,
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             log_limit: 32 << 20,

@@ -196,6 +196,7 @@ fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<Proc
         connections: descriptors.relays as usize,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,
+        class_archives: config.class_archives,
     };
     ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }

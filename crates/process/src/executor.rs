@@ -3,6 +3,7 @@
 use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
+use crate::class_archive::clear;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running};
@@ -17,10 +18,11 @@ use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
+use crate::training::{self, Trainer};
 use crate::wrapped::Wrapped;
 use model::{MiB, Network};
 use policy::stock::StockConfig;
-use ports::{BoxFuture, Executor, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
+use ports::{BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
+    /// Whether class-data archives are made of Java functions and used.
+    pub class_archives: bool,
 }
 
 /// At most this many sandboxes wait for a program.
@@ -68,12 +72,15 @@ pub struct ProcessExecutor {
     no_internet: OnceLock<String>,
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
+    trainer: OnceLock<Trainer>,
 }
 
 impl ProcessExecutor {
     /// Writes the bootstraps into the run folder. Interpreters are looked for when they are first needed.
     pub fn new(settings: Settings) -> io::Result<ProcessExecutor> {
         bootstraps::lay_out(&settings.run_dir, &settings.install)?;
+        // Of a server that was killed during a training run.
+        clear(&settings.run_dir.join("training"))?;
         let groups = match settings.isolation {
             Isolation::None => Groups::none(),
             _ => Groups::open(&group_name(&settings.run_dir)),
@@ -99,6 +106,7 @@ impl ProcessExecutor {
             no_internet,
             runtimes,
             learning,
+            trainer: OnceLock::new(),
         })
     }
 
@@ -156,7 +164,7 @@ impl ProcessExecutor {
             waits: false,
         };
         match self.spawner.try_out(program).await?.exited().await {
-            ports::Exit::Status(0) => Ok(()),
+            Exit::Status(0) => Ok(()),
             exit => Err(NotStarted::Program(io::Error::other(format!("a trial process ended with {exit}")))),
         }
     }
@@ -210,7 +218,43 @@ impl ProcessExecutor {
     ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime, &self.outside)?;
+        let outside = &self.outside;
+        let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
+        let archive = launch.archive.clone();
+        let started = self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until).await;
+        let Some((archive, taken)) = archive else { return started };
+        let trainer = self.trainer(isolation);
+        // The JVM looks at an archive's head only, and trusts the rest.
+        let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
+        match started {
+            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            // Or it was taken away between the plan and the start.
+            Err(_) if taken && (crashed || !archive.is_made()) => {
+                if crashed {
+                    trainer.distrust(&archive);
+                }
+                let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
+                return self.start_planned(launch, spec, stream, logs, until).await;
+            }
+            _ => {}
+        }
+        started
+    }
+
+    fn trainer(&self, isolation: Isolation) -> &Trainer {
+        self.trainer.get_or_init(|| {
+            Trainer::new(self.settings.clone(), isolation, self.spawner.clone(), self.outside.clone())
+        })
+    }
+
+    async fn start_planned(
+        &self,
+        launch: Launch,
+        spec: Arc<InstanceSpec>,
+        stream: Arc<str>,
+        logs: Arc<dyn LogSink>,
+        until: Instant,
+    ) -> Result<Arc<dyn Instance>, Unready> {
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
@@ -239,12 +283,12 @@ impl ProcessExecutor {
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
-                let mut api = self.runtime_api(&spec, own_network).await?;
+                let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let program = Program { transport: Some(pipes), runtime_api, ..program };
                 let process = self.run(program, own, output, until).await?;
-                serve(&mut api, &process)?;
+                api.serve_in(&process).map_err(machine)?;
                 Ok(Arc::new(Running::init(process, Wrapped::new(framed, api), timeout, until).await?))
             }
             Protocol::Http => {
@@ -258,11 +302,11 @@ impl ProcessExecutor {
                 Ok(Arc::new(Running::init(process, http, timeout, until).await?))
             }
             Protocol::RuntimeApi => {
-                let mut api = self.runtime_api(&spec, own_network).await?;
+                let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
-                serve(&mut api, &process)?;
+                api.serve_in(&process).map_err(machine)?;
                 Ok(Arc::new(Running::init(process, api, timeout, until).await?))
             }
         }
@@ -291,14 +335,6 @@ impl ProcessExecutor {
                 tracing::warn!(%error, "a waiting runtime could not become an instance; starting another");
                 None
             }
-        }
-    }
-
-    /// An endpoint for the runtime: in its own network, or on the machine.
-    async fn runtime_api(&self, spec: &InstanceSpec, own_network: bool) -> Result<RuntimeApi, StartFailure> {
-        match own_network {
-            true => Ok(RuntimeApi::at(spec, self.outside.inside(network::RUNTIME_API))),
-            false => RuntimeApi::open(spec).await.map_err(machine),
         }
     }
 
@@ -373,14 +409,6 @@ impl Executor for ProcessExecutor {
 /// A step of a start, unless time is up first.
 async fn by<T>(until: Instant, step: impl Future<Output = T>) -> Result<T, StartFailure> {
     tokio::time::timeout_at(until, step).await.map_err(|_| StartFailure::TimedOut)
-}
-
-/// Serves the runtime where a socket was made for it.
-fn serve(api: &mut RuntimeApi, process: &Process) -> Result<(), StartFailure> {
-    match process.child.runtime_api() {
-        Some(listener) => listener.map(|listener| api.serve(listener)).map_err(machine),
-        None => Ok(()),
-    }
 }
 
 /// A program that could not be executed is the function's mistake when it is the function's `own`.

@@ -41,9 +41,15 @@ pub fn argv(
     sdk: Option<&str>,
 ) -> Vec<OsString> {
     let task = &places.task;
-    let mut class_path = format!("{task}:{task}/lib/*");
-    for jar in jars(&spec.code_dir) {
-        class_path.push_str(&format!(":{task}/{}", jar.file_name().unwrap_or_default().to_string_lossy()));
+    let mut class_path = task.clone();
+    // One by one: in what order `*` puts them nobody says, and of two classes of a name the first is taken.
+    for (folder, seen) in
+        [(spec.code_dir.join("lib"), format!("{task}/lib")), (spec.code_dir.clone(), task.clone())]
+    {
+        for jar in jars(&folder) {
+            class_path
+                .push_str(&format!(":{seen}/{}", jar.file_name().unwrap_or_default().to_string_lossy()));
+        }
     }
     class_path.push_str(":/opt/java/lib/*");
     if let Some(sdk) = sdk {
@@ -93,7 +99,8 @@ fn flags(memory_mib: u32, version: u32, own: &[&str]) -> Vec<String> {
     flags
 }
 
-fn jars(folder: &Path) -> impl Iterator<Item = PathBuf> {
+/// The jars that lie in a folder, in order.
+pub fn jars(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut jars: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|e| e == "jar")).collect();

@@ -2,6 +2,7 @@
 //! for each start, because SDKs may have been installed since the last.
 
 use crate::argv::{argv, is_method, wrapper};
+use crate::class_archive::{Archive, Staged};
 use crate::environment::{Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
@@ -11,7 +12,8 @@ use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use crate::stems::{Likeness, Recipe};
-use model::Network;
+use crate::training;
+use model::{MiB, Network};
 use ports::{InstanceSpec, StartFailure};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ pub struct Launch {
     pub protocol: Protocol,
     /// Whether the program is the function's, and not one of this machine's.
     pub own_program: bool,
+    /// The class-data archive that fits, and whether this start takes it.
+    pub archive: Option<(Archive, bool)>,
     isolation: Isolation,
     sandbox: Arc<Sandbox>,
     argv: Vec<OsString>,
@@ -38,6 +42,17 @@ pub struct Launch {
     endpoints: BTreeMap<String, String>,
     files: Vec<u64>,
 }
+
+/// What a start makes instead of an instance: a class-data archive.
+pub struct Training<'a> {
+    /// The archive.
+    pub archive: &'a Archive,
+    /// What was made ready for it.
+    pub staged: &'a Staged,
+}
+
+/// A training run has two JVMs at its end, one of which writes the archive: memory beyond the function's.
+const TO_WRITE_AN_ARCHIVE: MiB = MiB(1024);
 
 /// How an instance is spoken to.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +75,7 @@ impl Launch {
         spec: &InstanceSpec,
         runtime: Runtime,
         outside: &Outside,
+        training: Option<Training<'_>>,
     ) -> Result<Launch, StartFailure> {
         let network = spec.network.unwrap_or(settings.network);
         let Runtime { wanted, found } = &runtime;
@@ -75,15 +91,36 @@ impl Launch {
         let sdk = sdk(&settings.runtimes_dir, wanted).filter(|sdk| sdk.source.is_dir());
         let files = state_of(found.as_ref().map(Found::path).as_deref(), sdk.as_ref());
         programs.extend(sdk.clone());
-        let binds: Vec<Bind> = layer_modules(wanted, &spec.layer_dirs).into_iter().collect();
+        let mut binds: Vec<Bind> = layer_modules(wanted, &spec.layer_dirs).into_iter().collect();
         let sdk = sdk.map(|sdk| if isolation == Isolation::None { sdk.source } else { sdk.target });
         let sdk = sdk.map(|path| path.to_string_lossy().into_owned());
-        if matches!(wanted, Wanted::Java(_)) {
-            require_java_client(spec, settings)?;
-        }
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
-        let runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let mut runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
+        let (trains, mut archive) = (training.is_some(), None);
+        if let Some(Training { archive, staged }) = training {
+            archive.make(&mut runtime_argv, training::DUMPED, staged);
+            runtime_argv.splice(0..0, ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from));
+            binds.push(staged.bind());
+        } else if let Some(found) = found.as_ref().filter(|_| !own_program && can_train(settings, isolation))
+        {
+            let installed = settings.runtimes_dir.join(JAVA_SDK);
+            let sdk = sdk.as_deref().map(|sdk| (installed.as_path(), sdk));
+            let fitting = Archive::of(spec, found, &runtime_argv, &places, sdk);
+            archive = fitting.map(|archive| {
+                let made = archive.is_made();
+                (archive, made)
+            });
+            if let Some((archive, true)) = &archive {
+                archive.take(&mut runtime_argv);
+                binds.push(archive.bind());
+            }
+        }
+        // Whoever made the archive had the client, in these very jars.
+        let proven = trains || matches!(archive, Some((_, true)));
+        if matches!(wanted, Wanted::Java(_)) && !proven {
+            require_java_client(spec, settings)?;
+        }
         let argv = wrapper.map(OsString::from).into_iter().chain(runtime_argv).collect();
         let view = View {
             isolation,
@@ -96,10 +133,37 @@ impl Launch {
             tmp: spec.ephemeral_storage,
             memory: spec.memory,
         };
-        let sandbox = Arc::new(Sandbox::plan(&view).map_err(machine)?);
+        let mut sandbox = Sandbox::plan(&view).map_err(machine)?;
+        if trains {
+            sandbox = sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
+        }
+        let sandbox = Arc::new(sandbox);
         let protocol = Protocol::of(wanted, spec);
         let endpoints = outside.variables(&spec.environment);
-        Ok(Launch { protocol, own_program, isolation, sandbox, argv, runtime, places, sdk, endpoints, files })
+        Ok(Launch {
+            protocol,
+            own_program,
+            archive,
+            isolation,
+            sandbox,
+            argv,
+            runtime,
+            places,
+            sdk,
+            endpoints,
+            files,
+        })
+    }
+
+    /// Makes ready what a training run for `archive` needs, in the folder `dir`. Reads the package.
+    pub fn stage(
+        settings: &Settings,
+        archive: &Archive,
+        dir: &Path,
+        spec: &InstanceSpec,
+    ) -> io::Result<Staged> {
+        let installed = settings.runtimes_dir.join(JAVA_SDK);
+        archive.stage(dir, spec, &installed)
     }
 
     /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
@@ -207,6 +271,11 @@ impl Protocol {
             Wanted::Http => Protocol::Http,
         }
     }
+}
+
+/// Without walls a training run would be a stranger's program on this machine at a time that nobody expects.
+fn can_train(settings: &Settings, isolation: Isolation) -> bool {
+    settings.class_archives && isolation != Isolation::None
 }
 
 fn places(

@@ -12,6 +12,7 @@ mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod cgroup; //       what an instance may use of the machine
 mod child; //        a running sandbox and its program: exit, kill, memory
 mod chunks; //       a response stream, which is whole or says that it is not
+mod class_archive; // what a JVM has read of a function's classes, for the next one
 mod environment; //  the variables a function sees
 mod executor; //     create → init: puts the parts below together
 mod framed; //       transport of our own bootstraps
@@ -32,6 +33,7 @@ mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
+mod training; //     runs of a JVM that make such an archive
 mod wrapped; //      transport of runtimes that the function's own wrapper starts
 mod zygote; //       interpreters that fork instead
 

@@ -99,13 +99,14 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Empty folders in every sandbox, for what is mounted there when its function is known.
-const MOUNT_POINTS: [&str; 8] = [
+const MOUNT_POINTS: [&str; 9] = [
     "/var/task",
     "/opt",
     "/tmp",
     "/proc",
     "/var/sdk/site-packages",
     "/var/sdk/lib",
+    "/var/sdk/jvm",
     "/node_modules",
     "/var/node_modules",
 ];
@@ -209,6 +210,12 @@ impl Sandbox {
     /// What it reaches over the network.
     pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// The same for work that gives way to everybody's, with `memory` for itself.
+    pub fn in_the_background(&self, memory: MiB) -> Sandbox {
+        let resources = Resources { memory, weight: MiB(1), ..self.resources };
+        Sandbox { resources, ..self.clone() }
     }
 
     /// Whether it has a network of its own, and not the machine's.

@@ -260,7 +260,9 @@ impl Packages {
                 packages += 1;
             }
         }
-        for name in on_disk.folders.iter().filter(|name| !used.contains(*name)) {
+        // What runtimes keep beside a package (`<digest>.<what>`) goes with it.
+        let needed = |name: &String| used.contains(name.split('.').next().unwrap_or_default());
+        for name in on_disk.folders.iter().filter(|name| !needed(name)) {
             let aside = match name.strip_prefix(TEMPORARY) {
                 // Being made or removed right now; the others are of servers that are no more.
                 Some(rest) if rest.starts_with(&self.run) => continue,

@@ -34,6 +34,7 @@ impl World {
             run_dir: dir.path().join("run"),
             runtimes_dir: dir.path().join("runtimes"),
             install: "brooklet runtimes install".into(),
+            class_archives: false,
             isolation: Isolation::Root,
             network: model::Network::Internet,
             endpoints: Default::default(),

@@ -8,6 +8,7 @@ mod connection; // one connection: requests in, answers out
 mod wire; //       HTTP/1.1 as runtime clients speak it
 
 use crate::instance::{Process, Transport};
+use crate::network::{self, Outside};
 use bytes::Bytes;
 use model::RequestId;
 use ports::{InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
@@ -100,6 +101,26 @@ impl RuntimeApi {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// For an instance of `spec`: in its own network, if it has one, or on the machine.
+    pub async fn of(
+        spec: &InstanceSpec,
+        outside: &Outside,
+        own_network: bool,
+    ) -> std::io::Result<RuntimeApi> {
+        match own_network {
+            true => Ok(RuntimeApi::at(spec, outside.inside(network::RUNTIME_API))),
+            false => RuntimeApi::open(spec).await,
+        }
+    }
+
+    /// Listens in the process's own network, if it has one.
+    pub fn serve_in(&mut self, process: &Process) -> std::io::Result<()> {
+        match process.child.runtime_api() {
+            Some(listener) => listener.map(|listener| self.serve(listener)),
+            None => Ok(()),
+        }
     }
 
     /// The variable by which the runtime finds it.

@@ -1,0 +1,131 @@
+use super::*;
+use std::io::Write;
+
+fn write(path: &Path, content: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, content).expect("written");
+}
+
+fn jar(path: &Path, entries: &[&str]) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    let mut writer = zip::ZipWriter::new(File::create(path).expect("made"));
+    for entry in entries {
+        writer.start_file(*entry, zip::write::SimpleFileOptions::default()).expect("begun");
+        writer.write_all(b"x").expect("written");
+    }
+    writer.finish().expect("finished");
+}
+
+fn archive(code: &Path, kind: Kind) -> Archive {
+    let mut shelf = code.as_os_str().to_owned();
+    shelf.push(SUFFIX);
+    Archive {
+        dir: Path::new(&shelf).join("key"),
+        kind,
+        jars: vec!["/var/task/lib/a.jar".into(), "/var/sdk/lib/ric.jar".into()],
+        task: "/var/task".into(),
+    }
+}
+
+fn words(argv: &[OsString]) -> String {
+    argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+const ARGV: [&str; 5] =
+    ["java", "-Xmx64m", "-cp", "/var/task:/var/task/lib/a.jar:/var/sdk/lib/ric.jar", "Main"];
+
+#[test]
+fn the_class_path_that_takes_an_archive_begins_with_the_one_that_made_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (code, staging) = (dir.path().join("code"), dir.path().join("staging"));
+    write(&code.join("a/B.class"), "class");
+    for (kind, makes, takes) in [
+        (Kind::Dynamic, "-XX:ArchiveClassesAtExit=/tmp/x", "-XX:SharedArchiveFile=/var/sdk/jvm/archive"),
+        (Kind::Ahead, "-XX:AOTCacheOutput=/tmp/x", "-XX:AOTCache=/var/sdk/jvm/archive -Xlog:aot=off"),
+    ] {
+        let archive = archive(&code, kind);
+        let files = files_of(&code).expect("read");
+        assert_eq!(files, ["a/B.class"]);
+        clear(&staging).expect("cleared");
+        std::fs::create_dir_all(&staging).expect("made");
+        pack(&code, &[&files[0]], &staging.join(CLASSES)).expect("packed");
+        let file = File::options().read(true).write(true).create_new(true).open(staging.join(ARCHIVE));
+        let staged = Staged { dir: staging.clone(), archive: file.expect("made"), classes: true };
+        let mut argv = ARGV.map(OsString::from).to_vec();
+        archive.make(&mut argv, "/tmp/x", &staged);
+        let path = "/var/sdk/jvm/classes.jar:/var/task/lib/a.jar:/var/sdk/lib/ric.jar";
+        assert_eq!(words(&argv), format!("java -Xmx64m {makes} -cp {path} Main"));
+
+        assert_eq!(archive.publish(&staged).expect_err("empty").to_string(), "the JVM made none");
+        assert!(!archive.is_made());
+        (&staged.archive).write_all(b"archive").expect("written");
+        assert_eq!(archive.publish(&staged).expect("published"), 7);
+        assert!(archive.is_made() && !staging.exists());
+        let mut argv = ARGV.map(OsString::from).to_vec();
+        archive.take(&mut argv);
+        assert_eq!(words(&argv), format!("java -Xmx64m {takes} -cp {path}:/var/task Main"));
+        archive.remove();
+        assert!(!archive.is_made());
+    }
+}
+
+#[test]
+fn a_package_whose_resources_would_change_places_gets_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let check = |file: &str, entry: &str| {
+        let path = dir.path().join("a.jar");
+        jar(&path, &[entry]);
+        let refused = refuse_what_would_change_places(&[file.to_owned()], [path].into_iter());
+        refused.err().map(|error| error.to_string())
+    };
+    let double = |file: &str| Some(format!("{file} is both in the package and in a.jar"));
+    assert_eq!(check("log.xml", "other.xml"), None);
+    assert_eq!(check("log.xml", "log.xml"), double("log.xml"));
+    assert_eq!(check("META-INF/services/a.B", "META-INF/services/a.B"), double("META-INF/services/a.B"));
+    // Classes keep their order; what build tools leave everywhere is read by nobody.
+    for same in ["a/B.class", "META-INF/MANIFEST.MF", "META-INF/LICENSE.txt", "META-INF/maven/g/a/pom.xml"] {
+        assert_eq!(check(same, same), None, "{same}");
+    }
+}
+
+#[test]
+fn of_a_package_a_few_archives_are_kept_and_none_when_it_is_gone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let code = dir.path().join("code");
+    write(&code.join("a.txt"), "x");
+    let publish = |n: usize| {
+        let staging = dir.path().join("staging");
+        std::fs::create_dir_all(&staging).expect("made");
+        write(&staging.join(ARCHIVE), "archive");
+        let file = File::open(staging.join(ARCHIVE)).expect("opened");
+        // Their age decides, whatever the clock's resolution.
+        file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n as u64 + 1))
+            .expect("set");
+        let mut archive = archive(&code, Kind::Dynamic);
+        archive.dir.set_file_name(format!("key{n}"));
+        archive.publish(&Staged { dir: staging, archive: file, classes: false })
+    };
+    for n in 0..KEPT + 2 {
+        publish(n).expect("published");
+    }
+    let shelf = dir.path().join("code.jvm");
+    let mut left: Vec<_> = std::fs::read_dir(&shelf)
+        .expect("read")
+        .map(|entry| entry.expect("read").file_name().into_string().expect("text"))
+        .collect();
+    left.sort();
+    assert_eq!(left, ["key2", "key3", "key4", "key5"]);
+    assert_eq!(space_taken(dir.path()), 4 * 7);
+    clear(&code).expect("cleared");
+    assert_eq!(publish(9).expect_err("gone").to_string(), "the package is gone");
+}
+
+#[test]
+fn options_that_speak_of_archives_rule_them_out() {
+    for option in ["-Xshare:off", "-XX:AOTMode=off", "-javaagent:/opt/a.jar", "--module-path=x"] {
+        assert!(rules_out(option), "{option}");
+    }
+    for option in ["-XX:+UseG1GC", "-Dx=1", "-Xmx100m", "-Xlog:class+load"] {
+        assert!(!rules_out(option), "{option}");
+    }
+}
