@@ -225,6 +225,7 @@ async fn network() -> Check {
     let check = |state, found: String| Check::new("isolation", "network", state, found);
     let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
     let settings = process::Settings {
+        class_archives: false,
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
         install: String::new(),
