@@ -144,9 +144,13 @@ fn folder_tree(dir: &Path) -> Result<Tree<'static>> {
 fn zip_tree(path: &Path) -> Result<Tree<'static>> {
     let file = std::fs::File::open(path).doing(|| format!("read {}", path.display()))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| {
-        Error::new(Exit::Usage, format!("{} is not a zip", path.display()))
-            .because(error)
-            .fix("name a folder or a zip")
+        let refused = Error::new(Exit::Usage, format!("{} is not a zip, or not a whole one", path.display()))
+            .fix("name a folder or a zip");
+        match error {
+            // The library's words are about the format's inner parts.
+            zip::result::ZipError::InvalidArchive(_) => refused,
+            other => refused.because(other),
+        }
     })?;
     let (mut files, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for index in 0..archive.len() {

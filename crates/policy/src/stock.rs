@@ -2,8 +2,8 @@
 //!
 //! Of each kind of runtime as many wait as were lately started in a burst, so that the next burst of that size
 //! finds them ready; at least one while the kind is in use at all, and none when it is not. One of a kind is made
-//! at a time: whoever needs the processor now comes first. When too many would wait, those of the kind give way
-//! that was not started for the longest time.
+//! at a time: whoever needs the processor now comes first. When too many would wait, kinds share the places: one of
+//! the kind that has most gives way, or else that of the kind that was not started for the longest time.
 //!
 //! A kind that forks has one zygote, booted when the kind is first started; what waits of it is forked, not booted. A
 //! zygote's copies share what was random at its birth, so it is replaced after so many forks, and the old one serves
@@ -219,7 +219,7 @@ impl Stock {
     /// First those that wait, which are soon made again; then kinds with their zygotes. Of either that which was not
     /// started for the longest time.
     fn give_up(&mut self, commands: &mut Vec<Command>) {
-        match self.longest_unused(None) {
+        match self.longest_unused() {
             Some(kind) => self.discard(kind, commands),
             None => {
                 let oldest = self.shelves.iter().min_by_key(|(_, shelf)| shelf.last());
@@ -235,10 +235,25 @@ impl Stock {
         commands.push(Command::Discard(kind));
     }
 
-    /// The kind that was not started for the longest time, of those that have one waiting, but for `except`.
-    fn longest_unused(&self, except: Option<Kind>) -> Option<Kind> {
-        let others = self.shelves.iter().filter(|(kind, shelf)| Some(**kind) != except && shelf.waiting > 0);
-        others.min_by_key(|(_, shelf)| shelf.last()).map(|(&kind, _)| kind)
+    /// The kind that was not started for the longest time, of those that have one waiting.
+    fn longest_unused(&self) -> Option<Kind> {
+        let waiting = self.shelves.iter().filter(|(_, shelf)| shelf.waiting > 0);
+        waiting.min_by_key(|(_, shelf)| shelf.last()).map(|(&kind, _)| kind)
+    }
+
+    /// Whose place `kind` may have when none is left: one of the kind that has most, and still has more afterwards, so
+    /// that kinds which are started in turns share the places instead of taking them from each other before each is
+    /// needed; or, when there are not enough for all, that of a kind that was not started since.
+    fn who_gives_way(&self, kind: Kind) -> Option<Kind> {
+        let own = self.shelves.get(&kind)?;
+        let others = || self.shelves.iter().filter(|(other, shelf)| **other != kind && shelf.waiting > 0);
+        let richest = others().max_by_key(|(_, shelf)| (shelf.waiting, std::cmp::Reverse(shelf.last())));
+        if let Some((&richest, _)) = richest.filter(|(_, shelf)| shelf.waiting > own.waiting + 1) {
+            return Some(richest);
+        }
+        let oldest = others().min_by_key(|(_, shelf)| shelf.last());
+        let (&oldest, _) = oldest.filter(|(_, shelf)| own.waiting == 0 && shelf.last() < own.last())?;
+        Some(oldest)
     }
 
     fn restock(&mut self, now: Time, commands: &mut Vec<Command>) {
@@ -269,12 +284,10 @@ impl Stock {
         if shelf.making || shelf.zygote == Zygote::Booting || shelf.waiting >= shelf.starts.wanted(now) {
             return;
         }
-        let last = shelf.last();
         if all >= config.most {
-            // Only for one of a kind that was started since: else two kinds would evict each other for ever.
-            match self.longest_unused(Some(kind)) {
-                Some(other) if self.shelves[&other].last() < last => self.discard(other, commands),
-                _ => return,
+            match self.who_gives_way(kind) {
+                Some(other) => self.discard(other, commands),
+                None => return,
             }
         }
         self.with(kind, |shelf| shelf.making = true);

@@ -56,6 +56,14 @@ impl Owner {
         self.tell(now, Event::Started { kind, forks });
     }
 
+    /// Takes one that waits, as a start does; whether there was one.
+    fn take(&mut self, now: u64, kind: Kind) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&kind).filter(|waiting| **waiting > 0) else { return false };
+        *waiting -= 1;
+        self.tell(now, Event::Taken(kind));
+        true
+    }
+
     fn waits(&self, kind: Kind) -> usize {
         self.waiting.get(&kind).copied().unwrap_or(0)
     }
@@ -115,6 +123,22 @@ fn the_kind_that_was_not_started_for_the_longest_time_gives_way() {
     assert_eq!((owner.waits(A), owner.waits(B)), (3, 1));
     owner.tell(3, Event::Wake { used: MiB(1) });
     assert_eq!((owner.waits(A), owner.waits(B)), (3, 1), "and does not take it back");
+}
+
+#[test]
+fn kinds_that_are_started_in_turns_share_the_places_and_always_find_one() {
+    let mut owner = Owner::new(StockConfig::default());
+    let kinds = [Kind(1), Kind(2), Kind(3)];
+    for turn in 0..30 {
+        for kind in kinds {
+            let found = owner.take(turn, kind);
+            assert!(found || turn < 2, "{kind:?} in turn {turn}");
+            owner.start(turn, kind, false);
+        }
+    }
+    let mut shares = kinds.map(|kind| owner.waits(kind));
+    shares.sort();
+    assert_eq!(shares, [2, 3, 3]);
 }
 
 #[test]
