@@ -201,6 +201,23 @@ def test_a_start_that_failed_tells_what_it_wrote_and_the_memory_it_used(deploy, 
     assert 60 <= int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 256, log
 
 
+GROWS = """
+import os, time
+def handler(event, context):
+    eaten = b"x" * (event["mib"] << 20)
+    if event.get("then") == "exit": os._exit(3)
+    if event.get("then") == "hang": time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("then", ["exit", "hang"])
+def test_an_end_that_was_sudden_tells_the_memory_used_up_to_it(deploy, then):
+    function = deploy({"app.py": GROWS}, packages.PYTHON, "app.handler", MemorySize=256, Timeout=1)
+    for event, least in (({"mib": 1}, 1), ({"mib": 60, "then": then}, 60)):
+        _, log = function.tail(event)
+        assert least <= int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 60 + least, log
+
+
 def test_a_bad_filter_is_told(server, writer):
     at = f"{server.url}/_brooklet/v1/functions"
     for query in ("request_id=no", "since_ms=yesterday", "follow=maybe"):

@@ -40,6 +40,9 @@ const MS_PRIVATE: usize = 1 << 18;
 const MNT_DETACH: usize = 2;
 const AT_RECURSIVE: usize = 0x8000;
 const PR_SET_CHILD_SUBREAPER: usize = 36;
+/// `struct rusage`: two times of two words each, then numbers, the first of which is the most resident memory in KiB.
+const RUSAGE_WORDS: usize = 18;
+const RUSAGE_MAXRSS: usize = 4;
 
 static BUFFER: Reserved<[u8; MAX_MESSAGE]> = Reserved(core::cell::UnsafeCell::new([0; MAX_MESSAGE]));
 
@@ -251,13 +254,13 @@ fn execute(message: &mut Message<'_>) -> Step<()> {
 /// Takes the dead out of the process table; the program's own end is the sandbox's.
 fn bury(program: i32) {
     loop {
-        let mut status = 0u32;
-        let child = sys!(WAIT4, -1isize, &raw mut status, 1, 0);
+        let (mut status, mut usage) = (0u32, [0u64; RUSAGE_WORDS]);
+        let child = sys!(WAIT4, -1isize, &raw mut status, 1, usage.as_mut_ptr());
         if child <= 0 {
             return;
         }
         if child as i32 == program {
-            reply([ENDED, status, 0], &[]);
+            reply([ENDED, status, usage[RUSAGE_MAXRSS] as u32], &[]);
             end(0);
         }
     }

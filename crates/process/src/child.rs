@@ -182,8 +182,11 @@ impl Child {
 
     /// What the first process told before it went. When it told nothing it was killed, and all with it.
     fn verdict(&self) -> Exit {
-        let status = self.control.last_word().map_or(libc::SIGKILL, |status| status as i32);
-        let status = std::process::ExitStatus::from_raw(status);
+        let end = self.control.last_word();
+        if let Some(end) = end {
+            self.saw(u64::from(end.max_resident_kib) << 10);
+        }
+        let status = std::process::ExitStatus::from_raw(end.map_or(libc::SIGKILL, |end| end.status as i32));
         match (status.code(), status.signal()) {
             (_, Some(libc::SIGKILL)) if self.group.ran_out_of_memory() => {
                 // The process is no longer there to be asked.
@@ -226,8 +229,7 @@ impl Child {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.program)).ok()?;
         let mut fields = statm.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (resident, shared) = (fields.nth(1)?, fields.next()?);
-        let peak = MiB::from_bytes_ceil(resident * PAGE);
-        self.peak_mib.fetch_max(peak.0, Ordering::Relaxed);
+        self.saw(resident * PAGE);
         if self.shares
             && let Some(own) = self.group.own_memory()
         {
@@ -237,17 +239,22 @@ impl Child {
         Some(MiB::from_bytes_ceil(resident.saturating_sub(shared) * PAGE))
     }
 
-    /// The most resident memory that has been seen. Of a program that ended before it was ever looked at, what its
+    /// The most resident memory that the program had: as the kernel counts it while it lives, as its first process
+    /// told when it had ended. Of one that was killed with its first process, what was seen before, or what its
     /// control group has counted.
     pub fn peak(&self) -> MiB {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.program)).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kib) = peak.and_then(|p| p.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
-            self.peak_mib.fetch_max(MiB::from_bytes_ceil(kib << 10).0, Ordering::Relaxed);
-        } else if self.last_peak() == MiB(0) {
+            self.saw(kib << 10);
+        } else if self.try_exit().is_none() || self.last_peak() == MiB(0) {
             self.peak_mib.fetch_max(self.group.peak().unwrap_or_default().0, Ordering::Relaxed);
         }
         self.last_peak()
+    }
+
+    fn saw(&self, resident: u64) {
+        self.peak_mib.fetch_max(MiB::from_bytes_ceil(resident).0, Ordering::Relaxed);
     }
 
     /// As [`Child::peak`], without asking the machine again.

@@ -79,6 +79,8 @@ impl<T: Transport> Running<T> {
         self.process.output.begin(Some(invocation.request_id));
         let exchange = self.transport.exchange(&self.process, invocation, sink);
         let result = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
+            // Once it is killed there is nobody to ask.
+            self.process.child.peak();
             self.process.child.kill();
             InvokeResult::TimedOut
         });

@@ -20,7 +20,16 @@ struct State {
     /// Rows that were sent and whose answers have not been read.
     unanswered: u32,
     /// What was told of the program's end.
-    ended: Option<u32>,
+    ended: Option<End>,
+}
+
+/// What a sandbox's first process tells of its program's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// A wait status.
+    pub status: u32,
+    /// The most resident memory that the program had, in KiB (`ru_maxrss` of getrusage(2)).
+    pub max_resident_kib: u32,
 }
 
 /// What the first process answers to a row of operations.
@@ -29,6 +38,8 @@ pub struct Reply {
     pub errno: u32,
     /// Which operation that was.
     pub place: u32,
+    /// A number that it gave.
+    number: u32,
     /// What came with it, in order.
     pub descriptors: Vec<OwnedFd>,
 }
@@ -84,13 +95,12 @@ impl Control {
         self.read_answer(&mut state)
     }
 
-    /// What the first process told of the program's end before it went: a wait status.
-    pub fn last_word(&self) -> Option<u32> {
+    /// What the first process told of the program's end before it went.
+    pub fn last_word(&self) -> Option<End> {
         let mut state = self.state();
         while state.ended.is_none() {
             match self.receive(false) {
-                Ok(Reply { errno: ops::ENDED, place, .. }) => state.ended = Some(place),
-                Ok(_) => {}
+                Ok(reply) => state.ended = reply.end(),
                 Err(_) => break,
             }
         }
@@ -104,8 +114,8 @@ impl Control {
     fn read_answer(&self, state: &mut State) -> io::Result<Reply> {
         loop {
             let reply = self.receive(true)?;
-            if reply.errno == ops::ENDED {
-                state.ended = Some(reply.place);
+            if let Some(end) = reply.end() {
+                state.ended = Some(end);
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             state.unanswered = state.unanswered.saturating_sub(1);
@@ -158,7 +168,7 @@ impl Control {
         let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
         let descriptors = ancillary.fds[..came].iter().map(own).collect();
         match length {
-            12 => Ok(Reply { errno: words[0], place: words[1], descriptors }),
+            12 => Ok(Reply { errno: words[0], place: words[1], number: words[2], descriptors }),
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Err(io::Error::other("the sandbox's first process spoke out of turn")),
         }
@@ -168,6 +178,13 @@ impl Control {
     pub fn close(&self) {
         // SAFETY: shutdown takes a descriptor that we own and touches no memory.
         unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
+    }
+}
+
+impl Reply {
+    /// What it tells of the program's end, when it is no answer but that.
+    fn end(&self) -> Option<End> {
+        (self.errno == ops::ENDED).then_some(End { status: self.place, max_resident_kib: self.number })
     }
 }
 
@@ -211,11 +228,11 @@ mod tests {
         for place in [1, 2] {
             theirs.transmit(&words([0, place, 0]), &[]).expect("sent");
         }
-        theirs.transmit(&words([ops::ENDED, 9, 0]), &[]).expect("sent");
+        theirs.transmit(&words([ops::ENDED, 9, 2048]), &[]).expect("sent");
         assert_eq!(control.ask(&[2], &[]).expect("an answer").place, 2);
         assert_eq!(kind(control.ask(&[3], &[])), io::ErrorKind::UnexpectedEof);
         drop(theirs);
-        assert_eq!(control.last_word(), Some(9));
+        assert_eq!(control.last_word(), Some(End { status: 9, max_resident_kib: 2048 }));
     }
 
     #[test]
