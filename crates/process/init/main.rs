@@ -206,6 +206,7 @@ fn run(plan: &Plan, program: &mut i32, message: &mut Message<'_>) -> Step<(u32, 
     // A plain fork: it copies a few pages. The third argument is where the kernel puts the pidfd.
     let child = sys!(CLONE, CLONE_PIDFD | SIGCHLD, 0, &raw mut pidfd);
     if child == 0 {
+        close(go[1]);
         let errno = become_program(plan, cwd, &message.fds, [pipe[1], go[0]], arguments, variables);
         sys!(WRITE, pipe[1], &raw const errno, 4);
         end(127);
