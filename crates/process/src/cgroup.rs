@@ -128,9 +128,14 @@ impl Group {
         self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))?;
         let place = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory);
         let watched = place.filter(|_| resources.tmp > MiB(0));
-        let watch =
-            watched.map(|(hierarchy, dir)| Watch::begin(hierarchy.kind, dir.clone(), resources.memory));
-        *self.watch.lock().expect("no panic while held") = (resources.memory, watch);
+        let mut watch = self.watch.lock().expect("no panic while held");
+        // To set an alarm takes a while.
+        if (watch.0, watch.1.is_some()) != (resources.memory, watched.is_some()) {
+            let begin = |(hierarchy, dir): &(Arc<Hierarchy>, PathBuf)| {
+                Watch::begin(hierarchy.kind, dir.clone(), resources.memory)
+            };
+            *watch = (resources.memory, watched.map(begin));
+        }
         Ok(())
     }
 

@@ -144,7 +144,7 @@ impl Child {
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
         self.group.limit(&sandbox.resources())?;
         self.open_network(sandbox.network())?;
-        let mut script = sandbox.dress_another();
+        let mut script = sandbox.dress().clone();
         script.add(ops::CLOSE, &[]);
         self.tell(&script, &[]).map(drop)
     }

@@ -128,7 +128,7 @@ impl Sandbox {
         let (mut assembled, mut tmp, mut program, mut dress) = Default::default();
         if walled {
             assembled = Planner::at(view.root).assemble(view)?;
-            tmp = Planner::at(Path::new("/")).tmp(view.tmp, 0);
+            tmp = Planner::at(Path::new("/")).tmp(MiB(1), 0);
             program = identity();
             landlock::confine(&mut program);
             let filter = seccomp::filter();
@@ -198,13 +198,6 @@ impl Sandbox {
     /// What it does then, for one function, before that sees anything of it.
     pub fn dress(&self) -> &Script {
         &self.dress
-    }
-
-    /// The same in a sandbox that was made for another plan.
-    pub fn dress_another(&self) -> Script {
-        let mut script = Planner::at(Path::new("/")).tmp(self.resources.tmp, libc::MS_REMOUNT as u32);
-        script.then(self.dress.clone());
-        script
     }
 
     /// Where the program starts, as seen inside.
@@ -349,10 +342,12 @@ impl<'a> Planner<'a> {
             self.overlay(bind, true)?;
         }
         self.script.add(ops::UNMOUNT, &[HOST.as_ref()]);
+        self.script.then(Planner::at(Path::new("/")).tmp(view.tmp, libc::MS_REMOUNT as u32));
         Ok(self.script)
     }
 
-    /// Its `/tmp`, before the program is confined to it: who waits for a function gets its size later.
+    /// Its `/tmp`, or another size for that: it is mounted before a program is confined to it, which may be before its
+    /// function is known.
     fn tmp(mut self, size: MiB, flags: u32) -> Script {
         let options = format!("mode=1777,size={}m,nr_inodes={}", size.0, 1024 * size.0.max(64));
         self.mount("tmpfs", Path::new("/tmp"), flags, &options);
