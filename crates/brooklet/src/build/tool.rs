@@ -120,9 +120,13 @@ mod tests {
 
     #[test]
     fn a_failing_tool_is_quoted() {
-        let tool = Tool::new("sh", "a shell").args(["-c", "echo out; printf '\\033[31mbad\\033[0m\\n\\033[0m\\n' >&2; exit 3"]);
+        let tool = Tool::new("sh", "a shell")
+            .args(["-c", "echo out; printf '\\033[31mbad\\033[0m\\n\\033[0m\\n' >&2; exit 3"]);
         let text = tool.run().expect_err("fails").to_string();
-        assert!(text.contains("exit status: 3") && text.contains("out\n") && text.ends_with("bad"), "{text:?}");
+        assert!(
+            text.contains("exit status: 3") && text.contains("out\n") && text.ends_with("bad"),
+            "{text:?}"
+        );
     }
 
     #[test]
