@@ -300,7 +300,7 @@ fn resources() -> Vec<Check> {
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let state = if hard < 16_384 { State::Limited } else { State::Ok };
     let files = Check::new("resources", "open files", state, format!("at most {hard}"))
-        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 9");
+        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 11");
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = |name: &str| -> u64 {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));
