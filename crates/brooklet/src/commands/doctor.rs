@@ -232,6 +232,7 @@ async fn network() -> Check {
         isolation: process::Isolation::Root,
         network: model::Network::Internet,
         endpoints: Default::default(),
+        credentials: Default::default(),
         connections: 0,
         stems: 0,
         keep_alive: Duration::ZERO,
