@@ -160,8 +160,14 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
         format!("functions with network = \"internet\" reach no more than those with \"none\": {why}")
     });
     missing.extend(no_internet.as_deref());
+    let no_users = executor.no_own_users().map(|why| format!("instances are all one user here: {why}"));
+    missing.extend(no_users.as_deref());
     if !executor.enforced().memory || !executor.enforced().tasks {
         missing.push("memory and number of processes are not limited here: no control group to be had");
+    }
+    if process::landlock_abi().is_none_or(|abi| abi < process::OLDEST_LANDLOCK) {
+        missing
+            .push("there is no second wall behind the mounts: this kernel has no Landlock, or too old a one");
     }
     match config.isolation {
         Isolation::Strict if !missing.is_empty() => Err(Error::new(
