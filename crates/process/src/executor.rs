@@ -4,6 +4,7 @@ use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::class_archive::clear;
+use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub network: Network,
     /// Endpoints that every function is told of and reaches, as variable (`AWS_ENDPOINT_URL…`) → URL.
     pub endpoints: BTreeMap<String, String>,
+    /// Whose credentials functions find in their environment.
+    pub credentials: Issuer,
     /// Connections to elsewhere that all instances together may have; each takes two descriptors.
     pub connections: usize,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.

@@ -41,6 +41,7 @@ mod wrapped; //      transport of runtimes that the function's own wrapper start
 mod zygote; //       interpreters that fork instead
 
 pub use cgroup::Enforced;
+pub use environment::Issuer;
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
 pub use kernel::{landlock_abi, raise_open_files};

@@ -242,6 +242,7 @@ async fn sandbox() -> [Check; 2] {
         isolation: process::Isolation::Root,
         network: model::Network::Internet,
         endpoints: Default::default(),
+        credentials: Default::default(),
         connections: 0,
         stems: 0,
         keep_alive: Duration::ZERO,
