@@ -17,6 +17,10 @@ const SOONEST: Duration = Duration::from_millis(5);
 /// A program that rests may begin at any time; what it can fill until then is bounded by the kernel's limit.
 const LATEST: Duration = Duration::from_secs(1);
 
+/// After an alarm both together must be this much below the limit, as a part of it, until the next one is waited for: at
+/// the limit itself every page would raise another.
+const BELOW: u64 = 8;
+
 /// What was seen of an instance, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -41,6 +45,8 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct MemoryWatch {
     limit: u64,
+    /// Whether there was an alarm since it was last well below its limit.
+    alarmed: bool,
     last: Option<Seen>,
     pause: Duration,
 }
@@ -48,7 +54,12 @@ pub struct MemoryWatch {
 impl MemoryWatch {
     /// Of an instance that may have `limit` bytes.
     pub fn new(limit: u64) -> MemoryWatch {
-        MemoryWatch { limit, last: None, pause: SOONEST }
+        MemoryWatch { limit, alarmed: false, last: None, pause: SOONEST }
+    }
+
+    /// The alarm was raised, perhaps for something that has passed.
+    pub fn alarmed(&mut self) {
+        self.alarmed = true;
     }
 
     /// What follows from what was seen.
@@ -57,8 +68,9 @@ impl MemoryWatch {
         if seen.own > most {
             return Verdict::TooMuch;
         }
-        if seen.counted < self.limit {
-            self.last = None;
+        let below = if self.alarmed { self.limit - self.limit / BELOW } else { self.limit };
+        if seen.counted < below {
+            (self.alarmed, self.last) = (false, None);
             return Verdict::Rest;
         }
         let to_fill = Duration::from_micros((most - seen.own) * 1_000_000 / FASTEST);
@@ -90,6 +102,16 @@ mod tests {
     #[test]
     fn below_the_limit_the_alarm_is_waited_for() {
         assert_eq!(check(&[(127, 127), (90, 20)]), [Verdict::Rest, Verdict::Rest]);
+    }
+
+    #[test]
+    fn after_an_alarm_it_is_looked_until_it_is_well_below() {
+        let mut watch = MemoryWatch::new(128 * MIB);
+        watch.alarmed();
+        let mut saw = |counted: u64| watch.saw(Seen { counted: counted * MIB, own: 40 * MIB });
+        assert_ne!(saw(127), Verdict::Rest);
+        assert_ne!(saw(113), Verdict::Rest);
+        assert_eq!([saw(111), saw(127)], [Verdict::Rest; 2]);
     }
 
     #[test]

@@ -69,7 +69,10 @@ async fn watch(kind: Kind, dir: PathBuf, limit: u64, had: Arc<AtomicU32>) {
             continue;
         };
         match (watch.saw(seen), &alarm) {
-            (Verdict::Rest, Ok(alarm)) => alarm.wait(&dir, limit).await,
+            (Verdict::Rest, Ok(alarm)) => {
+                alarm.wait(&dir, limit).await;
+                watch.alarmed();
+            }
             (Verdict::Rest, Err(_)) => tokio::time::sleep(WITHOUT_ALARM).await,
             (Verdict::LookAgain(pause), _) => tokio::time::sleep(pause).await,
             (Verdict::TooMuch, _) => break had.store((seen.own >> 20) as u32, Ordering::Relaxed),
