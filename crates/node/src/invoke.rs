@@ -1,7 +1,7 @@
 //! From an admitted request to its one outcome.
 
 mod attended; // the caller's task runs the invocation
-mod trouble; // what a caller is told when the function did not answer
+pub(crate) mod trouble; // what a caller is told when the function did not answer
 
 use self::attended::Attended;
 use crate::clock::Clock;
@@ -9,14 +9,16 @@ use crate::control::{Change, Target, What};
 use crate::histories::Histories;
 use crate::logs::{EntryKind, Logs, Tail};
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
+use crate::provision::Provisioned;
 use bytes::Bytes;
 use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
 use policy::budget::{Budget, BudgetConfig};
-use policy::concurrency::Concurrency;
+use policy::concurrency::{Admitted, Concurrency};
 use policy::keepalive::{self, History};
 use policy::pool::{Event, PoolConfig, Reason, RequestKey};
 use ports::{
-    Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
+    Completion, Executor, Initialization, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure,
+    StreamReply,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -209,12 +211,54 @@ impl Node {
             What::VersionDeleted(n) => self.retire(&change.uid, |version, _| version != Version::Number(*n)),
             What::Deleted => {
                 self.retire(&change.uid, |_, _| false);
+                self.provision(&change.uid, &[]);
                 self.reserve(&change.uid, None);
                 self.histories.forget(&change.name);
                 self.logs.forget(&change.name);
             }
             What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
+            // What it is now is not in the change: see [`crate::provision`].
+            What::Provisioned => {}
         }
+    }
+
+    /// Has so many requests' worth of instances ready of these versions of a function, and of none of its others.
+    pub fn provision(&self, uid: &str, wanted: &[(Target, u32)]) {
+        let is_wanted = |version| wanted.iter().any(|(target, _)| target.version == version);
+        let function = function_key(uid);
+        {
+            let mut concurrency = self.concurrency.lock().expect("no panic while held");
+            for version in
+                concurrency.provisioned(function).into_iter().filter(|version| !is_wanted(*version))
+            {
+                concurrency.set_provisioned(function, version, 0);
+            }
+            for (target, requests) in wanted {
+                concurrency.set_provisioned(function, target.version, *requests);
+            }
+        }
+        let others: Vec<Arc<PoolShell>> = {
+            let versions = self.versions.read().expect("no panic while held");
+            let is_other = |name: &PoolName| *name.uid == *uid && !is_wanted(name.version);
+            versions.iter().filter(|(name, _)| is_other(name)).map(|(_, pool)| pool.clone()).collect()
+        };
+        for pool in others {
+            pool.tell(Event::Provision { instances: 0 });
+        }
+        for (target, requests) in wanted.iter().filter(|_| !self.closing.load(Ordering::SeqCst)) {
+            let each = target.configuration.instance_concurrency.max(1);
+            self.pool(target).tell(Event::Provision { instances: requests.div_ceil(each) });
+        }
+    }
+
+    /// How what is provisioned of a version stands, of which this many requests were asked for.
+    pub fn provisioned(&self, uid: &str, version: Version, requests: u32) -> Provisioned {
+        let pool = {
+            let versions = self.versions.read().expect("no panic while held");
+            let is_of = |name: &PoolName| *name.uid == *uid && name.version == version;
+            versions.iter().find(|(name, _)| is_of(name)).map(|(_, pool)| pool.clone())
+        };
+        pool.map_or(Provisioned::default(), |pool| pool.provisioned(requests))
     }
 
     /// Lets the pools of a function go that `keep` does not name: requests that run or wait there are served
@@ -292,8 +336,9 @@ impl Node {
         if self.closing.load(Ordering::SeqCst) {
             return Err(Refusal::ShuttingDown);
         }
-        let function = function_key(&target.uid);
-        self.concurrency.lock().expect("no panic while held").admit(function).map_err(|throttle| {
+        let (function, version) = (function_key(&target.uid), target.version);
+        let admitted = self.concurrency.lock().expect("no panic while held").admit(function, version);
+        let admitted = admitted.map_err(|throttle| {
             use policy::concurrency::Throttle as Hit;
             Refusal::Throttled(match throttle {
                 Hit::ReservedConcurrency => Throttle::ReservedConcurrency,
@@ -301,7 +346,7 @@ impl Node {
             })
         })?;
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Ok(Permit { node: self.clone(), function })
+        Ok(Permit { node: self.clone(), function, version, admitted })
     }
 
     /// The pool of the version that `target` names.
@@ -360,6 +405,7 @@ impl Node {
             log_group: configuration.logging.group.clone(),
             log_format: configuration.logging.format.clone(),
             log_level: configuration.logging.application_level.clone(),
+            initialization: Initialization::OnDemand,
         }
     }
 
@@ -453,11 +499,14 @@ async fn forget_empty_pools(node: Weak<Node>) {
 struct Permit {
     node: Arc<Node>,
     function: u64,
+    version: Version,
+    admitted: Admitted,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.node.concurrency.lock().expect("no panic while held").release(self.function);
+        let Permit { function, version, admitted, .. } = *self;
+        self.node.concurrency.lock().expect("no panic while held").release(function, version, admitted);
         if self.node.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.node.drained.notify_waiters();
         }
@@ -593,7 +642,7 @@ impl Conversation<'_> {
             now,
             &stream,
             Some(id),
-            EntryKind::InitReport { duration_us, error_type: error_type.clone() },
+            EntryKind::InitReport { duration_us, error_type: error_type.clone(), provisioned: false },
         );
         log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
         let init_timeout = self.pool.spec().init_timeout;

@@ -79,13 +79,19 @@ pub enum EntryKind {
         /// The error's type; `None` when it took too long.
         #[serde(rename = "e")]
         error_type: Option<String>,
+        /// Whether it was to be a provisioned instance.
+        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
+        provisioned: bool,
     },
-    /// An instance was started ahead of an expected request.
+    /// An instance was started that no request waited for.
     #[serde(rename = "ahead")]
     StartedAhead {
         /// How long its initialisation took: microseconds.
         #[serde(rename = "us")]
         duration_us: u64,
+        /// Whether it is a provisioned one; otherwise a request is expected.
+        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
+        provisioned: bool,
     },
     /// An invocation ended.
     #[serde(rename = "report")]

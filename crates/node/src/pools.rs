@@ -6,16 +6,18 @@
 
 use crate::clock::Clock;
 use crate::control::UnpackedCode;
+use crate::invoke::trouble;
 use crate::logs::{EntryKind, FunctionLog, Logs, StartLog};
+use crate::provision::Provisioned;
 use bytes::Bytes;
 use model::MiB;
 use policy::budget::{self, Budget, PoolKey};
 use policy::keepalive::History;
-use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey};
-use ports::{Executor, Instance, InstanceSpec, StartFailure, Unready};
+use policy::pool::{self, Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Trouble};
+use ports::{Executor, Initialization, Instance, InstanceSpec, StartFailure, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
@@ -25,6 +27,10 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 /// How long a start is tried again when the machine has no room for it: what an instance that has ended held is
 /// given back only when the kernel is done with it.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// What is told of provisioned instances that do not fit.
+const ROOM_TROUBLE: &str = "The server has no memory or descriptors left for another provisioned instance. It goes on \
+    trying: provision less, lower memory-reserve, or give the machine more memory.";
 
 /// How often the memory of all instances is looked at.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +51,10 @@ pub struct Pools {
 pub struct PoolShell {
     key: PoolKey,
     spec: Arc<InstanceSpec>,
+    /// The same for provisioned instances; made when there are some.
+    provisioned_spec: OnceLock<Arc<InstanceSpec>>,
+    /// Why the last provisioned instance that failed to start did.
+    trouble: Mutex<String>,
     /// Of the server, that an instance may hold.
     descriptors: u32,
     log: Arc<FunctionLog>,
@@ -145,6 +155,8 @@ impl Pools {
         let shell = PoolShell {
             key,
             spec,
+            provisioned_spec: OnceLock::new(),
+            trouble: Mutex::default(),
             descriptors,
             log,
             _code: code,
@@ -392,9 +404,13 @@ impl PoolShell {
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
                     self.pools.tell_budget(budget::Event::Ask { pool, instance, limit, descriptors });
                 }
-                Command::AskAhead { instance } => {
+                Command::AskAhead { instance } | Command::AskProvisioned { instance } => {
+                    let used = self.pools.executor.kept();
+                    self.pools.tell_budget(budget::Event::Kept { used });
+                    let firm = matches!(command, Command::AskProvisioned { .. });
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
-                    self.pools.tell_budget(budget::Event::AskAhead { pool, instance, limit, descriptors });
+                    let ask = budget::Event::AskAhead { pool, instance, limit, descriptors, firm };
+                    self.pools.tell_budget(ask);
                 }
                 Command::Release { instance } => {
                     self.pools.tell_budget(budget::Event::Released { pool: self.key, instance });
@@ -432,14 +448,56 @@ impl PoolShell {
         });
     }
 
-    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration) {
+    /// How what is provisioned stands, of which this many requests were asked for.
+    pub fn provisioned(&self, requests: u32) -> Provisioned {
+        let pool::Provisioned { wanted, allocated, available, trouble } = self.lock().pool.provisioned();
+        let each = self.spec.concurrency.max(1);
+        let of = |instances: u32| instances.saturating_mul(each).min(requests);
+        // Between a change and the pool's hearing of it, what it has is for another number.
+        let is_heard = wanted == requests.div_ceil(each);
+        let trouble = trouble.filter(|_| is_heard).map(|trouble| match trouble {
+            Trouble::Room => ROOM_TROUBLE.to_owned(),
+            Trouble::Start => self.trouble.lock().expect("no panic while held").clone(),
+        });
+        Provisioned { allocated: of(allocated), available: of(available), trouble }
+    }
+
+    /// What an instance is made from.
+    fn spec_of(&self, is_provisioned: bool) -> Arc<InstanceSpec> {
+        let make =
+            || Arc::new(InstanceSpec { initialization: Initialization::Provisioned, ..(*self.spec).clone() });
+        match is_provisioned {
+            true => self.provisioned_spec.get_or_init(make).clone(),
+            false => self.spec.clone(),
+        }
+    }
+
+    /// Nobody waited for this start, so that nobody else will tell of it.
+    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration, provisioned: bool) {
         let duration_us = init.as_micros() as u64;
-        tracing::info!(
-            function = self.spec.function,
-            ?init,
-            "an instance was started ahead of an expected request"
-        );
-        self.log.add(Clock::timestamp(), stream, None, EntryKind::StartedAhead { duration_us });
+        match provisioned {
+            true => {
+                tracing::debug!(function = self.spec.function, ?init, "a provisioned instance was started")
+            }
+            false => tracing::info!(
+                function = self.spec.function,
+                ?init,
+                "an instance was started ahead of an expected request"
+            ),
+        }
+        self.log.add(Clock::timestamp(), stream, None, EntryKind::StartedAhead { duration_us, provisioned });
+    }
+
+    fn tell_of_failed_provision(&self, failed: &FailedStart) {
+        let error_type = trouble::init_error_type(&failed.failure);
+        let timed_out = matches!(failed.failure, StartFailure::TimedOut);
+        let words = trouble::init_words(&failed.failure, self.spec.init_timeout);
+        tracing::warn!(function = self.spec.function, words, "a provisioned instance failed to start");
+        *self.trouble.lock().expect("no panic while held") = words;
+        let duration_us = failed.took.as_micros() as u64;
+        let error_type = (!timed_out).then_some(error_type);
+        let kind = EntryKind::InitReport { duration_us, error_type, provisioned: true };
+        self.log.add(Clock::timestamp(), &failed.stream, None, kind);
     }
 
     fn lost(self: &Arc<PoolShell>, instance: InstanceKey) {
@@ -519,11 +577,13 @@ impl Drop for PoolShell {
 
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
+    let is_provisioned = shell.lock().pool.is_provisioned(instance);
+    let spec = shell.spec_of(is_provisioned);
     let lines = Arc::new(StartLog::new(shell.log.clone()));
     let began = Instant::now();
     let mut pause = Duration::from_millis(10);
     let started = loop {
-        let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), lines.clone()).await;
+        let started = shell.pools.executor.start(spec.clone(), stream.clone(), lines.clone()).await;
         match started {
             Err(Unready { failure: StartFailure::Full(_), .. }) if began.elapsed() < ROOM_WAIT => {
                 tokio::time::sleep(pause).await;
@@ -535,9 +595,9 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let log_end = lines.finish();
     match started {
         Ok(started) => {
-            let is_ahead = shell.lock().pool.is_ahead(instance);
+            let is_ahead = is_provisioned || shell.lock().pool.is_ahead(instance);
             if is_ahead {
-                shell.tell_of_start_ahead(&stream, started.init);
+                shell.tell_of_start_ahead(&stream, started.init, is_provisioned);
             }
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
             let fresh = AtomicBool::new(!is_ahead);
@@ -547,6 +607,9 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
         Err(Unready { failure, max_memory }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
             let failed = FailedStart { stream, failure, took: began.elapsed(), max_memory, log_end };
+            if is_provisioned {
+                shell.tell_of_failed_provision(&failed);
+            }
             shell.tell_with(Event::StartFailed { instance }, Some(failed));
         }
     }

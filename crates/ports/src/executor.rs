@@ -12,6 +12,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+/// Why an instance is started, as functions are told (`AWS_LAMBDA_INITIALIZATION_TYPE`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Initialization {
+    /// For a request, or ahead of one that is expected.
+    #[default]
+    OnDemand,
+    /// To be there whether requests come or not.
+    Provisioned,
+}
+
+impl Initialization {
+    /// Lambda's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Initialization::OnDemand => "on-demand",
+            Initialization::Provisioned => "provisioned-concurrency",
+        }
+    }
+}
+
 /// Everything an executor needs to know to make instances of one function version.
 #[derive(Clone)]
 pub struct InstanceSpec {
@@ -53,6 +73,8 @@ pub struct InstanceSpec {
     pub log_format: String,
     /// For `AWS_LAMBDA_LOG_LEVEL`, when the format is JSON.
     pub log_level: Option<String>,
+    /// Why it is started.
+    pub initialization: Initialization,
 }
 
 /// What one invocation carries to an instance.

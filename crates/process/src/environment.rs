@@ -67,7 +67,7 @@ pub fn environment(
     set("AWS_LAMBDA_LOG_GROUP_NAME", &spec.log_group);
     set("AWS_LAMBDA_LOG_STREAM_NAME", stream);
     set("AWS_LAMBDA_LOG_FORMAT", &spec.log_format);
-    set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    set("AWS_LAMBDA_INITIALIZATION_TYPE", spec.initialization.name());
     set("AWS_ACCESS_KEY_ID", "brooklet");
     set("AWS_SECRET_ACCESS_KEY", "brooklet");
     set("AWS_SESSION_TOKEN", "brooklet");

@@ -288,4 +288,6 @@ pub enum What {
     Deleted,
     /// Reserved concurrency is now this; `None` shares the account's.
     Reserved(Option<u32>),
+    /// What is provisioned has changed: [`super::Registry::to_provide`] says how it is now.
+    Provisioned,
 }

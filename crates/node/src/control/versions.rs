@@ -132,6 +132,9 @@ impl Registry {
             head.versions.remove(place);
             head.policies.remove(&number.to_string());
             draft.announce.push(What::VersionDeleted(number));
+            if head.provisioned.remove(&number.to_string()).is_some() {
+                draft.announce.push(What::Provisioned);
+            }
             Ok(())
         };
         let (head, ()) = self.change(name, decide).await?;

@@ -14,16 +14,17 @@ pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
     match kind {
         EntryKind::Line(text) => text.clone(),
         EntryKind::Start(version) => format!("START RequestId: {id} Version: {version}"),
-        EntryKind::InitReport { duration_us, error_type } => {
+        EntryKind::InitReport { duration_us, error_type, .. } => {
             let status = match error_type {
                 Some(kind) => format!("Status: error\tError Type: {kind}"),
                 None => "Status: timeout".into(),
             };
             format!("INIT_REPORT Init Duration: {} ms\tPhase: init\t{status}", millis(*duration_us))
         }
-        EntryKind::StartedAhead { duration_us } => {
+        EntryKind::StartedAhead { duration_us, provisioned } => {
+            let why = if *provisioned { "Provisioned concurrency" } else { "Started ahead of a request" };
             format!(
-                "INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: success\tStarted ahead of a request",
+                "INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: success\t{why}",
                 millis(*duration_us)
             )
         }
@@ -46,17 +47,19 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("version".into(), json!(version));
             "platform.start"
         }
-        EntryKind::InitReport { duration_us, error_type } => {
-            record.insert("initializationType".into(), json!("on-demand"));
+        EntryKind::InitReport { duration_us, error_type, provisioned } => {
+            let initialization = if *provisioned { "provisioned-concurrency" } else { "on-demand" };
+            record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!(if error_type.is_some() { "error" } else { "timeout" }));
             error_type.as_ref().map(|kind| record.insert("errorType".into(), json!(kind)));
             record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
             "platform.initReport"
         }
-        EntryKind::StartedAhead { duration_us } => {
-            // Lambda has no such type: what it starts ahead is provisioned.
-            record.insert("initializationType".into(), json!("ahead-of-demand"));
+        EntryKind::StartedAhead { duration_us, provisioned } => {
+            // Lambda has no type for the other: what it starts ahead is provisioned.
+            let initialization = if *provisioned { "provisioned-concurrency" } else { "ahead-of-demand" };
+            record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!("success"));
             record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
