@@ -22,6 +22,14 @@ pub trait Invoker: Send + Sync + 'static {
     fn provisioned(&self, _uid: &str, _version: Version, _requests: u32) -> Provisioned {
         Provisioned::default()
     }
+
+    /// What was counted, in the text format of OpenMetrics.
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+
+    /// Lets go of a version's instances that run nothing and are not provisioned.
+    fn let_idle_go(&self, _target: &Target) {}
 }
 
 impl Invoker for Arc<Node> {
@@ -31,6 +39,14 @@ impl Invoker for Arc<Node> {
 
     fn provisioned(&self, uid: &str, version: Version, requests: u32) -> Provisioned {
         Node::provisioned(self, uid, version, requests)
+    }
+
+    fn metrics(&self) -> String {
+        Node::metrics(self)
+    }
+
+    fn let_idle_go(&self, target: &Target) {
+        Node::let_idle_go(self, target);
     }
 }
 

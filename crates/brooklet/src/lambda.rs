@@ -127,6 +127,13 @@ impl Lambda {
         self.client.send(request.body(event)).await
     }
 
+    /// Brooklet's own: stops the instances that run nothing.
+    pub async fn let_idle_go(&self, name: &str, qualifier: Option<&str>) -> Result<()> {
+        let path = format!("/_brooklet/v1/functions/{}/instances", segment(name));
+        let request = Request::new(Method::DELETE, path).query_if("qualifier", qualifier);
+        self.client.send(request).await.map(drop)
+    }
+
     async fn pages(&self, path: &str, member: &str) -> Result<Vec<Value>> {
         self.all_pages(Request::new(Method::GET, path), member).await
     }

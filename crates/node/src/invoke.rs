@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::control::{Change, Target, What};
 use crate::histories::Histories;
 use crate::logs::{EntryKind, Logs, Tail};
+use crate::metrics::Metrics;
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
 use crate::provision::Provisioned;
 use bytes::Bytes;
@@ -132,6 +133,7 @@ pub struct Node {
     closing: AtomicBool,
     drained: Notify,
     logs: Arc<Logs>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a pool is for: one revision of one version.
@@ -150,9 +152,10 @@ impl Node {
             max_starts: cores(),
             ..BudgetConfig::new(config.memory)
         };
-        let budget = Budget::new(budget);
+        let (budget, metrics) = (Budget::new(budget), Arc::new(Metrics::new()));
         let node = Arc::new(Node {
-            pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
+            pools: Pools::new(executor, logs.clone(), metrics.clone(), Clock::default(), budget),
+            metrics,
             concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
             versions: RwLock::default(),
             histories: Histories::default(),
@@ -175,11 +178,22 @@ impl Node {
         target: Target,
         request: InvokeRequest,
     ) -> Result<Invoked, Refusal> {
-        let permit = self.admit(&target)?;
+        let permit = self.admit(&target).inspect_err(|refusal| self.metrics.refused(refusal))?;
         let (answer, caller) = oneshot::channel();
         Attended::new(self.clone().run(permit, target, request, answer), caller)
             .await
             .unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
+            .inspect_err(|refusal| self.metrics.refused(refusal))
+    }
+
+    /// What was counted, in the text format of OpenMetrics.
+    pub fn metrics(&self) -> String {
+        self.metrics.text(&self.pools.standing())
+    }
+
+    /// Lets go of a version's instances that run nothing and are not provisioned.
+    pub fn let_idle_go(&self, target: &Target) {
+        Pools::let_idle_go(&self.pool(target), self.pool_config(target));
     }
 
     /// The logs of all functions.
@@ -572,12 +586,14 @@ impl Conversation<'_> {
         let record = MeterRecord {
             error_type: trouble::error_type(&result),
             init_us: fresh.then_some(running.init.as_micros() as u64),
+            cold_start: fresh.then_some(running.cold_start),
             billed_ms: policy::meter::billed_ms(duration, fresh.then_some(running.init)),
             ..self.record(request_id, &running.stream, started, status(&result), duration, max_memory)
         };
         if let Some(line) = trouble::log_line(&result, request_id, timeout) {
             log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Line(line));
         }
+        self.node.metrics.ended(&record);
         log.report(Clock::timestamp(), &running.stream, record);
         let tail = tail.map(Tail::finish);
         let reply = match result {
@@ -656,6 +672,7 @@ impl Conversation<'_> {
             billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
             ..self.record(id, &stream, now, status, Duration::ZERO, max_memory)
         };
+        self.node.metrics.ended(&record);
         log.report(now, &stream, record);
         Invoked {
             reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
@@ -685,6 +702,7 @@ impl Conversation<'_> {
             billed_ms: policy::meter::billed_ms(duration, None),
             error_type: None,
             init_us: None,
+            cold_start: None,
             memory: self.target.configuration.memory,
             max_memory: max_memory.unwrap_or_default(),
         }

@@ -25,7 +25,7 @@ use crate::clock::{Clock, date};
 use buffer::{Buffer, Source};
 use followers::Followers;
 use ledger::Ledger;
-use model::{MeterRecord, RequestId, Timestamp, Version};
+use model::{ColdStart, MeterRecord, RequestId, Timestamp, Version};
 use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -70,6 +70,29 @@ pub enum EntryKind {
     /// An invocation began on this version.
     #[serde(rename = "start")]
     Start(Version),
+    /// An initialisation began.
+    #[serde(rename = "init_start")]
+    InitStart {
+        /// Of which version.
+        #[serde(rename = "v")]
+        version: Version,
+        /// Its runtime.
+        #[serde(rename = "rt")]
+        runtime: String,
+        /// Whether it is to be a provisioned instance.
+        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
+        provisioned: bool,
+    },
+    /// An initialisation that a request waited for has ended well.
+    #[serde(rename = "init_done")]
+    InitDone {
+        /// How long it took: microseconds.
+        #[serde(rename = "us")]
+        duration_us: u64,
+        /// What it consisted of.
+        #[serde(rename = "c")]
+        cold_start: ColdStart,
+    },
     /// An initialisation failed.
     #[serde(rename = "init")]
     InitReport {
@@ -92,6 +115,9 @@ pub enum EntryKind {
         /// Whether it is a provisioned one; otherwise a request is expected.
         #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
         provisioned: bool,
+        /// What it consisted of.
+        #[serde(rename = "c", default)]
+        cold_start: ColdStart,
     },
     /// An invocation ended.
     #[serde(rename = "report")]

@@ -8,13 +8,14 @@ use crate::clock::Clock;
 use crate::control::UnpackedCode;
 use crate::invoke::trouble;
 use crate::logs::{EntryKind, FunctionLog, Logs, StartLog};
+use crate::metrics::{Metrics, Standing};
 use crate::provision::Provisioned;
 use bytes::Bytes;
-use model::MiB;
+use model::{ColdStart, MiB};
 use policy::budget::{self, Budget, PoolKey};
 use policy::keepalive::History;
 use policy::pool::{self, Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Trouble};
-use ports::{Executor, Initialization, Instance, InstanceSpec, StartFailure, Unready};
+use ports::{Executor, Initialization, Instance, InstanceSpec, Phases, StartFailure, Started, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -40,6 +41,7 @@ pub struct Pools {
     clock: Clock,
     executor: Arc<dyn Executor>,
     logs: Arc<Logs>,
+    metrics: Arc<Metrics>,
     budget: Mutex<Budget>,
     budget_changed: Notify,
     by_key: Mutex<HashMap<PoolKey, Weak<PoolShell>>>,
@@ -59,7 +61,7 @@ pub struct PoolShell {
     descriptors: u32,
     log: Arc<FunctionLog>,
     /// Instances read it, so it must stay.
-    _code: Arc<UnpackedCode>,
+    code: Arc<UnpackedCode>,
     pools: Arc<Pools>,
     state: Mutex<State>,
     /// Tells the timer that it must wake earlier.
@@ -74,6 +76,8 @@ struct State {
     /// When the timer wakes, if one runs.
     armed: Option<model::Time>,
     commands: Vec<Command>,
+    /// When instances were asked for that have not been begun.
+    asked: HashMap<InstanceKey, Instant>,
 }
 
 /// An instance and what is told about it.
@@ -86,6 +90,8 @@ pub struct Running {
     pub stream: Arc<str>,
     /// How long its start took.
     pub init: Duration,
+    /// … and what it consisted of, with what came before.
+    pub cold_start: ColdStart,
     /// The end of what it wrote while it started, for its first invocation: at most 4 KiB.
     pub log_end: Mutex<Bytes>,
     /// Cleared by its first invocation.
@@ -119,11 +125,18 @@ pub struct FailedStart {
 
 impl Pools {
     /// No pools yet. Must be called within a tokio runtime.
-    pub fn new(executor: Arc<dyn Executor>, logs: Arc<Logs>, clock: Clock, budget: Budget) -> Arc<Pools> {
+    pub fn new(
+        executor: Arc<dyn Executor>,
+        logs: Arc<Logs>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        budget: Budget,
+    ) -> Arc<Pools> {
         let pools = Arc::new(Pools {
             clock,
             executor,
             logs,
+            metrics,
             budget: Mutex::new(budget),
             budget_changed: Notify::new(),
             by_key: Mutex::default(),
@@ -149,6 +162,7 @@ impl Pools {
             next_request: 0,
             armed: None,
             commands: Vec::new(),
+            asked: HashMap::new(),
         };
         let log = self.logs.function(&spec.function, spec.log_format == "JSON");
         let descriptors = self.executor.descriptors(&spec);
@@ -159,7 +173,7 @@ impl Pools {
             trouble: Mutex::default(),
             descriptors,
             log,
-            _code: code,
+            code,
             pools: self.clone(),
             state: Mutex::new(state),
             earlier: Notify::new(),
@@ -176,6 +190,40 @@ impl Pools {
 
     fn pool(&self, key: PoolKey) -> Option<Arc<PoolShell>> {
         self.by_key.lock().expect("no panic while held").get(&key)?.upgrade()
+    }
+
+    /// How all instances and their memory stand.
+    pub fn standing(&self) -> Standing {
+        let shells: Vec<Arc<PoolShell>> = {
+            let by_key = self.by_key.lock().expect("no panic while held");
+            by_key.values().filter_map(Weak::upgrade).collect()
+        };
+        let mut standing = Standing::default();
+        for shell in shells {
+            let (stats, provisioned) = {
+                let state = shell.lock();
+                (state.pool.stats(), state.pool.provisioned())
+            };
+            standing.waiting += stats.waiting as u64;
+            standing.starting += stats.starting as u64;
+            standing.idle += stats.idle as u64;
+            standing.busy += stats.busy as u64;
+            standing.provisioned += u64::from(provisioned.available);
+        }
+        let stats = self.budget.lock().expect("no panic while held").stats();
+        (standing.charged, standing.kept, standing.limit) = (stats.charged, stats.kept, stats.limit);
+        standing
+    }
+
+    /// Lets go of every instance of a pool that runs nothing and is not provisioned.
+    pub fn let_idle_go(shell: &Arc<PoolShell>, config: PoolConfig) {
+        // What was learned is lost with a keep-alive of nothing.
+        let history = shell.history();
+        shell.tell(Event::Reconfigured(PoolConfig { keep_alive: Duration::ZERO, ..config.clone() }));
+        shell.tell(Event::Reconfigured(config));
+        if let Some(history) = history {
+            shell.recall(history);
+        }
     }
 
     /// Feeds the budget and carries out what it commands.
@@ -473,7 +521,43 @@ impl PoolShell {
     }
 
     /// Nobody waited for this start, so that nobody else will tell of it.
-    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration, provisioned: bool) {
+    fn tell_of_start(&self, stream: &Arc<str>, initialization: Initialization) {
+        let (version, runtime) = (self.spec.version, self.spec.runtime.clone());
+        let provisioned = initialization == Initialization::Provisioned;
+        let kind = EntryKind::InitStart { version, runtime, provisioned };
+        self.log.add(Clock::timestamp(), stream, None, kind);
+    }
+
+    /// A request waits for this instance, and its REPORT will tell.
+    fn tell_of_end_of_start(&self, stream: &Arc<str>, init: Duration, cold_start: ColdStart) {
+        if self.spec.log_format == "JSON" {
+            let duration_us = init.as_micros() as u64;
+            self.log.add(Clock::timestamp(), stream, None, EntryKind::InitDone { duration_us, cold_start });
+        }
+    }
+
+    /// What a start consisted of that took `whole`, with the tries that found no room.
+    fn cold_start(&self, queue: Duration, whole: Duration, started: &Started) -> ColdStart {
+        let us = |span: Duration| span.as_micros() as u64;
+        let Phases { sandbox, runtime, used } = started.phases;
+        let init = started.init.saturating_sub(sandbox).saturating_sub(runtime.unwrap_or_default());
+        ColdStart {
+            queue_us: us(queue + whole.saturating_sub(started.init)),
+            code_us: us(self.code.take_unpacking()),
+            sandbox_us: us(sandbox),
+            runtime_us: runtime.map(us),
+            init_us: us(init),
+            used,
+        }
+    }
+
+    fn tell_of_start_ahead(
+        &self,
+        stream: &Arc<str>,
+        init: Duration,
+        provisioned: bool,
+        cold_start: ColdStart,
+    ) {
         let duration_us = init.as_micros() as u64;
         match provisioned {
             true => {
@@ -485,7 +569,12 @@ impl PoolShell {
                 "an instance was started ahead of an expected request"
             ),
         }
-        self.log.add(Clock::timestamp(), stream, None, EntryKind::StartedAhead { duration_us, provisioned });
+        self.log.add(
+            Clock::timestamp(),
+            stream,
+            None,
+            EntryKind::StartedAhead { duration_us, provisioned, cold_start },
+        );
     }
 
     fn tell_of_failed_provision(&self, failed: &FailedStart) {
@@ -559,6 +648,16 @@ impl State {
                 let failed = failure.clone().expect("only a failed start fails requests");
                 (*request, Assigned::Failed(failed))
             }
+            Command::Ask { instance }
+            | Command::AskAhead { instance }
+            | Command::AskProvisioned { instance } => {
+                self.asked.insert(*instance, Instant::now());
+                return false;
+            }
+            Command::Release { instance } => {
+                self.asked.remove(instance);
+                return false;
+            }
             _ => return false,
         };
         if let Some(waiting) = self.waiting.remove(&request) {
@@ -577,10 +676,15 @@ impl Drop for PoolShell {
 
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
-    let is_provisioned = shell.lock().pool.is_provisioned(instance);
+    let (is_provisioned, asked) = {
+        let mut state = shell.lock();
+        (state.pool.is_provisioned(instance), state.asked.remove(&instance))
+    };
     let spec = shell.spec_of(is_provisioned);
     let lines = Arc::new(StartLog::new(shell.log.clone()));
+    shell.tell_of_start(&stream, spec.initialization);
     let began = Instant::now();
+    let queue = asked.map(|asked| began - asked).unwrap_or_default();
     let mut pause = Duration::from_millis(10);
     let started = loop {
         let started = shell.pools.executor.start(spec.clone(), stream.clone(), lines.clone()).await;
@@ -595,14 +699,25 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let log_end = lines.finish();
     match started {
         Ok(started) => {
+            let cold_start = shell.cold_start(queue, began.elapsed(), &started);
+            shell.pools.metrics.cold_start(&cold_start);
             let is_ahead = is_provisioned || shell.lock().pool.is_ahead(instance);
-            if is_ahead {
-                shell.tell_of_start_ahead(&stream, started.init, is_provisioned);
+            match is_ahead {
+                true => shell.tell_of_start_ahead(&stream, started.init, is_provisioned, cold_start),
+                false => shell.tell_of_end_of_start(&stream, started.init, cold_start),
             }
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
             let fresh = AtomicBool::new(!is_ahead);
             let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
-            shell.started(Running { key: instance, instance: handle, stream, init, log_end, fresh });
+            shell.started(Running {
+                key: instance,
+                instance: handle,
+                stream,
+                init,
+                cold_start,
+                log_end,
+                fresh,
+            });
         }
         Err(Unready { failure, max_memory }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");

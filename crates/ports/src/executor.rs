@@ -6,7 +6,7 @@
 
 use crate::{BoxFuture, LogSink};
 use bytes::Bytes;
-use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
+use model::{Contract, MadeAhead, MiB, Network, RequestId, Timestamp, Version};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,6 +228,19 @@ pub struct Started {
     pub instance: Arc<dyn Instance>,
     /// How long creation and initialisation took.
     pub init: Duration,
+    /// What of it was what.
+    pub phases: Phases,
+}
+
+/// The parts of [`Started::init`], as far as they can be told apart; what they mean is said at [`model::ColdStart`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// From the beginning until the program was started in its sandbox.
+    pub sandbox: Duration,
+    /// … until the runtime was about to load the function; `None` where that is not known.
+    pub runtime: Option<Duration>,
+    /// What had been made ahead of need and was used.
+    pub used: Option<MadeAhead>,
 }
 
 /// Makes instances.
