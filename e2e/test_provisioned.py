@@ -282,3 +282,19 @@ def test_the_aws_cli_provisions_and_gives_up(server, provided):
     listed = aws.cli(server, "list-provisioned-concurrency-configs", "--function-name", provided.name)
     assert len(listed["ProvisionedConcurrencyConfigs"]) == 1
     assert aws.cli(server, "delete-provisioned-concurrency-config", *at) is None
+
+
+def test_with_snap_start_a_version_is_initialised_once_when_it_is_published(own):
+    server, provided = own
+    update = provided.client.update_function_configuration
+    code, status, message = aws.refusal(update, FunctionName=provided.name, SnapStart={"ApplyOn": "Everything"})
+    assert (code, status) == ("ValidationException", 400) and "[PublishedVersions, None]" in message
+    provided.function.update(SnapStart={"ApplyOn": "PublishedVersions"})
+    version = provided.publish()
+
+    def log():
+        return run("logs", provided.name, env={"BROOKLET_SERVER": server.url}).stdout
+
+    wait_until(lambda: "Status: success\tSnapStart" in log(), "it is initialised")
+    wait_until(lambda: not server.instances(), "and let go")
+    assert provided.function({"do": "instance"}, Qualifier=version)["count"] == 1

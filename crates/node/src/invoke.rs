@@ -231,8 +231,8 @@ impl Node {
                 self.logs.forget(&change.name);
             }
             What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
-            // What it is now is not in the change: see [`crate::provision`].
-            What::Provisioned => {}
+            // What has to be done is not in the change: see [`crate::provision`].
+            What::Provisioned | What::SnapStart(_) => {}
         }
     }
 
@@ -262,6 +262,14 @@ impl Node {
         for (target, requests) in wanted.iter().filter(|_| !self.closing.load(Ordering::SeqCst)) {
             let each = target.configuration.instance_concurrency.max(1);
             self.pool(target).tell(Event::Provision { instances: requests.div_ceil(each) });
+        }
+    }
+
+    /// Initialises a version once and lets go of the instance: whatever the executor makes for later starts it makes then.
+    /// A failure is told in the function's log.
+    pub async fn rehearse(&self, target: &Target) {
+        if !self.closing.load(Ordering::SeqCst) {
+            self.pools.rehearse(Arc::new(self.spec(target)), target.code.clone()).await;
         }
     }
 
@@ -658,7 +666,11 @@ impl Conversation<'_> {
             now,
             &stream,
             Some(id),
-            EntryKind::InitReport { duration_us, error_type: error_type.clone(), provisioned: false },
+            EntryKind::InitReport {
+                duration_us,
+                error_type: error_type.clone(),
+                initialization: Initialization::OnDemand.name().into(),
+            },
         );
         log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
         let init_timeout = self.pool.spec().init_timeout;

@@ -79,9 +79,9 @@ pub enum EntryKind {
         /// Its runtime.
         #[serde(rename = "rt")]
         runtime: String,
-        /// Whether it is to be a provisioned instance.
-        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
-        provisioned: bool,
+        /// Why: `on-demand` or another of Lambda's words.
+        #[serde(rename = "i")]
+        initialization: String,
     },
     /// An initialisation that a request waited for has ended well.
     #[serde(rename = "init_done")]
@@ -102,9 +102,9 @@ pub enum EntryKind {
         /// The error's type; `None` when it took too long.
         #[serde(rename = "e")]
         error_type: Option<String>,
-        /// Whether it was to be a provisioned instance.
-        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
-        provisioned: bool,
+        /// Why it was tried: `on-demand` or another of Lambda's words.
+        #[serde(rename = "i", default = "on_demand")]
+        initialization: String,
     },
     /// An instance was started that no request waited for.
     #[serde(rename = "ahead")]
@@ -112,9 +112,9 @@ pub enum EntryKind {
         /// How long its initialisation took: microseconds.
         #[serde(rename = "us")]
         duration_us: u64,
-        /// Whether it is a provisioned one; otherwise a request is expected.
-        #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
-        provisioned: bool,
+        /// Why: `ahead-of-demand`, because a request is expected, or one of Lambda's words.
+        #[serde(rename = "i", default = "ahead_of_demand")]
+        initialization: String,
         /// What it consisted of.
         #[serde(rename = "c", default)]
         cold_start: ColdStart,
@@ -133,6 +133,17 @@ pub enum EntryKind {
         bytes: u64,
     },
 }
+
+fn on_demand() -> String {
+    "on-demand".into()
+}
+
+fn ahead_of_demand() -> String {
+    AHEAD_OF_DEMAND.into()
+}
+
+/// Lambda has no word for it: what it starts ahead is provisioned.
+pub(crate) const AHEAD_OF_DEMAND: &str = "ahead-of-demand";
 
 impl Entry {
     /// The entry in Lambda's words: text, or JSON for a function that logs JSON. END and REPORT of the text

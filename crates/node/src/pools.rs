@@ -33,6 +33,10 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 const ROOM_TROUBLE: &str = "The server has no memory or descriptors left for another provisioned instance. It goes on \
     trying: provision less, lower memory-reserve, or give the machine more memory.";
 
+/// How long the initialisation of a version with SnapStart may wait for its turn, and how often it is looked at.
+const REHEARSAL: Duration = Duration::from_secs(60);
+const REHEARSAL_LOOK: Duration = Duration::from_millis(20);
+
 /// How often the memory of all instances is looked at.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -106,6 +110,15 @@ pub enum Assigned {
     Refused(Reason),
     /// The instance that was started for it failed.
     Failed(FailedStart),
+}
+
+/// Why an instance was started that no request waited for.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// A request is expected.
+    Expected,
+    /// It is wanted whether requests come or not.
+    Provided(Initialization),
 }
 
 /// A start that failed.
@@ -251,6 +264,29 @@ impl Pools {
                     None => self.tell_budget(budget::Event::Reclaimed { pool, instance: None, oldest: None }),
                 },
             }
+        }
+    }
+
+    /// Initialises an instance that serves nobody and stops it, in a pool of its own that provides one.
+    pub async fn rehearse(self: &Arc<Pools>, spec: Arc<InstanceSpec>, code: Arc<UnpackedCode>) {
+        let spec = Arc::new(InstanceSpec { initialization: Initialization::SnapStart, ..(*spec).clone() });
+        let (function, patience) = (spec.function.clone(), spec.init_timeout + REHEARSAL);
+        let shell = self.open(spec, code, PoolConfig::default());
+        shell.tell(Event::Provision { instances: 1 });
+        let ended = async {
+            while shell.provisioned(1).available == 0 && shell.provisioned(1).trouble.is_none() {
+                tokio::time::sleep(REHEARSAL_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!(
+                function,
+                "a version with SnapStart could not be initialised ahead: the machine is busy"
+            );
+        }
+        shell.tell(Event::Retired);
+        while !shell.is_empty() {
+            tokio::time::sleep(REHEARSAL_LOOK).await;
         }
     }
 
@@ -523,8 +559,8 @@ impl PoolShell {
     /// Nobody waited for this start, so that nobody else will tell of it.
     fn tell_of_start(&self, stream: &Arc<str>, initialization: Initialization) {
         let (version, runtime) = (self.spec.version, self.spec.runtime.clone());
-        let provisioned = initialization == Initialization::Provisioned;
-        let kind = EntryKind::InitStart { version, runtime, provisioned };
+        let initialization = initialization.name().to_owned();
+        let kind = EntryKind::InitStart { version, runtime, initialization };
         self.log.add(Clock::timestamp(), stream, None, kind);
     }
 
@@ -551,30 +587,22 @@ impl PoolShell {
         }
     }
 
-    fn tell_of_start_ahead(
-        &self,
-        stream: &Arc<str>,
-        init: Duration,
-        provisioned: bool,
-        cold_start: ColdStart,
-    ) {
+    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration, why: Ahead, cold_start: ColdStart) {
         let duration_us = init.as_micros() as u64;
-        match provisioned {
-            true => {
-                tracing::debug!(function = self.spec.function, ?init, "a provisioned instance was started")
+        let initialization = match why {
+            Ahead::Expected => {
+                tracing::info!(
+                    function = self.spec.function,
+                    ?init,
+                    "an instance was started ahead of an expected request"
+                );
+                crate::logs::AHEAD_OF_DEMAND
             }
-            false => tracing::info!(
-                function = self.spec.function,
-                ?init,
-                "an instance was started ahead of an expected request"
-            ),
-        }
-        self.log.add(
-            Clock::timestamp(),
-            stream,
-            None,
-            EntryKind::StartedAhead { duration_us, provisioned, cold_start },
-        );
+            Ahead::Provided(initialization) => initialization.name(),
+        };
+        let initialization = initialization.to_owned();
+        let kind = EntryKind::StartedAhead { duration_us, initialization, cold_start };
+        self.log.add(Clock::timestamp(), stream, None, kind);
     }
 
     fn tell_of_failed_provision(&self, failed: &FailedStart) {
@@ -585,7 +613,8 @@ impl PoolShell {
         *self.trouble.lock().expect("no panic while held") = words;
         let duration_us = failed.took.as_micros() as u64;
         let error_type = (!timed_out).then_some(error_type);
-        let kind = EntryKind::InitReport { duration_us, error_type, provisioned: true };
+        let initialization = self.spec_of(true).initialization.name().to_owned();
+        let kind = EntryKind::InitReport { duration_us, error_type, initialization };
         self.log.add(Clock::timestamp(), &failed.stream, None, kind);
     }
 
@@ -701,13 +730,16 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
         Ok(started) => {
             let cold_start = shell.cold_start(queue, began.elapsed(), &started);
             shell.pools.metrics.cold_start(&cold_start);
-            let is_ahead = is_provisioned || shell.lock().pool.is_ahead(instance);
-            match is_ahead {
-                true => shell.tell_of_start_ahead(&stream, started.init, is_provisioned, cold_start),
-                false => shell.tell_of_end_of_start(&stream, started.init, cold_start),
+            let ahead = match is_provisioned {
+                true => Some(Ahead::Provided(spec.initialization)),
+                false => shell.lock().pool.is_ahead(instance).then_some(Ahead::Expected),
+            };
+            match ahead {
+                Some(why) => shell.tell_of_start_ahead(&stream, started.init, why, cold_start),
+                None => shell.tell_of_end_of_start(&stream, started.init, cold_start),
             }
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
-            let fresh = AtomicBool::new(!is_ahead);
+            let fresh = AtomicBool::new(ahead.is_none());
             let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
             shell.started(Running {
                 key: instance,

@@ -1,12 +1,13 @@
 //! Keeps ready what is provisioned: reads from the control plane what that is, whenever it may have changed, and tells the
-//! data plane. What is read is the whole of a function's, so that nothing depends on the order of changes.
+//! data plane. What is read is the whole of a function's, so that nothing depends on the order of changes. And has versions
+//! that are published with SnapStart initialised once, one after another.
 
 use crate::control::{ControlError, Registry, What};
 use crate::invoke::Node;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// How what is provisioned of one version stands: requests at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct Provisioned {
 
 /// What could not be read is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// Versions with SnapStart that may wait to be initialised; more are left to their first request.
+const MOST_REHEARSALS: usize = 64;
 
 /// Functions to be looked at: at most as many as there are.
 #[derive(Default)]
@@ -48,9 +52,22 @@ impl Changed {
 pub async fn follow(registry: Arc<Registry>, node: Arc<Node>) -> Result<(), ControlError> {
     let changed = Arc::new(Changed::default());
     let told = changed.clone();
-    registry.subscribe(move |change| {
-        if change.what == What::Provisioned {
-            told.add([change.name.clone()]);
+    let (rehearsals, mut rehearsing) = mpsc::channel::<(Arc<str>, u64)>(MOST_REHEARSALS);
+    registry.subscribe(move |change| match change.what {
+        What::Provisioned => told.add([change.name.clone()]),
+        What::SnapStart(version) => {
+            let full = rehearsals.try_send((change.name.clone(), version)).is_err();
+            full.then(|| tracing::warn!(function = %change.name, version, "too many versions with SnapStart at once"));
+        }
+        _ => {}
+    });
+    let (versions, snap_starts) = (registry.clone(), node.clone());
+    tokio::spawn(async move {
+        while let Some((name, version)) = rehearsing.recv().await {
+            // It may be gone again.
+            if let Ok(target) = versions.resolve(&name, Some(&version.to_string()), 0.0).await {
+                snap_starts.rehearse(&target).await;
+            }
         }
     });
     changed.add(registry.provisioned_functions().await?);

@@ -20,6 +20,8 @@ pub enum Initialization {
     OnDemand,
     /// To be there whether requests come or not.
     Provisioned,
+    /// Once, when a version is published, so that what makes later starts faster is made then.
+    SnapStart,
 }
 
 impl Initialization {
@@ -28,6 +30,7 @@ impl Initialization {
         match self {
             Initialization::OnDemand => "on-demand",
             Initialization::Provisioned => "provisioned-concurrency",
+            Initialization::SnapStart => "snap-start",
         }
     }
 }

@@ -163,6 +163,9 @@ impl Draft {
             configuration.description = description.to_owned();
         }
         self.head.latest = Arc::new(Configuration { revision_id: new_id(), ..(*self.head.latest).clone() });
+        if configuration.snap_start() {
+            self.announce.push(What::SnapStart(number));
+        }
         self.head.next_version = number + 1;
         self.head.versions.push(number);
         self.head.last_published = Some(Published { version: number, digest });

@@ -27,8 +27,12 @@ pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
             millis(*duration_us),
             phases(cold_start)
         ),
-        EntryKind::StartedAhead { duration_us, provisioned, cold_start } => {
-            let why = if *provisioned { "Provisioned concurrency" } else { "Started ahead of a request" };
+        EntryKind::StartedAhead { duration_us, initialization, cold_start } => {
+            let why = match initialization.as_str() {
+                "provisioned-concurrency" => "Provisioned concurrency",
+                "snap-start" => "SnapStart",
+                _ => "Started ahead of a request",
+            };
             let why = format!("{why}\t{}", phases(cold_start));
             format!(
                 "INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: success\t{why}",
@@ -54,8 +58,7 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("version".into(), json!(version));
             "platform.start"
         }
-        EntryKind::InitReport { duration_us, error_type, provisioned } => {
-            let initialization = if *provisioned { "provisioned-concurrency" } else { "on-demand" };
+        EntryKind::InitReport { duration_us, error_type, initialization } => {
             record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!(if error_type.is_some() { "error" } else { "timeout" }));
@@ -63,8 +66,7 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("metrics".into(), json!({ "durationMs": number(*duration_us) }));
             "platform.initReport"
         }
-        EntryKind::InitStart { version, runtime, provisioned } => {
-            let initialization = if *provisioned { "provisioned-concurrency" } else { "on-demand" };
+        EntryKind::InitStart { version, runtime, initialization } => {
             record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("functionVersion".into(), json!(version));
@@ -79,10 +81,8 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             let line = |kind, record| json!({ "time": iso(at), "type": kind, "record": record }).to_string();
             return [line("platform.initRuntimeDone", done), line("platform.initReport", report)].join("\n");
         }
-        EntryKind::StartedAhead { duration_us, provisioned, cold_start } => {
+        EntryKind::StartedAhead { duration_us, initialization, cold_start } => {
             record.insert("coldStart".into(), json_phases(cold_start));
-            // Lambda has no type for the other: what it starts ahead is provisioned.
-            let initialization = if *provisioned { "provisioned-concurrency" } else { "ahead-of-demand" };
             record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!("success"));

@@ -49,6 +49,7 @@ impl World {
                 What::VersionDeleted(number) => format!("version {number} deleted"),
                 What::Deleted => "deleted".to_owned(),
                 What::Reserved(limit) => format!("reserved {limit:?}"),
+                What::SnapStart(number) => format!("version {number} with SnapStart"),
                 What::Provisioned => "provisioned".to_owned(),
             };
             seen.lock().unwrap().push(format!("{} {what}", change.name));
