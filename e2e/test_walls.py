@@ -330,8 +330,8 @@ def small(limited):
     return limited.deployer(packages.walls(), packages.PYTHON, "walls.handler", MemorySize=128, Timeout=30)
 
 
-@pytest.mark.parametrize("trick, options", [("eat", {"mib": 10, "first_in_tmp": 400}), ("eat", {"mib": 70})])
-def test_what_lies_in_tmp_takes_no_memory_from_it(small, trick, options):
+@pytest.mark.parametrize("trick, options", [("eat", {"mib": 10, "first_in_tmp": 400}), ("eat", {"mib": 70}), ("remember_many_files", {"count": 400_000})])
+def test_what_lies_in_tmp_or_can_be_dropped_takes_no_memory_from_it(small, trick, options):
     answer, log = small.tail({"try": trick, "with": options})
     assert json.loads(answer["Payload"]) == "done", log
     assert int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 128

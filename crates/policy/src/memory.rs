@@ -26,7 +26,7 @@ const BELOW: u64 = 8;
 pub struct Seen {
     /// What the alarm compares with the limit.
     pub counted: u64,
-    /// What is neither in `/tmp` nor could be dropped, such as files that were read.
+    /// What is neither in `/tmp` nor could be dropped, as files that were read could.
     pub own: u64,
 }
 

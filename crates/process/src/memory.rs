@@ -156,15 +156,21 @@ fn look(kind: Kind, dir: &Path, limit: u64) -> Option<Seen> {
         return Some(Seen { counted: usage, own: usage });
     }
     let stat = read("memory.stat")?;
-    let fields = stat.lines().filter_map(|line| line.split_once(' '));
-    let cached = fields.filter(|(name, _)| matches!(*name, "active_file" | "inactive_file"));
-    let unread = usage.saturating_sub(cached.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum());
-    // In v2 the kernel drops what was read before it slows anybody down.
-    let counted = if kind == Kind::V2 { unread } else { usage };
-    if unread <= limit + TOLERANCE {
-        return Some(Seen { counted, own: unread });
+    // Files that were read, and what the kernel remembers of folders: v1 does not tell that from what it needs.
+    let dropped = |name: &str| matches!(name, "active_file" | "inactive_file" | "slab_reclaimable");
+    let fields = stat.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| dropped(name));
+    let mut cached: u64 = fields.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum();
+    if kind == Kind::V1 {
+        let kernel = read("memory.kmem.usage_in_bytes");
+        cached += kernel.and_then(|bytes| bytes.trim().parse::<u64>().ok()).unwrap_or(0);
     }
-    Some(Seen { counted, own: unread.saturating_sub(in_tmp(&members(dir))?) })
+    let kept = usage.saturating_sub(cached);
+    // In v2 the kernel drops what it can before it slows anybody down.
+    let counted = if kind == Kind::V2 { kept } else { usage };
+    if kept <= limit + TOLERANCE {
+        return Some(Seen { counted, own: kept });
+    }
+    Some(Seen { counted, own: kept.saturating_sub(in_tmp(&members(dir))?) })
 }
 
 /// What lies in the `/tmp` that these processes see, in bytes.

@@ -496,6 +496,12 @@ def try_eat_what_looks_like_tmp(mib):
         time.sleep(0.3)
 
 
+def try_remember_many_files(count):
+    """What the kernel keeps of files that are looked for and are not there is not the function's memory."""
+    for n in range(count):
+        os.path.exists("/etc/%0200d" % n)
+
+
 def try_move_from_tmp(mib):
     """What /tmp had becomes memory, step by step, so that both together never change."""
     with open("/tmp/filled", "wb", buffering=0) as file:
