@@ -577,7 +577,7 @@ def test_the_log_tail_belongs_to_the_invocation(lambda_client, name):
     report = next(line for line in lines if line.startswith("REPORT"))
     assert re.fullmatch(
         rf"REPORT RequestId: {request}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\tMemory Size: 192 MB\t"
-        r"Max Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms\t?",
+        r"Max Memory Used: \d+ MB\tInit Duration: \d+\.\d\d ms\tCold Start: [^\t]+\t",
         report,
     ), repr(report)
     _, log = function.tail("second")
