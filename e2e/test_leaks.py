@@ -31,12 +31,12 @@ EXPECTED = {(200, 1), volatile.ENDED}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + STARTS // 5)
+@pytest.mark.timeout(240 + STARTS // 5)
 def test_nothing_is_held_after_many_starts_and_ends_that_was_not_held_before(tmp_path, fresh):
     print(f"seed {SEED} (BROOKLET_E2E_SEED={SEED} runs it again), {STARTS} starts")
     own = fresh(config='idle-timeout = "1s"\nlog-limit = "8MiB"\n')
     deployer = aws.Deployer(aws.client(own), "leaks")
-    functions = {language: volatile.deploy(deployer, language, Timeout=20) for language in MIX}
+    functions = {language: volatile.deploy(deployer, language, Timeout=120) for language in MIX}
     churn = Churn(own, functions, random.Random(SEED))
     churn.run(WARM_UP)
     before = at_rest(own)
@@ -69,7 +69,7 @@ class Churn:
     def __init__(self, server, functions, rng):
         self.server, self.functions, self.rng = server, functions, rng
         self.answers = {}
-        self.timeout = 20
+        self.timeout = 120
 
     def run(self, starts):
         """At least so many starts."""
@@ -90,7 +90,7 @@ class Churn:
             (language,) = self.rng.choices(list(MIX), MIX.values())
             end = self.rng.choice(["exit", "kill", "killed", "replaced"])
             event = {"do": end if end in ("exit", "kill") else "answer", "value": 1}
-            _, status, about = await volatile.call(self.server, self.functions[language].name, event)
+            _, status, about = await volatile.call(self.server, self.functions[language].name, event, 200)
             self.answers[status, about] = self.answers.get((status, about), 0) + 1
             if end == "killed":
                 self._kill_one()

@@ -38,3 +38,14 @@ pub fn raise_open_files() -> io::Result<u64> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Makes a call on a socket, again when it was cut off: one with a time limit is, without any signal's being handled, when
+/// the process is stopped or frozen and goes on. Source: `signal(7)`.
+pub fn unless_cut_off(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()).map_err(|_| io::Error::last_os_error()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
