@@ -110,7 +110,7 @@ def check_an_instance_is_in_a_group_of_its_own_with_its_limits(server):
 def check_a_bootstrap_is_in_a_group_of_its_own_too(server):
     function = server.deploy("bash", pathlib.Path("/volatile").read_bytes(), runtime="provided.al2023", MemorySize=300)
     assert function({"do": "answer", "value": 7}) == 7
-    (group,) = [group for group in groups(server) if (group / "memory.max").read_text() == f"{812 << 20}\n"]
+    (group,) = of_size(server, 812)
     assert len(procs(group)) == 2, procs(group)
 
 
@@ -173,7 +173,7 @@ def groups_and_limits(server):
     function = server.deploy("groups", WHO, MemorySize=256, EphemeralStorage={"Size": 512})
     for _ in range(3):  # booted; from a runtime that waited; forked
         assert function({})["groups"] == "0::/\n", "inside it is the root"
-        mine = [group for group in groups(server) if (group / "memory.max").read_text() == f"{768 << 20}\n"]
+        mine = of_size(server, 768)
         assert mine and all(len(procs(group)) >= 2 for group in mine), {str(g): procs(g) for g in groups(server)}
         for group in mine:
             assert (group / "pids.max").read_text() == "1024\n"
@@ -323,7 +323,8 @@ def home(server):
     name = 0xCBF2_9CE4_8422_2325
     for byte in os.fsencode((server.data / "run").resolve()):
         name = (name ^ byte) * 0x100_0000_01B3 % (1 << 64)
-    found = list(ROOT.rglob(f"brooklet-{name:016x}"))
+    # `walk` goes on when a group goes away meanwhile.
+    found = [pathlib.Path(path) for path, _, _ in os.walk(ROOT) if path.endswith(f"/brooklet-{name:016x}")]
     assert len(found) <= 1, found
     return found[0] if found else ROOT / f"brooklet-{name:016x}"
 
@@ -334,9 +335,19 @@ def groups(server):
     return sorted(path for path in here.iterdir() if path.is_dir()) if here.exists() else []
 
 
+def of_size(server, mib):
+    """Those whose memory is limited to so much."""
+    return [group for group in groups(server) if told(group, "memory.max") == [str(mib << 20)]]
+
+
 def procs(group):
+    return told(group, "cgroup.procs")
+
+
+def told(group, file):
+    """The words of a group's file; none when it has gone."""
     try:
-        return (group / "cgroup.procs").read_text().split()
+        return (group / file).read_text().split()
     except OSError:
         return []
 

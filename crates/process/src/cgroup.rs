@@ -289,7 +289,8 @@ impl Mount {
             Kind::V1 => {
                 let enforced = Enforced::from_names(self.controllers.iter().map(String::as_str));
                 let dir = here.join(name);
-                (enforced.is_any() && make_anew(&dir)).then_some(Hierarchy { dir, kind: Kind::V1, enforced })
+                let hierarchy = |dir| Hierarchy { dir, kind: Kind::V1, enforced, left: None };
+                (enforced.is_any() && make_anew(&dir)).then(|| hierarchy(dir))
             }
             Kind::V2 => self.settle_unified(&here, name),
         }

@@ -40,5 +40,5 @@ mod zygote; //       interpreters that fork instead
 pub use cgroup::Enforced;
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
-pub use kernel::{landlock_abi, raise_open_files};
+pub use kernel::{come_first, landlock_abi, raise_open_files};
 pub use sandbox::Isolation;
