@@ -96,11 +96,8 @@ class Churn:
                 self._kill_one()
             elif end == "replaced":
                 self.timeout ^= 1
-                await asyncio.to_thread(
-                    self.functions[language].client.update_function_configuration,
-                    FunctionName=self.functions[language].name,
-                    Timeout=self.timeout,
-                )
+                path = f"/2015-03-31/functions/{self.functions[language].name}/configuration"
+                await volatile.request(self.server, "PUT", path, {"Timeout": self.timeout})
 
     def _kill_one(self):
         victims = [pid for first in self.server.instances() for pid in [first, *processes.descendants(first)]]

@@ -33,12 +33,21 @@ def node_runtime():
 
 
 async def call(server, function, event, seconds=100):
-    """One request on a connection of its own, which the server closes; (request id, status, what it is about): the
-    function's answer, or the kind of error. Fails unless exactly one answer came."""
-    reader, writer = await asyncio.open_connection(*server.address)
-    body = json.dumps(event).encode()
+    """One invocation; (request id, status, what it is about): the function's answer, or the kind of error."""
     path = f"/2015-03-31/functions/{function}/invocations"
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    headers, code, document = await request(server, "POST", path, event, seconds)
+    about = document
+    if code != 200 or "x-amz-function-error" in headers:
+        about = document.get("errorType") or document.get("Reason") or headers.get("x-amzn-errortype")
+    return headers["x-amzn-requestid"], code, about
+
+
+async def request(server, method, path, document, seconds=100):
+    """One request on a connection of its own, which the server closes; (headers, status, document). Fails unless exactly
+    one answer came."""
+    reader, writer = await asyncio.open_connection(*server.address)
+    body = json.dumps(document).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
         writer.write(head.encode() + body)
         whole = await asyncio.wait_for(reader.read(), seconds)
@@ -48,9 +57,4 @@ async def call(server, function, event, seconds=100):
     status, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     assert int(headers["content-length"]) == len(body), f"not one whole answer: {whole!r}"
-    code, document = int(status.split(" ")[1]), json.loads(body)
-    if code == 200 and "x-amz-function-error" not in headers:
-        about = document
-    else:
-        about = document.get("errorType") or document.get("Reason") or headers.get("x-amzn-errortype")
-    return headers["x-amzn-requestid"], code, about
+    return headers, int(status.split(" ")[1]), json.loads(body)
