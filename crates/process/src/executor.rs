@@ -4,9 +4,10 @@ use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::class_archive::clear;
+use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
-use crate::instance::{Learner, Process, Running};
+use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
@@ -19,10 +20,13 @@ use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::training::{self, Trainer};
+use crate::users::Users;
 use crate::wrapped::Wrapped;
-use model::{MiB, Network};
+use model::{MadeAhead, MiB, Network};
 use policy::stock::StockConfig;
-use ports::{BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
+use ports::{
+    BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, Phases, StartFailure, Started, Unready,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +51,8 @@ pub struct Settings {
     pub network: Network,
     /// Endpoints that every function is told of and reaches, as variable (`AWS_ENDPOINT_URL…`) → URL.
     pub endpoints: BTreeMap<String, String>,
+    /// Whose credentials functions find in their environment.
+    pub credentials: Issuer,
     /// Connections to elsewhere that all instances together may have; each takes two descriptors.
     pub connections: usize,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
@@ -70,6 +76,9 @@ pub struct ProcessExecutor {
     isolation: OnceLock<Isolation>,
     /// Why sandboxes cannot have doors, where they cannot.
     no_internet: OnceLock<String>,
+    users: Arc<Users>,
+    /// Why instances are one user, where they could be many.
+    no_users: OnceLock<String>,
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
@@ -90,11 +99,12 @@ impl ProcessExecutor {
         let init = settings.run_dir.join("init");
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
-        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
+        let users = Users::of(&group_name(&settings.run_dir));
+        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
         let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
+        let (isolation, no_internet, no_users) = Default::default();
         let learning = Arc::new(Learning::new());
         Ok(ProcessExecutor {
             settings,
@@ -104,6 +114,8 @@ impl ProcessExecutor {
             enforced,
             isolation,
             no_internet,
+            users,
+            no_users,
             runtimes,
             learning,
             trainer: OnceLock::new(),
@@ -128,13 +140,20 @@ impl ProcessExecutor {
             let Err(error) = self.rehearse(candidate).await else {
                 return *self.isolation.get_or_init(|| candidate);
             };
-            // Better all walls and no door than the other way round.
-            self.outside.give_doors(false);
-            if self.rehearse(candidate).await.is_ok() {
-                let _ = self.no_internet.set(error.to_string());
-                return *self.isolation.get_or_init(|| candidate);
+            // Better all walls and no door, or all instances one user, than none.
+            for (doors, users) in [(false, true), (true, false), (false, false)] {
+                self.outside.give_doors(doors);
+                self.users.are_there(users);
+                if self.rehearse(candidate).await.is_ok() {
+                    let missing = [(doors, &self.no_internet), (users, &self.no_users)];
+                    for (_, why) in missing.into_iter().filter(|(there, _)| !there) {
+                        let _ = why.set(error.to_string());
+                    }
+                    return *self.isolation.get_or_init(|| candidate);
+                }
             }
             self.outside.give_doors(true);
+            self.users.are_there(true);
             tracing::warn!(?candidate, %error, "this isolation is not to be had here");
         }
         *self.isolation.get_or_init(|| Isolation::None)
@@ -180,6 +199,12 @@ impl ProcessExecutor {
         self.no_internet.get().map(String::as_str)
     }
 
+    /// Why instances are all one user although the server is root, where that is so. Known once the
+    /// [isolation](Self::isolation) is.
+    pub fn no_own_users(&self) -> Option<&str> {
+        self.no_users.get().map(String::as_str)
+    }
+
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
@@ -215,13 +240,15 @@ impl ProcessExecutor {
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
         let archive = launch.archive.clone();
-        let started = self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until).await;
+        let started =
+            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
         let Some((archive, taken)) = archive else { return started };
         let trainer = self.trainer(isolation);
         // The JVM looks at an archive's head only, and trusts the rest.
@@ -234,7 +261,7 @@ impl ProcessExecutor {
                     trainer.distrust(&archive);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
-                return self.start_planned(launch, spec, stream, logs, until).await;
+                return self.start_planned(launch, spec, stream, logs, until, laps).await;
             }
             _ => {}
         }
@@ -254,6 +281,7 @@ impl ProcessExecutor {
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
@@ -266,10 +294,11 @@ impl ProcessExecutor {
             learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
         if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
-            let Stem { process, framed } = stem;
+            let Stem { process, framed, made } = stem;
+            *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used: Some(made) };
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
-            return Ok(Arc::new(Running::init(process, framed, timeout, until).await?));
+            return ready(process, framed, timeout, until, laps).await;
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -277,9 +306,9 @@ impl ProcessExecutor {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(variables, None, lines);
                 let process =
-                    self.run(Program { transport: Some(pipes), ..program }, own, output, until).await?;
+                    self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
-                Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
+                ready(process, framed, timeout, until, laps).await
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
@@ -287,9 +316,9 @@ impl ProcessExecutor {
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let program = Program { transport: Some(pipes), runtime_api, ..program };
-                let process = self.run(program, own, output, until).await?;
+                let process = self.run(program, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                Ok(Arc::new(Running::init(process, Wrapped::new(framed, api), timeout, until).await?))
+                ready(process, Wrapped::new(framed, api), timeout, until, laps).await
             }
             Protocol::Http => {
                 let http = match own_network {
@@ -298,16 +327,16 @@ impl ProcessExecutor {
                 };
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                let process = self.run(program, own, output, until).await?;
-                Ok(Arc::new(Running::init(process, http, timeout, until).await?))
+                let process = self.run(program, own, output, until, laps).await?;
+                ready(process, http, timeout, until, laps).await
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
-                let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
+                let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                Ok(Arc::new(Running::init(process, api, timeout, until).await?))
+                ready(process, api, timeout, until, laps).await
             }
         }
     }
@@ -345,10 +374,12 @@ impl ProcessExecutor {
         own: bool,
         output: Arc<Output>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Process, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
+        *laps = Laps { sandboxed: Some(Instant::now()), ..Laps::default() };
         Ok(Process::new(child, output))
     }
 }
@@ -363,8 +394,9 @@ impl Executor for ProcessExecutor {
         Box::pin(async move {
             let began = Instant::now();
             let until = began + spec.init_timeout;
-            let instance = self.begin(spec, stream, logs, until).await?;
-            Ok(Started { instance, init: began.elapsed() })
+            let mut laps = Laps::default();
+            let instance = self.begin(spec, stream, logs, until, &mut laps).await?;
+            Ok(Started { instance, init: began.elapsed(), phases: laps.since(began) })
         })
     }
 
@@ -391,9 +423,9 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and
-        /// what answers for the name server.
-        const ANY: u32 = 3 + 2 + 1 + 1;
+        /// Its output, its first process and the socket to that; the alarm for its memory; in its own network the two
+        /// doors, Brooklet's API, and what answers for the name server.
+        const ANY: u32 = 3 + 1 + 2 + 1 + 1;
         let any = ANY + self.settings.endpoints.len() as u32;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {
@@ -404,6 +436,39 @@ impl Executor for ProcessExecutor {
             Some(Protocol::Wrapped) => any + 2 + 1 + OWN_CONNECTIONS,
         }
     }
+}
+
+/// When a start had come how far.
+#[derive(Default)]
+struct Laps {
+    sandboxed: Option<Instant>,
+    loading: Option<std::time::Instant>,
+    used: Option<MadeAhead>,
+}
+
+impl Laps {
+    fn since(&self, began: Instant) -> Phases {
+        let Some(sandboxed) = self.sandboxed else { return Phases::default() };
+        let runtime = match (self.used, self.loading) {
+            // It had booted before.
+            (Some(_), _) => Some(Duration::ZERO),
+            (None, loading) => loading.map(|at| at.saturating_duration_since(sandboxed.into_std())),
+        };
+        Phases { sandbox: sandboxed - began, runtime, used: self.used }
+    }
+}
+
+/// Waits until the process is ready.
+async fn ready<T: Transport>(
+    process: Process,
+    transport: T,
+    timeout: Duration,
+    until: Instant,
+    laps: &mut Laps,
+) -> Result<Arc<dyn Instance>, Unready> {
+    let running = Running::init(process, transport, timeout, until).await?;
+    laps.loading = running.loading();
+    Ok(Arc::new(running))
 }
 
 /// A step of a start, unless time is up first.

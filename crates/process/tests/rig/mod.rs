@@ -26,6 +26,7 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
         isolation,
         network: Network::Internet,
         endpoints: Default::default(),
+        credentials: Default::default(),
         connections: 64,
         stems: 8,
         keep_alive: Duration::from_secs(60),
@@ -62,6 +63,7 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
         log_group: "/aws/lambda/f".into(),
         log_format: "Text".into(),
         log_level: None,
+        initialization: ports::Initialization::OnDemand,
     }
 }
 
