@@ -82,7 +82,9 @@ async def every(server, functions):
 
 
 def at_rest(server):
-    wait_until(lambda: not holdings.of(server, started).processes, "all instances and waiting runtimes have ended", 60)
+    left = lambda: {pid: processes.command(pid) for pid in processes.descendants(server.process.pid)}  # noqa: E731
+    ended = lambda: not holdings.of(server, started).processes  # noqa: E731
+    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", 60)
     return holdings.of(server, started)
 
 

@@ -55,7 +55,9 @@ def test_nothing_is_held_after_many_starts_and_ends_that_was_not_held_before(tmp
 
 def at_rest(server):
     """What it holds when no instance runs and nothing waits for one."""
-    wait_until(lambda: not holdings.of(server, started).processes, "all instances and waiting runtimes have ended", 60)
+    left = lambda: {pid: processes.command(pid) for pid in processes.descendants(server.process.pid)}  # noqa: E731
+    ended = lambda: not holdings.of(server, started).processes  # noqa: E731
+    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", 60)
     return holdings.of(server, started)
 
 
