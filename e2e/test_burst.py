@@ -84,7 +84,7 @@ async def every(server, functions):
 def at_rest(server):
     left = lambda: {pid: processes.command(pid) for pid in processes.descendants(server.process.pid)}  # noqa: E731
     ended = lambda: not holdings.of(server, started).processes  # noqa: E731
-    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", 60)
+    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", 60 + BURST // 4)
     return holdings.of(server, started)
 
 
