@@ -16,7 +16,10 @@ fn build(name: &str, root: &str, options: &str) {
     // Whatever the profile: without optimisation they would need parts of a runtime that they do not have.
     let common = "--edition=2024 --crate-name=init -Copt-level=s -Clto=fat -Cpanic=abort -Cstrip=symbols \
                   -Clink-arg=-nostartfiles -Clink-arg=-nostdlib";
+    // For another architecture cargo knows which one links, if the user has told it.
+    let linker = std::env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}"));
     let status = Command::new(variable("RUSTC"))
+        .args(linker)
         .args(common.split_whitespace().chain(options.split_whitespace()))
         .args(["--target", &variable("TARGET")])
         .arg(PathBuf::from("init").join(root))

@@ -22,9 +22,13 @@ def adopt_orphans():
 def children(pid):
     """The ids of a process's children."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
         try:
-            found += [int(child) for child in task.read_text().split()]
+            found += [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
         except OSError:
             pass
     return found
@@ -100,16 +104,18 @@ def orphans(started):
 
 def control_groups():
     """Every control group that a server of ours has made, in all hierarchies."""
-    return {str(path) for path in pathlib.Path("/sys/fs/cgroup").rglob("brooklet-*") if path.is_dir()}
+    # `walk` goes on when a group goes away meanwhile.
+    walk = os.walk("/sys/fs/cgroup")
+    return {os.path.join(path, name) for path, names, _ in walk for name in names if name.startswith("brooklet-")}
 
 
 def wait_until(condition, what, seconds=20):
-    """Waits until `condition()` is true and gives what it gave; fails saying `what` was waited for."""
+    """Waits until `condition()` is true and gives what it gave; fails saying `what` (or `what()`) was waited for."""
     end = time.monotonic() + seconds
     pause = 0.002
     while not (found := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain: {what}")
+            raise AssertionError(f"waited {seconds} s in vain: {what() if callable(what) else what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     return found

@@ -12,6 +12,7 @@ pub mod imports; //     which modules are imported ahead of need
 pub mod keepalive; //   how long the last idle instance stays, and when one is started ahead
 pub mod memory; //      when an instance has more than its function may have
 pub mod meter; //       what an invocation costs
+pub mod pace; //        how fast something is taken from one who would keep its taker busy
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod reach; //       what an instance may be connected to
 pub mod route; //       which version an alias sends a request to

@@ -43,7 +43,6 @@ mod arch {
     pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119;
     pub const CAPSET: usize = 126;
-    pub const SCHED_SETSCHEDULER: usize = 144;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;
     pub const MOUNT: usize = 165;
@@ -59,6 +58,7 @@ mod arch {
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
     pub const PRLIMIT64: usize = 302;
+    pub const SCHED_SETATTR: usize = 314;
     pub const SECCOMP: usize = 317;
     pub const PIDFD_OPEN: usize = 434;
     pub const CLONE3: usize = 435;
@@ -110,7 +110,6 @@ mod arch {
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const UNSHARE: usize = 97;
-    pub const SCHED_SETSCHEDULER: usize = 119;
     pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const SETRESUID: usize = 147;
@@ -128,6 +127,7 @@ mod arch {
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
     pub const PRLIMIT64: usize = 261;
+    pub const SCHED_SETATTR: usize = 274;
     pub const SECCOMP: usize = 277;
     pub const PIDFD_OPEN: usize = 434;
     pub const CLONE3: usize = 435;

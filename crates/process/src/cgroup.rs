@@ -55,6 +55,8 @@ struct Hierarchy {
     dir: PathBuf,
     kind: Kind,
     enforced: Enforced,
+    /// The group that the server was in, and the one below it that it is in now, if it stood in its own way.
+    left: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which kind of control groups.
@@ -118,6 +120,11 @@ impl Drop for Groups {
         for hierarchy in &self.hierarchies {
             empty(&hierarchy.dir);
             remove(&hierarchy.dir);
+            if let Some((before, own)) = &hierarchy.left {
+                give_children(before, '-');
+                let _ = std::fs::write(before.join("cgroup.procs"), "0");
+                let _ = std::fs::remove_dir(own);
+            }
         }
     }
 }
@@ -211,17 +218,20 @@ impl Drop for Group {
 }
 
 impl Hierarchy {
-    /// Without this all functions together would weigh as much as one process outside their group, such as a
-    /// thread of the server; they are to be worth several on each core.
+    /// Without this all functions together would weigh as much as one process outside their group; they are to be worth
+    /// several on each core. And the server would weigh no more than one of theirs: it comes before all of them,
+    /// because each request of any function waits for it.
     fn weigh_together(&self) {
         let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
-        let (file, one) = match self.kind {
-            Kind::V1 => ("cpu.shares", 1024),
-            Kind::V2 => ("cpu.weight", 100),
+        let (file, one, most) = match self.kind {
+            Kind::V1 => ("cpu.shares", 1024, 100 * 1024),
+            Kind::V2 => ("cpu.weight", 100, 10_000),
         };
         if self.enforced.cpu {
-            let _ =
-                std::fs::write(self.dir.join(file), (4 * cores * one).min(10_000 * one / 100).to_string());
+            let _ = std::fs::write(self.dir.join(file), (4 * cores * one).min(most).to_string());
+        }
+        if let Some((_, own)) = &self.left {
+            let _ = std::fs::write(own.join(file), most.to_string());
         }
     }
 
@@ -313,7 +323,11 @@ impl Mount {
             Kind::V1 => {
                 let enforced = Enforced::from_names(self.controllers.iter().map(String::as_str));
                 let dir = here.join(name);
-                (enforced.is_any() && make_anew(&dir)).then_some(Hierarchy { dir, kind: Kind::V1, enforced })
+                if !enforced.is_any() || !make_anew(&dir) {
+                    return None;
+                }
+                let left = enforced.cpu.then(|| move_below(&here, name)).flatten();
+                Some(Hierarchy { dir, kind: Kind::V1, enforced, left })
             }
             Kind::V2 => self.settle_unified(&here, name),
         }
@@ -322,23 +336,19 @@ impl Mount {
     /// A v2 group that has processes gives its children no controllers, unless it is the root: so the
     /// server's own group is made beside the server's, or further up.
     fn settle_unified(&self, here: &Path, name: &str) -> Option<Hierarchy> {
-        const WANTED: [&str; 3] = ["+memory", "+cpu", "+pids"];
         let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        let left = step_down(here, name);
         let mut without = None;
         for parent in here.ancestors().take_while(|dir| dir.starts_with(&self.point)) {
-            for controller in WANTED {
-                let _ = std::fs::write(parent.join("cgroup.subtree_control"), controller);
-            }
+            give_children(parent, '+');
             let dir = parent.join(name);
             if !make_anew(&dir) {
                 continue;
             }
-            for controller in WANTED {
-                let _ = std::fs::write(dir.join("cgroup.subtree_control"), controller);
-            }
+            give_children(&dir, '+');
             let given = read(dir.join("cgroup.subtree_control"));
             let enforced = Enforced::from_names(given.split_whitespace());
-            let hierarchy = Hierarchy { dir, kind: Kind::V2, enforced };
+            let hierarchy = Hierarchy { dir, kind: Kind::V2, enforced, left: left.clone() };
             if enforced.memory {
                 if let Some(Hierarchy { dir, .. }) = without {
                     let _ = std::fs::remove_dir(dir);
@@ -394,6 +404,34 @@ fn mounts(text: &str) -> Vec<Mount> {
         Some(Mount { root, point, kind, controllers })
     };
     text.lines().filter_map(parse).collect()
+}
+
+/// Where this process is alone in its group, as the first one of a service or a container is, it is what keeps that from
+/// giving its children controllers: it moves to a group below. That one, after the one that it left.
+fn step_down(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
+    let read = |file: &str| std::fs::read_to_string(here.join(file)).ok();
+    let alone = read("cgroup.procs")?.trim() == std::process::id().to_string();
+    let something_to_give = read("cgroup.controllers")?.contains("memory");
+    // Only the root of all groups has no type; it may have both.
+    if !alone || !something_to_give || !here.join("cgroup.type").exists() {
+        return None;
+    }
+    move_below(here, name)
+}
+
+/// Moves this process to a group of its own below the one that it is in. Takes some 10 ms.
+fn move_below(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
+    let own = here.join(format!("{name}.server"));
+    let _ = std::fs::create_dir(&own);
+    std::fs::write(own.join("cgroup.procs"), "0").ok()?;
+    Some((here.to_owned(), own))
+}
+
+/// Gives a group's children the controllers that are wanted, or takes them away (`-`), as far as may be.
+fn give_children(dir: &Path, sign: char) {
+    for controller in ["memory", "cpu", "pids"] {
+        let _ = std::fs::write(dir.join("cgroup.subtree_control"), format!("{sign}{controller}"));
+    }
 }
 
 /// Makes a group in which this process can make others; whether that succeeded. One of this name is an earlier

@@ -173,7 +173,7 @@ impl Child {
     /// Waits for what the first process answers to the row that was begun.
     pub fn hear(&self) -> Result<Reply, NotStarted> {
         let reply = self.control.answer().map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::other("it has ended"),
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it has ended"),
             io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
             _ => error,
         });
@@ -298,13 +298,19 @@ impl Drop for Child {
             return;
         }
         let Ok(pidfd) = self.pidfd.get_ref().try_clone() else { return };
-        std::thread::spawn(move || {
-            let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: `poll` lives on this stack; the descriptor is owned by this closure.
-            unsafe { libc::poll(&raw mut poll, 1, 10_000) };
-            reap(&pidfd);
-        });
+        let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || reap_soon(&pidfd));
+        if reaper.is_err() {
+            // The machine has no room for a thread: as long as that takes, then.
+            reap_soon(self.pidfd.get_ref());
+        }
     }
+}
+
+fn reap_soon(pidfd: &OwnedFd) {
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` lives on this stack; the descriptor is open as long as the caller holds it.
+    unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+    reap(pidfd);
 }
 
 /// What an answer says that is not a success.

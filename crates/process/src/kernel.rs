@@ -43,3 +43,50 @@ pub fn raise_open_files() -> io::Result<u64> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Makes a call on a socket, again when it was cut off: one with a time limit is, without any signal's being handled, when
+/// the process is stopped or frozen and goes on. Source: `signal(7)`.
+pub fn unless_cut_off(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()).map_err(|_| io::Error::last_os_error()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Has this thread, and those that it starts from now on, come before what runs all the time: the server hands out the events
+/// that functions wait for, and must not wait for a processor behind functions. With a short slice, which anybody
+/// may ask for (Linux 6.12), and more weight, which takes a privilege; what the machine refuses it goes without.
+/// Functions' programs take neither over (`init/program.rs`).
+///
+/// Source: `sched_setattr(2)`, kernel documentation `scheduler/sched-eevdf.rst`.
+pub fn come_first() {
+    const SLICE_NS: u64 = 100_000;
+    const NICE: i32 = -5;
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        slice: u64,
+        rest: [u64; 2],
+    }
+    for nice in [NICE, 0] {
+        let attributes = Attributes {
+            size: size_of::<Attributes>() as u32,
+            policy: libc::SCHED_OTHER as u32,
+            flags: 0,
+            nice,
+            priority: 0,
+            slice: SLICE_NS,
+            rest: [0; 2],
+        };
+        // SAFETY: the attributes live on this stack for the call, which reads no more than their size.
+        if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
+            return;
+        }
+    }
+}

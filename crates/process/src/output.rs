@@ -5,7 +5,8 @@
 //! answer, so they are in the pipe by then; which of the two takes them does not matter.
 
 use bytes::{Bytes, BytesMut};
-use model::{RequestId, Timestamp};
+use model::{RequestId, Time, Timestamp};
+use policy::pace::Pace;
 use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -15,6 +16,12 @@ use tokio::io::unix::AsyncFd;
 /// What one look at the pipe takes at most: bytes. As much as a pipe holds, when the function has made it as large
 /// as it may. Who writes faster than this reads must neither keep the thread nor the answer of an invocation.
 const MAX_DRAIN: usize = 1 << 20;
+
+/// Lines are followed at once up to this many bytes, and then at this many a second: to take in what functions write costs
+/// processor time that their neighbours' requests need, and a pipe that is full costs its function's. The burst is a
+/// quarter of what is kept of a log by default.
+const BURST: u64 = 8 << 20;
+const RATE: u64 = 4 << 20;
 
 /// Milliseconds since 1970.
 pub fn now() -> Timestamp {
@@ -49,12 +56,18 @@ impl Output {
 
     /// Follows the pipe until its last writer is gone.
     pub async fn follow(self: Arc<Output>) {
+        let (began, mut pace) = (tokio::time::Instant::now(), Pace::new(BURST, RATE));
         loop {
             let Ok(mut ready) = self.pipe.readable().await else { return };
-            match self.drain() {
+            let mut taken = 0;
+            match self.drain(&mut taken) {
                 Ok(Drained::Empty) => ready.clear_ready(),
                 Ok(Drained::Partly) => tokio::task::yield_now().await,
                 Ok(Drained::Ended) | Err(_) => return self.flush(),
+            }
+            let pause = pace.took(Time(began.elapsed().as_nanos() as u64), taken);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
         }
     }
@@ -74,7 +87,7 @@ impl Output {
     pub fn finish(&self) {
         // After most invocations nothing is: no buffer is made ready for that.
         if pending(self.pipe.get_ref()) {
-            let _ = self.drain();
+            let _ = self.drain(&mut 0);
         }
         self.flush();
     }
@@ -88,7 +101,8 @@ impl Output {
         lines.emit(message);
     }
 
-    fn drain(&self) -> io::Result<Drained> {
+    /// Takes what is there, and adds to `taken` how many bytes that were.
+    fn drain(&self, taken: &mut u64) -> io::Result<Drained> {
         let mut lines = self.lines.lock().expect("no panic while held");
         let mut buffer = [0; 16 * 1024];
         for _ in 0..MAX_DRAIN / buffer.len() {
@@ -96,6 +110,7 @@ impl Output {
                 Ok(0) => return Ok(Drained::Ended),
                 Ok(n) => {
                     let full = n == buffer.len();
+                    *taken += n as u64;
                     lines.partial.extend_from_slice(&buffer[..n]);
                     lines.split();
                     if !full {
@@ -198,7 +213,7 @@ mod tests {
         // A line without an end, and then its end, in pieces that a pipe holds.
         for _ in 0..9 {
             pipe.write_all(&[b'x'; 32 * 1024]).expect("written");
-            output.drain().expect("read");
+            output.drain(&mut 0).expect("read");
         }
         pipe.write_all(b"y\nshort\n").expect("written");
         output.finish();

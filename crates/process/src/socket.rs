@@ -1,6 +1,7 @@
 //! The server's end of the socket to a sandbox's first process: one message each way at a time, with
 //! descriptors.
 
+use crate::kernel::unless_cut_off;
 use crate::script::ops;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -154,12 +155,10 @@ impl Control {
         message.msg_control = (&raw mut ancillary).cast();
         message.msg_controllen = size_of::<Ancillary>() as _;
         let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
-        // SAFETY: everything that the message points to lives on this stack.
-        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) };
-        if length < 0 {
-            // Nothing has been filled in, least of all a descriptor.
-            return Err(io::Error::last_os_error());
-        }
+        // SAFETY: everything that the message points to lives on this stack. After a failure nothing has been filled
+        // in, least of all a descriptor.
+        let length =
+            unless_cut_off(|| unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) })?;
         let came = match message.msg_controllen >= size_of::<libc::cmsghdr>() {
             true => (ancillary.head.cmsg_len - size_of::<libc::cmsghdr>()) / size_of::<RawFd>(),
             false => 0,

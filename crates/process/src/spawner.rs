@@ -59,6 +59,13 @@ impl NotStarted {
     pub fn at(step: impl Into<String>) -> impl FnOnce(io::Error) -> NotStarted {
         |error| NotStarted::Sandbox { step: step.into(), error }
     }
+
+    /// Whether the first process had ended before it was told everything.
+    fn was_ended(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let NotStarted::Sandbox { error, .. } = self else { return false };
+        matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    }
 }
 
 /// Of a program that waits for its function: an interpreter that has been started, and no more.
@@ -134,14 +141,22 @@ impl Spawner {
         self.shared.ahead.count()
     }
 
-    /// Starts a program in a sandbox of its own.
+    /// Starts a program in a sandbox of its own. Where somebody ends that while it is being made (the kernel, for want of
+    /// memory, or the operator), another is made, once.
     pub async fn spawn(&self, program: Program) -> Result<Child, NotStarted> {
-        self.run(|shared| shared.start(program, false)).await
+        let start = move |shared: &Shared| match shared.start(&program, false) {
+            Err(error) if error.was_ended() => {
+                tracing::warn!(%error, "a sandbox was ended while it was made; making another");
+                shared.start(&program, true)
+            }
+            started => started,
+        };
+        self.run(start).await
     }
 
     /// As [`Spawner::spawn`], for a trial: no sandbox is made for the next.
     pub async fn try_out(&self, program: Program) -> Result<Child, NotStarted> {
-        self.run(|shared| shared.start(program, true)).await
+        self.run(move |shared| shared.start(&program, true)).await
     }
 
     /// Has one of the threads do something that may block for milliseconds.
@@ -169,8 +184,9 @@ impl Drop for Spawner {
 }
 
 impl Shared {
-    fn start(&self, program: Program, alone: bool) -> Result<Child, NotStarted> {
-        let Program { sandbox, argv, environment, transport, runtime_api, output, waits } = program;
+    fn start(&self, program: &Program, alone: bool) -> Result<Child, NotStarted> {
+        let Program { sandbox, argv, environment, transport, output, .. } = program;
+        let Program { runtime_api, waits, .. } = *program;
         let resources = if waits { WHILE_WAITING } else { sandbox.resources() };
         let (own_network, network) = (sandbox.has_own_network(), sandbox.network());
         let _runtime = self.runtime.enter();
@@ -210,7 +226,7 @@ impl Shared {
             script.then(sandbox.dress().clone());
         }
         script.add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }]);
-        script.program(&argv, &environment);
+        script.program(argv, environment);
         if !waits {
             script.add(ops::CLOSE, &[]);
         }

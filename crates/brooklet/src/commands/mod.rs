@@ -26,6 +26,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
         Command::Up(args) => {
             let config = config::load(&args.settings(), args.config.as_deref())?;
+            process::come_first(); // before there are threads
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             runtime.doing(|| "start the server's threads".into())?.block_on(up::run(config))?;
             Ok(Exit::Success)

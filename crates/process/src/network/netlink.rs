@@ -3,6 +3,7 @@
 //!
 //! Sources: `netlink(7)`, `rtnetlink(7)`, kernel documentation `userspace-api/netlink/intro.rst`.
 
+use crate::kernel::unless_cut_off;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -143,8 +144,10 @@ impl Netlink {
     fn receive(&self) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0u8; 8192];
         // SAFETY: the buffer outlives the call.
-        let length = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        buffer.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+        let length = unless_cut_off(|| unsafe {
+            libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+        });
+        buffer.truncate(length?);
         Ok(buffer)
     }
 }

@@ -1,0 +1,125 @@
+"""What a function's callers notice of three other functions that take all they can get: the 99th percentile of its
+latency with them, against that without, in rounds that alternate.
+
+Its requests come one by one at a steady pace, so that it needs less than its share of the processors: that it can have
+more than that while others want it too is nobody's promise. The load generator comes before everything else on
+the machine, because a caller elsewhere does not have to wait for a processor of this one.
+"""
+
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import socket
+import statistics
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+MIXED = ["cpu", "memory", "log"]
+BEFORE = 0.5  # s, from the first call of the bombs to the load
+PACE = 1 / 250  # s
+
+
+class Bomb:
+    """A function that is called again whenever it has ended, until its time is over."""
+
+    def __init__(self, server, name, runtime, package):
+        self.server, self.name, self.changes = server, name, 0
+        server.deploy(name, runtime, "bomb.handler", package, Timeout=60)
+
+    def run(self, kind, seconds):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0.05:
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+            body = json.dumps({"bomb": kind, "seconds": left})
+            connection.request("POST", f"/2015-03-31/functions/{self.name}/invocations", body)
+            connection.getresponse().read()
+            connection.close()
+
+    def retire(self):
+        """Ends what it has left running."""
+        self.changes += 1
+        changed = {"Timeout": 60 - self.changes % 2}
+        self.server.call("PUT", f"/2015-03-31/functions/{self.name}/configuration", changed)
+
+
+def neighbours(tools, scratch, options, bench):
+    """Fills the table; `bench` is the module that knows servers, packages and tables."""
+    python = f"python3.{sys.version_info.minor}"
+    functions = {
+        "Python": (python, "app.handler", bench.package("app.py", HERE / "functions/app.py")),
+        "Rust": ("provided.al2023", "bootstrap", bench.package("bootstrap", tools / "function", 0o755)),
+    }
+    rows, worst = [], dict.fromkeys(functions, 0.0)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with bench.Brooklet(scratch / "neighbours") as server, concurrent.futures.ThreadPoolExecutor(3) as pool:
+        package = bench.package("bomb.py", HERE / "functions/bomb.py")
+        bombs = [Bomb(server, f"bomb-{n}", python, package) for n in range(3)]
+        for language, (runtime, handler, code) in functions.items():
+            server.deploy(language.lower(), runtime, handler, code)
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+            # Where the kernel groups processes by session, only the group's priority counts among others.
+            pathlib.Path("/proc/self/autogroup").write_text("-20")
+        except OSError:
+            print("(not root: the load generator has to share the processors with what it loads)\n")
+        try:
+            for name in options.bombs.split(","):
+                kinds = MIXED if name == "mixed" else [name] * 3
+                for language, (alone, beside) in measure(server, options, pool, bombs, kinds, functions).items():
+                    ratio = statistics.median(b[1] / a[1] for a, b in zip(alone, beside, strict=True))
+                    worst[language] = max(worst[language], ratio)
+                    of = lambda rounds, n: f"{statistics.median(one[n] for one in rounds):,.0f}"  # noqa: E731
+                    figures = [of(rounds, n) for n in (0, 1) for rounds in (alone, beside)]
+                    rows.append([" + ".join(kinds) if name == "mixed" else f"3 × {name}", language, *figures, f"{ratio:.1f}"])
+        finally:
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+    print(f"### A function beside three that take all they can get, {1 / PACE:.0f} requests a second\n")
+    bench.table(["beside", "function", "p50 µs alone", "p50 with", "p99 µs alone", "p99 with", "× p99"], rows)
+    for language, ratio in worst.items():
+        bench.goal(f"{language} function beside bombs, × its p99 alone, the worst kind", ratio, "≤", 2)
+
+
+def measure(server, options, pool, bombs, kinds, functions):
+    """Language -> (p50, p99) in µs of each round, alone and beside the bombs."""
+    rounds = {language: ([], []) for language in functions}
+    for _ in range(options.rounds):
+        for language, (alone, beside) in rounds.items():
+            load(server.port, language, 0.5)  # it is there, and warm
+            alone.append(load(server.port, language, options.seconds))
+            lasting = BEFORE + options.seconds + 0.2
+            running = [pool.submit(bomb.run, kind, lasting) for bomb, kind in zip(bombs, kinds, strict=True)]
+            time.sleep(BEFORE)
+            beside.append(load(server.port, language, options.seconds))
+            for one in running:
+                one.result()
+            for bomb in bombs:
+                bomb.retire()
+            time.sleep(0.5)
+    return rounds
+
+
+def load(port, language, seconds):
+    """Requests at a steady pace over one connection; (p50, p99) in µs, each counted from when it was due."""
+    request = f"POST /2015-03-31/functions/{language.lower()}/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
+    taken = []
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        due = time.perf_counter()
+        end = due + seconds
+        while due < end:
+            time.sleep(max(due - time.perf_counter(), 0))
+            # Late itself is not the server's doing; late because the last one took long is.
+            began = due if taken and taken[-1] > PACE else time.perf_counter()
+            sock.sendall(request.encode())
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += sock.recv(65536)
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"bench/run: {language} answered {answer[:300]!r}")
+            taken.append(time.perf_counter() - began)
+            due += PACE
+    cuts = statistics.quantiles(taken, n=100)
+    return cuts[49] * 1e6, cuts[98] * 1e6
