@@ -13,8 +13,8 @@ use model::MiB;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What one instance may use.
@@ -63,6 +63,8 @@ enum Kind {
 /// The groups of one instance; removed when dropped, as soon as they are empty.
 pub struct Group {
     places: Vec<(Arc<Hierarchy>, PathBuf)>,
+    /// What is set.
+    limits: Mutex<Resources>,
     emptied: std::sync::mpsc::Sender<PathBuf>,
 }
 
@@ -92,12 +94,13 @@ impl Groups {
     /// A new group in every hierarchy.
     pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let mut group = Group { places: Vec::new(), emptied: self.emptied.clone() };
+        let mut group =
+            Group { places: Vec::new(), limits: Mutex::new(*resources), emptied: self.emptied.clone() };
         for hierarchy in &self.hierarchies {
             let dir = hierarchy.dir.join(&name);
             std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
             group.places.push((hierarchy.clone(), dir.clone()));
-            hierarchy.limit(&dir, resources)?;
+            hierarchy.limit(&dir, resources, None)?;
         }
         Ok(group)
     }
@@ -116,7 +119,9 @@ impl Drop for Groups {
 impl Group {
     /// Sets other limits.
     pub fn limit(&self, resources: &Resources) -> Result<(), NotStarted> {
-        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))
+        let mut limits = self.limits.lock().expect("no panic while held");
+        let before = std::mem::replace(&mut *limits, *resources);
+        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources, Some(before)))
     }
 
     /// The v2 group, opened for `CLONE_INTO_CGROUP`; `None` without v2.
@@ -194,7 +199,8 @@ impl Hierarchy {
         }
     }
 
-    fn limit(&self, dir: &Path, resources: &Resources) -> Result<(), NotStarted> {
+    /// Writes what is other than `before`; each file costs some tens of microseconds.
+    fn limit(&self, dir: &Path, resources: &Resources, before: Option<Resources>) -> Result<(), NotStarted> {
         let set = |file: &str, value: String| {
             let path = dir.join(file);
             std::fs::write(&path, &value)
@@ -203,11 +209,12 @@ impl Hierarchy {
         let Enforced { memory, cpu, tasks } = self.enforced;
         let bytes = u64::from(resources.memory.0) << 20;
         let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
-        if memory {
+        if memory && before.is_none_or(|before| before.memory != resources.memory) {
             // With swap is never less than without, so the former makes way first. Not every kernel counts it.
-            let _ = match self.kind {
-                Kind::V1 => set("memory.memsw.limit_in_bytes", "-1".into()),
-                Kind::V2 => set("memory.swap.max", "0".into()),
+            let _ = match (self.kind, before) {
+                (Kind::V1, Some(_)) => set("memory.memsw.limit_in_bytes", "-1".into()),
+                (Kind::V2, None) => set("memory.swap.max", "0".into()),
+                _ => Ok(()),
             };
             match self.kind {
                 Kind::V1 => set("memory.limit_in_bytes", bytes.to_string())?,
@@ -217,13 +224,13 @@ impl Hierarchy {
                 let _ = set("memory.memsw.limit_in_bytes", bytes.to_string());
             }
         }
-        if cpu {
+        if cpu && before.is_none_or(|before| before.weight != resources.weight) {
             match self.kind {
                 Kind::V1 => set("cpu.shares", share(1024).to_string())?,
                 Kind::V2 => set("cpu.weight", share(100).min(10_000).to_string())?,
             }
         }
-        if tasks {
+        if tasks && before.is_none_or(|before| before.tasks != resources.tasks) {
             set("pids.max", resources.tasks.to_string())?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
+use crate::lull::Lull;
 use crate::network::{self, Outside};
 use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
@@ -21,6 +22,7 @@ use crate::stems::{Stem, Stems};
 use crate::training::{self, Trainer};
 use crate::wrapped::Wrapped;
 use model::{MiB, Network};
+use policy::lull::LullConfig;
 use policy::stock::StockConfig;
 use ports::{BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
 use std::collections::BTreeMap;
@@ -63,6 +65,7 @@ const AHEAD: usize = 4;
 /// Runs functions as processes of this machine.
 pub struct ProcessExecutor {
     settings: Settings,
+    lull: Arc<Lull>,
     stems: Arc<Stems>,
     spawner: Arc<Spawner>,
     outside: Arc<Outside>,
@@ -89,15 +92,17 @@ impl ProcessExecutor {
         let outside = Arc::new(Outside::new(settings.endpoints.clone(), settings.connections)?);
         let init = settings.run_dir.join("init");
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
-        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
+        let lull = Arc::new(Lull::new(LullConfig::default()));
+        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
         let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
-        let stems = Stems::new(spawner.clone(), stock);
+        let stems = Stems::new(spawner.clone(), stock, lull.clone());
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
         let learning = Arc::new(Learning::new());
         Ok(ProcessExecutor {
             settings,
+            lull,
             stems,
             spawner,
             outside,
@@ -362,6 +367,7 @@ impl Executor for ProcessExecutor {
     ) -> BoxFuture<'_, Result<Started, Unready>> {
         Box::pin(async move {
             let began = Instant::now();
+            let _under_way = self.lull.start();
             let until = began + spec.init_timeout;
             let instance = self.begin(spec, stream, logs, until).await?;
             Ok(Started { instance, init: began.elapsed() })

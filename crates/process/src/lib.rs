@@ -23,6 +23,7 @@ mod java; //         the JVM's flags and class path, and where the runtime inter
 mod kernel; //       what the kernel offers
 mod launch; //       what one start needs: view, program, variables
 mod learning; //     what functions import, and what is imported ahead
+mod lull; //         moments in which nobody waits for a start
 mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients

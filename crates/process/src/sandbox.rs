@@ -10,7 +10,9 @@ use crate::seccomp;
 use model::{MiB, Network};
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The user that functions run as, with Lambda's numbers (`sbx_user1051`).
 pub const UID: u32 = 993;
@@ -51,12 +53,32 @@ impl Bind {
 pub struct Sandbox {
     isolation: Isolation,
     view: Assembled,
+    base: Base,
     /// Who the program is and what it may do.
     program: Script,
     dress: Script,
     working_dir: PathBuf,
     network: Network,
     resources: Resources,
+}
+
+/// What a sandbox is before it is a function's. Two that are equal are the same to any function.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Base {
+    /// What the first process does first.
+    script: Arc<Script>,
+    /// The files and folders that are bound there, as device and number: by the same names there may be others
+    /// later.
+    files: Arc<[(u64, u64)]>,
+    namespaces: i32,
+    network: Network,
+}
+
+impl Base {
+    /// What the first process does first.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
 }
 
 /// The view that all functions have, in the steps that lead there.
@@ -70,6 +92,8 @@ struct Assembled {
     proc: Script,
     /// The tree becomes the root.
     pivot: Script,
+    /// What is bound in the tree.
+    files: Vec<(u64, u64)>,
 }
 
 /// What [`Sandbox::plan`] needs to know.
@@ -144,18 +168,21 @@ impl Sandbox {
         let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
         let resources = Resources { memory, weight: view.memory, tasks: TASKS };
         let (isolation, network) = (view.isolation, view.network);
-        Ok(Sandbox { isolation, view: assembled, program, dress, working_dir, network, resources })
-    }
-
-    /// What the first process does first, for any function.
-    pub fn base(&self) -> Script {
-        let mut script = self.view.own_user.clone();
-        if self.is_walled() {
+        let mut script = assembled.own_user.clone();
+        if walled {
             script.then(own_groups()).then(own_name());
         }
-        let Assembled { tree, proc, pivot, .. } = self.view.clone();
-        script.then(tree).then(proc).then(pivot).then(self.program.clone());
-        script
+        let Assembled { tree, proc, pivot, .. } = assembled.clone();
+        script.then(tree).then(proc).then(pivot).then(program.clone());
+        let files = std::mem::take(&mut assembled.files).into();
+        let namespaces = namespaces(isolation, network);
+        let base = Base { script: Arc::new(script), files, namespaces, network };
+        Ok(Sandbox { isolation, view: assembled, base, program, dress, working_dir, network, resources })
+    }
+
+    /// What it is before it is a function's.
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
     /// What leads to a view from which sandboxes are forked: that of all functions, but for the processes, which each
@@ -225,18 +252,22 @@ impl Sandbox {
 
     /// The namespaces that the first process is cloned into: `CLONE_NEW…` flags.
     pub fn namespaces(&self) -> i32 {
-        let network = if self.has_own_network() { libc::CLONE_NEWNET } else { 0 };
-        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
-        match self.isolation {
-            Isolation::Root => all,
-            Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
-            Isolation::None => 0,
-        }
+        self.base.namespaces
     }
 
     /// Whether everything in it ends with its first process.
     pub fn is_walled(&self) -> bool {
         self.isolation != Isolation::None
+    }
+}
+
+fn namespaces(isolation: Isolation, network: Network) -> i32 {
+    let network = if network == Network::Host { 0 } else { libc::CLONE_NEWNET };
+    let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
+    match isolation {
+        Isolation::Root => all,
+        Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
+        Isolation::None => 0,
     }
 }
 
@@ -280,12 +311,14 @@ struct Planner<'a> {
     root: &'a Path,
     script: Script,
     made: std::collections::BTreeSet<PathBuf>,
+    /// Device and number of what was bound.
+    files: Vec<(u64, u64)>,
 }
 
 impl<'a> Planner<'a> {
     /// For a tree that is at `root` when its steps are taken.
     fn at(root: &'a Path) -> Planner<'a> {
-        Planner { root, script: Script::default(), made: Default::default() }
+        Planner { root, script: Script::default(), made: Default::default(), files: Vec::new() }
     }
 
     /// What all functions see, and places for the rest. The machine's files stay within reach.
@@ -319,7 +352,7 @@ impl<'a> Planner<'a> {
         self.proc();
         let proc = std::mem::take(&mut self.script);
         self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
-        Ok(Assembled { own_user: Script::default(), tree, proc, pivot: self.script })
+        Ok(Assembled { own_user: Script::default(), tree, proc, pivot: self.script, files: self.files })
     }
 
     fn proc(&mut self) {
@@ -404,6 +437,7 @@ impl<'a> Planner<'a> {
             let path = self.inside(&bind.target);
             self.script.add(ops::TOUCH, &[path.as_os_str()]);
         }
+        self.files.push((meta.dev(), meta.ino()));
         let (source, target) = (bind.source.as_os_str(), self.inside(&bind.target));
         self.script.add(ops::BIND, &[source, target.as_os_str()]).number(recursive.into());
     }
