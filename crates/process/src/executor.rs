@@ -331,7 +331,7 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(launch.sandbox().clone(), variables).await {
+        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)

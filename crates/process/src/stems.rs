@@ -284,17 +284,12 @@ impl Stem {
     /// one does that was started for it.
     pub async fn become_instance(
         mut self,
+        spawner: &Spawner,
         sandbox: Arc<Sandbox>,
         variables: &[(String, String)],
     ) -> Result<Stem, NotStarted> {
         // Waits for another process, briefly.
-        let dressed = tokio::task::spawn_blocking(move || {
-            let dressed = self.process.child.dress(&sandbox);
-            dressed.map(|()| self)
-        });
-        self = dressed
-            .await
-            .unwrap_or_else(|error| Err(NotStarted::at("dress")(std::io::Error::other(error))))?;
+        self = spawner.run(move |_| self.process.child.dress(&sandbox).map(|()| self)).await?;
         self.framed.introduce(variables).await.map_err(NotStarted::at("tell the runtime who it is"))?;
         Ok(self)
     }
