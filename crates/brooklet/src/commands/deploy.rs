@@ -28,6 +28,10 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
     choose(&mut project, &args.only)?;
     let quiet = args.output == Output::Json;
     let project = Arc::new(project);
+    if let Some(function) = project.functions.first() {
+        // A build may take minutes: not before it is known that there is a server to deploy to.
+        actual(lambda, &function.name).await?;
+    }
     let mut ready = vec![];
     for package in packages(&project, args.rebuild).await? {
         if !quiet {
