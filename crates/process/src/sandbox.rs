@@ -469,3 +469,39 @@ fn within_host(path: &Path) -> io::Result<PathBuf> {
 pub fn on_host(real: &Path) -> PathBuf {
     Path::new(HOST).join(real.strip_prefix("/").unwrap_or(real))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_alike_whatever_the_function_until_a_folder_in_them_is_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).expect("made");
+            path
+        };
+        let programs = [Bind { source: folder("sdk"), target: "/var/sdk/lib".into() }];
+        let base = |code: PathBuf, network, memory| {
+            let view = View {
+                isolation: Isolation::Root,
+                root: dir.path(),
+                code: &code,
+                layers: &[],
+                programs: &programs,
+                binds: &[],
+                network,
+                tmp: MiB(512),
+                memory,
+            };
+            Sandbox::plan(&view).expect("planned").base
+        };
+        let first = base(folder("a"), Network::Internet, MiB(128));
+        assert!(first == base(folder("b"), Network::Internet, MiB(256)), "another function");
+        assert!(first != base(folder("a"), Network::None, MiB(128)), "another network");
+        std::fs::rename(folder("sdk"), dir.path().join("old")).expect("renamed");
+        folder("sdk");
+        assert!(first != base(folder("a"), Network::Internet, MiB(128)), "what was installed since");
+    }
+}
