@@ -94,7 +94,8 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let lull = Arc::new(Lull::new(LullConfig::default()));
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
-        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
+        // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
+        let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
         let stems = Stems::new(spawner.clone(), stock, lull.clone());
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
