@@ -11,6 +11,7 @@ pub mod descriptors; // how many connections and instances the server's descript
 pub mod imports; //     which modules are imported ahead of need
 pub mod keepalive; //   how long the last idle instance stays, and when one is started ahead
 pub mod lull; //        when what is kept ready may be made
+pub mod memory; //      when an instance has more than its function may have
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod reach; //       what an instance may be connected to
