@@ -183,7 +183,8 @@ impl Replay {
                     self.waiting.remove(&request);
                     self.outcome.refused += 1;
                 }
-                Command::Release { .. } | Command::Reclaimed { .. } => {}
+                // Nothing is provisioned here.
+                Command::AskProvisioned { .. } | Command::Release { .. } | Command::Reclaimed { .. } => {}
             }
         }
         commands.clear();

@@ -35,6 +35,10 @@ pub struct Report {
     pub started_ahead: u64,
     /// … and then served one.
     pub used_ahead: u64,
+    /// … that were provisioned.
+    pub provided: u64,
+    /// Requests that ran on a provisioned instance.
+    pub on_provided: u64,
     /// Instances stopped because the budget needed the memory.
     pub reclaims: u64,
     /// From arrival to dispatch, for each request that was dispatched; sorted.

@@ -1,4 +1,4 @@
-//! Where a pool keeps its instances: a slab, and two lists through it in order of last use.
+//! Where a pool keeps its instances: a slab, and three lists through it in order of last use.
 //!
 //! A slab rather than a map, so that finding, taking and giving back an instance on the warm path is a few
 //! loads and stores and never allocates.
@@ -16,7 +16,7 @@ pub(super) enum State {
     Asking,
     /// Is being made.
     Starting,
-    /// Runs nothing; in the `idle` list.
+    /// Runs nothing; in the `idle` list, or in `ready` when it is provisioned.
     Idle,
     /// Runs at least one request; in the `open` list while it can take another.
     Busy,
@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) running: Vec<(RequestKey, Time)>,
     /// How many it may run at once, fixed when it is asked for.
     pub(super) concurrency: u32,
+    /// Whether it is there for good, and not for a request.
+    pub(super) is_provisioned: bool,
     newer: u32,
     older: u32,
 }
@@ -70,15 +72,18 @@ pub(super) struct Slots {
     /// Serial number of the next instance: keys are never reused, so a late event about one that is gone
     /// never reaches another.
     serial: u32,
-    /// Instances that run nothing.
+    /// Instances that run nothing, but for the provisioned ones.
     pub(super) idle: List,
+    /// Provisioned instances that run nothing.
+    pub(super) ready: List,
     /// Instances that run something and can take more.
     pub(super) open: List,
 }
 
 impl Slots {
     pub(super) fn new() -> Slots {
-        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle: List::EMPTY, open: List::EMPTY }
+        let (idle, ready, open) = (List::EMPTY, List::EMPTY, List::EMPTY);
+        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle, ready, open }
     }
 
     /// A new instance, `Asking`.
@@ -92,10 +97,13 @@ impl Slots {
             self.vacant = slot.older;
             (slot.serial, slot.state, slot.since, slot.concurrency) =
                 (serial, State::Asking, now, concurrency);
+            slot.is_provisioned = false;
             return index;
         }
-        let (running, state) = (Vec::new(), State::Asking);
-        self.slots.push(Slot { serial, state, since: now, running, concurrency, newer: NIL, older: NIL });
+        let (running, state, is_provisioned) = (Vec::new(), State::Asking, false);
+        let slot =
+            Slot { serial, state, since: now, running, concurrency, is_provisioned, newer: NIL, older: NIL };
+        self.slots.push(slot);
         (self.slots.len() - 1) as u32
     }
 
@@ -125,18 +133,22 @@ impl Slots {
         InstanceKey(u64::from(self[index].serial) << 32 | u64::from(index))
     }
 
-    /// Puts an idle instance in front of the idle ones.
+    /// Puts an idle instance in front of those of its kind.
     pub(super) fn link_idle(&mut self, index: u32) {
-        let mut list = self.idle;
+        let mut list = *self.idle_list(index);
         self.link(&mut list, index);
-        self.idle = list;
+        *self.idle_list(index) = list;
     }
 
     /// Takes an instance out of the idle ones.
     pub(super) fn unlink_idle(&mut self, index: u32) {
-        let mut list = self.idle;
+        let mut list = *self.idle_list(index);
         self.unlink(&mut list, index);
-        self.idle = list;
+        *self.idle_list(index) = list;
+    }
+
+    fn idle_list(&mut self, index: u32) -> &mut List {
+        if self[index].is_provisioned { &mut self.ready } else { &mut self.idle }
     }
 
     /// Puts a busy instance in front of those that can take more.

@@ -36,8 +36,12 @@ async function main () {
     crash('Unhandled Promise Rejection', errors().create('UnhandledPromiseRejection', reason, promise), 128))
   const waits = process.env.BROOKLET_WAIT
   environment.patch()
-  if (waits) await require('./wait.js').becomeFunction(receive, rehearse)
-  else frames.open(receive)
+  if (waits) {
+    await require('./wait.js').becomeFunction(receive, rehearse)
+  } else {
+    frames.open(receive)
+    frames.sendText('G', '') // the server measures how long Node.js took to boot
+  }
   try {
     await start()
   } catch (error) {
