@@ -23,7 +23,7 @@ use ports::{
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -493,7 +493,9 @@ impl Node {
 
 /// Processor cores that this server may use.
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    // To find out reads the files of control groups.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// How often pools that have scaled to zero are looked for.

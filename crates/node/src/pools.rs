@@ -517,10 +517,10 @@ impl PoolShell {
 
     fn started(self: &Arc<PoolShell>, running: Running) {
         let (instance, handle) = (running.key, running.instance.clone());
-        let used = handle.memory().unwrap_or(MiB(0));
         self.lock().instances.insert(instance, Arc::new(running));
-        // First the pool: it may no longer want the instances that the budget would now grant.
+        // First the pool: a request waits there, and it may no longer want the instances that the budget would now grant.
         self.tell(Event::Started { instance });
+        let used = handle.memory().unwrap_or(MiB(0));
         self.pools.tell_budget(budget::Event::Observed { pool: self.key, instance, used });
         self.pools.observe();
         let shell = Arc::downgrade(self);

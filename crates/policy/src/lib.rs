@@ -10,6 +10,7 @@ pub mod concurrency; // how many requests may be in flight: reserved, account
 pub mod descriptors; // how many connections and instances the server's descriptors are for
 pub mod imports; //     which modules are imported ahead of need
 pub mod keepalive; //   how long the last idle instance stays, and when one is started ahead
+pub mod lull; //        when what is kept ready may be made
 pub mod memory; //      when an instance has more than its function may have
 pub mod meter; //       what an invocation costs
 pub mod pace; //        how fast something is taken from one who would keep its taker busy

@@ -71,6 +71,8 @@ pub enum Kind {
 /// The groups of one instance; removed when dropped, as soon as they are empty.
 pub struct Group {
     places: Vec<(Arc<Hierarchy>, PathBuf)>,
+    /// What is set.
+    limits: Mutex<Option<Resources>>,
     emptied: std::sync::mpsc::Sender<PathBuf>,
     /// What is used of the memory that it may use, where the kernel's limit is more.
     watch: Mutex<(MiB, Option<Watch>)>,
@@ -102,8 +104,8 @@ impl Groups {
     /// A new group in every hierarchy.
     pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let (places, watch) = (Vec::new(), Mutex::default());
-        let mut group = Group { places, emptied: self.emptied.clone(), watch };
+        let (places, limits, watch) = (Vec::new(), Mutex::default(), Mutex::default());
+        let mut group = Group { places, limits, emptied: self.emptied.clone(), watch };
         for hierarchy in &self.hierarchies {
             let dir = hierarchy.dir.join(&name);
             std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
@@ -132,7 +134,8 @@ impl Drop for Groups {
 impl Group {
     /// Sets other limits. Where there is a `/tmp`, it must be called within a tokio runtime.
     pub fn limit(&self, resources: &Resources) -> Result<(), NotStarted> {
-        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))?;
+        let before = self.limits.lock().expect("no panic while held").replace(*resources);
+        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources, before))?;
         let place = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory);
         let watched = place.filter(|_| resources.tmp > MiB(0));
         let mut watch = self.watch.lock().expect("no panic while held");
@@ -235,7 +238,8 @@ impl Hierarchy {
         }
     }
 
-    fn limit(&self, dir: &Path, resources: &Resources) -> Result<(), NotStarted> {
+    /// Writes what is other than `before`; each file costs some tens of microseconds.
+    fn limit(&self, dir: &Path, resources: &Resources, before: Option<Resources>) -> Result<(), NotStarted> {
         let set = |file: &str, value: String| {
             let path = dir.join(file);
             std::fs::write(&path, &value)
@@ -244,11 +248,12 @@ impl Hierarchy {
         let Enforced { memory, cpu, tasks } = self.enforced;
         let bytes = (u64::from(resources.memory.0) + u64::from(resources.tmp.0)) << 20;
         let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
-        if memory {
+        if memory && before.is_none_or(|was| (was.memory, was.tmp) != (resources.memory, resources.tmp)) {
             // With swap is never less than without, so the former makes way first. Not every kernel counts it.
-            let _ = match self.kind {
-                Kind::V1 => set("memory.memsw.limit_in_bytes", "-1".into()),
-                Kind::V2 => set("memory.swap.max", "0".into()),
+            let _ = match (self.kind, before) {
+                (Kind::V1, Some(_)) => set("memory.memsw.limit_in_bytes", "-1".into()),
+                (Kind::V2, None) => set("memory.swap.max", "0".into()),
+                _ => Ok(()),
             };
             match self.kind {
                 Kind::V1 => set("memory.limit_in_bytes", bytes.to_string())?,
@@ -258,13 +263,13 @@ impl Hierarchy {
                 let _ = set("memory.memsw.limit_in_bytes", bytes.to_string());
             }
         }
-        if cpu {
+        if cpu && before.is_none_or(|before| before.weight != resources.weight) {
             match self.kind {
                 Kind::V1 => set("cpu.shares", share(1024).to_string())?,
                 Kind::V2 => set("cpu.weight", share(100).min(10_000).to_string())?,
             }
         }
-        if tasks {
+        if tasks && before.is_none_or(|before| before.tasks != resources.tasks) {
             set("pids.max", resources.tasks.to_string())?;
         }
         Ok(())

@@ -66,14 +66,14 @@ impl Child {
         &self.group
     }
 
-    /// Lays out its network and keeps it. It is opened when its function is known.
+    /// Lays out its network and keeps it.
     pub fn wire(&self, mut wires: Wires) -> Result<(), NotStarted> {
         wires.lay_out()?;
         *self.wires() = Some(wires);
         Ok(())
     }
 
-    /// Lets it reach what its function may. Must be called within a tokio runtime.
+    /// Lets it reach what functions of this policy may. Must be called within a tokio runtime.
     pub fn open_network(&self, network: Network) -> Result<(), NotStarted> {
         match &mut *self.wires() {
             Some(wires) => wires.open(network, &self.control),
@@ -143,7 +143,6 @@ impl Child {
     /// of a millisecond.
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
         self.group.limit(&sandbox.resources())?;
-        self.open_network(sandbox.network())?;
         let mut script = sandbox.dress().clone();
         script.add(ops::CLOSE, &[]);
         self.tell(&script, &[]).map(drop)

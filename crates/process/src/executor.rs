@@ -12,6 +12,7 @@ use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
+use crate::lull::Lull;
 use crate::network::{self, Outside};
 use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
@@ -23,6 +24,7 @@ use crate::training::{self, Trainer};
 use crate::users::Users;
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
+use policy::lull::LullConfig;
 use policy::stock::StockConfig;
 use ports::{
     BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, Phases, StartFailure, Started, Unready,
@@ -69,6 +71,7 @@ const AHEAD: usize = 4;
 /// Runs functions as processes of this machine.
 pub struct ProcessExecutor {
     settings: Settings,
+    lull: Arc<Lull>,
     stems: Arc<Stems>,
     spawner: Arc<Spawner>,
     outside: Arc<Outside>,
@@ -98,16 +101,19 @@ impl ProcessExecutor {
         let outside = Arc::new(Outside::new(settings.endpoints.clone(), settings.connections)?);
         let init = settings.run_dir.join("init");
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
-        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
+        let lull = Arc::new(Lull::new(LullConfig::default()));
+        let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
         let users = Users::of(&group_name(&settings.run_dir));
-        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), users.clone(), ahead)?);
+        // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
+        let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
-        let stems = Stems::new(spawner.clone(), stock);
+        let stems = Stems::new(spawner.clone(), stock, lull.clone());
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
         let (isolation, no_internet, no_users) = Default::default();
         let learning = Arc::new(Learning::new());
         Ok(ProcessExecutor {
             settings,
+            lull,
             stems,
             spawner,
             outside,
@@ -355,7 +361,7 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(launch.sandbox().clone(), variables).await {
+        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -393,6 +399,7 @@ impl Executor for ProcessExecutor {
     ) -> BoxFuture<'_, Result<Started, Unready>> {
         Box::pin(async move {
             let began = Instant::now();
+            let _under_way = self.lull.start();
             let until = began + spec.init_timeout;
             let mut laps = Laps::default();
             let instance = self.begin(spec, stream, logs, until, &mut laps).await?;

@@ -241,7 +241,7 @@ impl Launch {
             variables: variables.iter().filter(matters).cloned().collect(),
             files: self.files.clone(),
             imports,
-            own_network: self.sandbox.has_own_network(),
+            network: self.sandbox.network(),
         };
         let forks = self.learns();
         Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })

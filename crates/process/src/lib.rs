@@ -24,6 +24,7 @@ mod kernel; //       what the kernel offers
 mod landlock; //     the second wall around what a program reaches
 mod launch; //       what one start needs: view, program, variables
 mod learning; //     what functions import, and what is imported ahead
+mod lull; //         moments in which nobody waits for a start
 mod memory; //       ends an instance that has more than its function may have
 mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events

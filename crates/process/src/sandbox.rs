@@ -11,7 +11,9 @@ use crate::seccomp;
 use model::{MiB, Network};
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The user that functions run as, with Lambda's numbers (`sbx_user1051`).
 pub const UID: u32 = 993;
@@ -52,6 +54,7 @@ impl Bind {
 pub struct Sandbox {
     isolation: Isolation,
     view: Assembled,
+    base: Base,
     /// The folder that it may write to.
     tmp: Script,
     /// Who the program is and what it may do.
@@ -60,6 +63,25 @@ pub struct Sandbox {
     working_dir: PathBuf,
     network: Network,
     resources: Resources,
+}
+
+/// What a sandbox is before it is a function's. Two that are equal are the same to any function.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Base {
+    /// What the first process does first.
+    script: Arc<Script>,
+    /// The files and folders that are bound there, as device and number: by the same names there may be others
+    /// later.
+    files: Arc<[(u64, u64)]>,
+    namespaces: i32,
+    network: Network,
+}
+
+impl Base {
+    /// What the first process does first.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
 }
 
 /// The view that all functions have, in the steps that lead there.
@@ -73,6 +95,8 @@ struct Assembled {
     proc: Script,
     /// The tree becomes the root.
     pivot: Script,
+    /// What is bound in the tree.
+    files: Vec<(u64, u64)>,
 }
 
 /// What [`Sandbox::plan`] needs to know.
@@ -147,18 +171,21 @@ impl Sandbox {
         };
         let resources = Resources { memory: view.memory, tmp: view.tmp, weight: view.memory, tasks: TASKS };
         let (isolation, network) = (view.isolation, view.network);
-        Ok(Sandbox { isolation, view: assembled, tmp, program, dress, working_dir, network, resources })
-    }
-
-    /// What the first process does first, for any function.
-    pub fn base(&self) -> Script {
-        let mut script = self.view.own_user.clone();
-        if self.is_walled() {
+        let mut script = assembled.own_user.clone();
+        if walled {
             script.then(own_groups()).then(own_name());
         }
-        let Assembled { tree, proc, pivot, .. } = self.view.clone();
-        script.then(tree).then(proc).then(pivot).then(self.tmp.clone()).then(self.program.clone());
-        script
+        let Assembled { tree, proc, pivot, .. } = assembled.clone();
+        script.then(tree).then(proc).then(pivot).then(tmp.clone()).then(program.clone());
+        let files = std::mem::take(&mut assembled.files).into();
+        let namespaces = namespaces(isolation, network);
+        let base = Base { script: Arc::new(script), files, namespaces, network };
+        Ok(Sandbox { isolation, view: assembled, base, tmp, program, dress, working_dir, network, resources })
+    }
+
+    /// What it is before it is a function's.
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
     /// What leads to a view from which sandboxes are forked: that of all functions, but for the processes, which each
@@ -228,13 +255,7 @@ impl Sandbox {
 
     /// The namespaces that the first process is cloned into: `CLONE_NEW…` flags.
     pub fn namespaces(&self) -> i32 {
-        let network = if self.has_own_network() { libc::CLONE_NEWNET } else { 0 };
-        let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
-        match self.isolation {
-            Isolation::Root => all,
-            Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
-            Isolation::None => 0,
-        }
+        self.base.namespaces
     }
 
     /// Whether its program can be a user of the machine that nobody else is. An ordinary user's is that user.
@@ -245,6 +266,16 @@ impl Sandbox {
     /// Whether everything in it ends with its first process.
     pub fn is_walled(&self) -> bool {
         self.isolation != Isolation::None
+    }
+}
+
+fn namespaces(isolation: Isolation, network: Network) -> i32 {
+    let network = if network == Network::Host { 0 } else { libc::CLONE_NEWNET };
+    let all = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
+    match isolation {
+        Isolation::Root => all,
+        Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
+        Isolation::None => 0,
     }
 }
 
@@ -288,12 +319,14 @@ struct Planner<'a> {
     root: &'a Path,
     script: Script,
     made: std::collections::BTreeSet<PathBuf>,
+    /// Device and number of what was bound.
+    files: Vec<(u64, u64)>,
 }
 
 impl<'a> Planner<'a> {
     /// For a tree that is at `root` when its steps are taken.
     fn at(root: &'a Path) -> Planner<'a> {
-        Planner { root, script: Script::default(), made: Default::default() }
+        Planner { root, script: Script::default(), made: Default::default(), files: Vec::new() }
     }
 
     /// What all functions see, and places for the rest. The machine's files stay within reach.
@@ -327,7 +360,7 @@ impl<'a> Planner<'a> {
         self.proc();
         let proc = std::mem::take(&mut self.script);
         self.script.add(ops::PIVOT, &[self.root.as_os_str()]);
-        Ok(Assembled { own_user: Script::default(), tree, proc, pivot: self.script })
+        Ok(Assembled { own_user: Script::default(), tree, proc, pivot: self.script, files: self.files })
     }
 
     fn proc(&mut self) {
@@ -419,6 +452,7 @@ impl<'a> Planner<'a> {
             let path = self.inside(&bind.target);
             self.script.add(ops::TOUCH, &[path.as_os_str()]);
         }
+        self.files.push((meta.dev(), meta.ino()));
         let (source, target) = (bind.source.as_os_str(), self.inside(&bind.target));
         self.script.add(ops::BIND, &[source, target.as_os_str()]).number(recursive.into());
     }
@@ -449,4 +483,40 @@ fn within_host(path: &Path) -> io::Result<PathBuf> {
 /// As [`within_host`], of a path that has no links.
 pub fn on_host(real: &Path) -> PathBuf {
     Path::new(HOST).join(real.strip_prefix("/").unwrap_or(real))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_alike_whatever_the_function_until_a_folder_in_them_is_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).expect("made");
+            path
+        };
+        let programs = [Bind { source: folder("sdk"), target: "/var/sdk/lib".into() }];
+        let base = |code: PathBuf, network, memory| {
+            let view = View {
+                isolation: Isolation::Root,
+                root: dir.path(),
+                code: &code,
+                layers: &[],
+                programs: &programs,
+                binds: &[],
+                network,
+                tmp: MiB(512),
+                memory,
+            };
+            Sandbox::plan(&view).expect("planned").base
+        };
+        let first = base(folder("a"), Network::Internet, MiB(128));
+        assert!(first == base(folder("b"), Network::Internet, MiB(256)), "another function");
+        assert!(first != base(folder("a"), Network::None, MiB(128)), "another network");
+        std::fs::rename(folder("sdk"), dir.path().join("old")).expect("renamed");
+        folder("sdk");
+        assert!(first != base(folder("a"), Network::Internet, MiB(128)), "what was installed since");
+    }
 }

@@ -11,7 +11,7 @@ pub mod ops {
 }
 
 /// A row of operations in the order they were added.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Script {
     bytes: Vec<u8>,
     operations: Vec<u8>,

@@ -10,7 +10,7 @@ use crate::sandbox::Sandbox;
 use crate::script::ops;
 use crate::socket::Control;
 use crate::users::Users;
-use model::{MiB, Network};
+use model::Network;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::net::SocketAddr;
@@ -67,10 +67,6 @@ impl NotStarted {
         matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
     }
 }
-
-/// Of a program that waits for its function: an interpreter that has been started, and no more.
-pub const WHILE_WAITING: Resources =
-    Resources { memory: MiB(512), tmp: MiB(0), weight: MiB(1769), tasks: 64 };
 
 /// Something to be done on one of the threads.
 type Job = Box<dyn FnOnce(&Shared) + Send>;
@@ -130,7 +126,7 @@ impl Spawner {
         }
         let run = move || {
             block_signals();
-            shared.ahead.keep_ready(|namespaces| shared.make_ahead(namespaces));
+            shared.ahead.keep_ready(|sandbox, resources| shared.make_ahead(sandbox, resources));
         };
         spawner.threads.push(std::thread::Builder::new().name("ahead".into()).spawn(run)?);
         Ok(spawner)
@@ -187,40 +183,20 @@ impl Shared {
     fn start(&self, program: &Program, alone: bool) -> Result<Child, NotStarted> {
         let Program { sandbox, argv, environment, transport, output, .. } = program;
         let Program { runtime_api, waits, .. } = *program;
-        let resources = if waits { WHILE_WAITING } else { sandbox.resources() };
-        let (own_network, network) = (sandbox.has_own_network(), sandbox.network());
         let _runtime = self.runtime.enter();
+        // What waits for its function itself need not have a sandbox that waited, nor a trial.
+        let ahead = (sandbox.is_walled() && !waits && !alone).then(|| self.ahead.take(sandbox)).flatten();
         // From here on the child is taken down again if anything fails.
-        let ahead = (own_network && !alone).then(|| self.ahead.take(sandbox.namespaces())).flatten();
         let mut child = match ahead {
             Some(child) => {
-                child.group().limit(&resources)?;
-                child.begin(&sandbox.base(), &[])?;
+                child.group().limit(&sandbox.resources())?;
                 child
             }
-            None => {
-                let child = self.first_process(sandbox.namespaces(), &resources)?;
-                let api = runtime_api.filter(|_| own_network);
-                let wires = match own_network {
-                    true => Some(Wires::take(&child, &self.outside, waits || network != Network::None, api)?),
-                    false => None,
-                };
-                let mut base = child.group().join_script(Path::to_owned);
-                base.then(sandbox.base());
-                child.begin(&base, &[])?;
-                // While the first process, on another processor, makes the sandbox.
-                wires.map_or(Ok(()), |wires| child.wire(wires))?;
-                child
-            }
+            None => self.make(sandbox, &sandbox.resources(), runtime_api)?,
         };
-        if !waits {
-            child.open_network(network)?;
-        }
         if runtime_api.is_none() {
             child.no_runtime_api();
         }
-        child.outcome(&sandbox.base())?;
-
         let mut script = child.belong_to(sandbox.has_own_user().then(|| self.users.take()).flatten());
         if !waits {
             script.then(sandbox.dress().clone());
@@ -237,15 +213,34 @@ impl Shared {
     }
 
     /// A sandbox for any function, ahead of need.
-    fn make_ahead(&self, namespaces: i32) -> Result<Child, NotStarted> {
+    fn make_ahead(&self, sandbox: &Sandbox, resources: &Resources) -> Result<Child, NotStarted> {
         let _runtime = self.runtime.enter();
-        let child = self.first_process(namespaces, &WHILE_WAITING)?;
-        let api = self.outside.inside(network::RUNTIME_API);
-        let wires = Wires::take(&child, &self.outside, true, Some(api))?;
-        let join = child.group().join_script(Path::to_owned);
-        child.begin(&join, &[])?;
-        child.wire(wires)?;
-        child.outcome(&join)?;
+        self.make(sandbox, resources, Some(self.outside.inside(network::RUNTIME_API)))
+    }
+
+    /// A sandbox that is like this one, for any function; `runtime_api` is where a socket is to listen in its own
+    /// network, if it has one. Must be called within a tokio runtime.
+    fn make(
+        &self,
+        sandbox: &Sandbox,
+        resources: &Resources,
+        runtime_api: Option<SocketAddr>,
+    ) -> Result<Child, NotStarted> {
+        let child = self.first_process(sandbox.namespaces(), resources)?;
+        let network = sandbox.network();
+        let wires = match sandbox.has_own_network() {
+            true => Some(Wires::take(&child, &self.outside, network == Network::Internet, runtime_api)?),
+            false => None,
+        };
+        let mut base = child.group().join_script(Path::to_owned);
+        base.then(sandbox.base().script().clone());
+        child.begin(&base, &[])?;
+        // While the first process, on another processor, makes the sandbox.
+        if let Some(wires) = wires {
+            child.wire(wires)?;
+            child.open_network(network)?;
+        }
+        child.outcome(&base)?;
         Ok(child)
     }
 

@@ -9,11 +9,12 @@
 
 use crate::framed::Framed;
 use crate::instance::Process;
+use crate::lull::Lull;
 use crate::output::Output;
 use crate::sandbox::Sandbox;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::zygote::Zygote;
-use model::{MadeAhead, MiB, Time};
+use model::{MadeAhead, MiB, Network, Time};
 use policy::stock::{Command, Event, Kind, Stock, StockConfig};
 use ports::{LogEvent, LogSink};
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ const WAIT: &str = "BROOKLET_WAIT";
 pub struct Recipe {
     /// What makes two alike.
     pub likeness: Likeness,
-    /// Any sandbox in which it can boot; it is not dressed.
+    /// Any sandbox in which it can boot; it is not dressed. What it may use is what the next one will most likely.
     pub sandbox: Arc<Sandbox>,
     /// Whether its interpreter can be forked.
     pub forks: bool,
@@ -48,8 +49,8 @@ pub struct Likeness {
     pub files: Vec<u64>,
     /// Modules that have been imported.
     pub imports: Arc<[String]>,
-    /// Whether it has a network of its own, where names are looked up in another way.
-    pub own_network: bool,
+    /// What it reaches over its network, which is laid out and opened before it has a function.
+    pub network: Network,
 }
 
 /// A booted runtime, or one that is still booting.
@@ -65,6 +66,7 @@ pub struct Stem {
 /// The stems of one server.
 pub struct Stems {
     spawner: Arc<Spawner>,
+    lull: Arc<Lull>,
     began: Instant,
     state: Mutex<State>,
     used: AtomicU64,
@@ -89,12 +91,13 @@ struct Shelf {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Stems {
-    /// None yet. Must be called within a tokio runtime.
-    pub fn new(spawner: Arc<Spawner>, config: StockConfig) -> Arc<Stems> {
+    /// None yet; they are made in a `lull`. Must be called within a tokio runtime.
+    pub fn new(spawner: Arc<Spawner>, config: StockConfig, lull: Arc<Lull>) -> Arc<Stems> {
         let state =
             State { stock: Stock::new(config), kinds: HashMap::new(), shelves: HashMap::new(), next: 0 };
         let stems = Arc::new(Stems {
             spawner,
+            lull,
             began: Instant::now(),
             state: Mutex::new(state),
             used: AtomicU64::new(0),
@@ -123,6 +126,7 @@ impl Stems {
         let kind = state.kind(recipe);
         let mut gone = Vec::new();
         let Some(shelf) = state.shelves.get_mut(&kind) else { return (kind, None, None) };
+        shelf.recipe.sandbox = recipe.sandbox.clone();
         let taken = loop {
             match shelf.ready.pop() {
                 Some(stem) if stem.process.child.try_exit().is_some() => gone.push(stem),
@@ -284,17 +288,12 @@ impl Stem {
     /// one does that was started for it.
     pub async fn become_instance(
         mut self,
+        spawner: &Spawner,
         sandbox: Arc<Sandbox>,
         variables: &[(String, String)],
     ) -> Result<Stem, NotStarted> {
         // Waits for another process, briefly.
-        let dressed = tokio::task::spawn_blocking(move || {
-            let dressed = self.process.child.dress(&sandbox);
-            dressed.map(|()| self)
-        });
-        self = dressed
-            .await
-            .unwrap_or_else(|error| Err(NotStarted::at("dress")(std::io::Error::other(error))))?;
+        self = spawner.run(move |_| self.process.child.dress(&sandbox).map(|()| self)).await?;
         self.framed.introduce(variables).await.map_err(NotStarted::at("tell the runtime who it is"))?;
         Ok(self)
     }
@@ -310,7 +309,15 @@ impl Recipe {
     }
 }
 
+async fn lull(stems: &Weak<Stems>) {
+    let lull = stems.upgrade().map(|stems| stems.lull.clone());
+    if let Some(lull) = lull {
+        lull.come().await;
+    }
+}
+
 async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc<Zygote>>) {
+    lull(&stems).await;
     let Some(alive) = stems.upgrade() else { return };
     let spawner = alive.spawner.clone();
     let made = match zygote {
@@ -341,6 +348,7 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
 }
 
 async fn boot(stems: Weak<Stems>, kind: Kind, recipe: Recipe) {
+    lull(&stems).await;
     let Some(spawner) = stems.upgrade().map(|stems| stems.spawner.clone()) else { return };
     let booted = async {
         let (output, lines) =

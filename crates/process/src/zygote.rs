@@ -14,8 +14,8 @@ use crate::output::Output;
 use crate::sandbox::{Sandbox, on_host};
 use crate::script::{Script, ops};
 use crate::socket::Control;
-use crate::spawner::{NotStarted, Program, Shared, Spawner, WHILE_WAITING};
-use model::MiB;
+use crate::spawner::{NotStarted, Program, Shared, Spawner};
+use model::{MiB, Network};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -88,7 +88,8 @@ impl Zygote {
         transport: &[OwnedFd; 2],
         output: &OwnedFd,
     ) -> Result<Child, NotStarted> {
-        let group = shared.groups.make(&WHILE_WAITING)?;
+        let _runtime = shared.runtime.enter();
+        let group = shared.groups.make(&sandbox.resources())?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let mut script = Script::default();
         script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32);
@@ -115,12 +116,13 @@ impl Zygote {
             return Err(refused.unwrap_or_else(nothing));
         };
         // The process is the server's child, and is reaped even if it came to nothing.
-        let _runtime = shared.runtime.enter();
         let mut child =
             Child::adopt(pidfd, control, group, true).map_err(NotStarted::at("watch the process"))?;
         child.is_a_copy();
         if refused.is_none() && sandbox.has_own_network() {
-            child.wire(Wires::take(&child, &shared.outside, true, None)?)?;
+            let network = sandbox.network();
+            child.wire(Wires::take(&child, &shared.outside, network == Network::Internet, None)?)?;
+            child.open_network(network)?;
         }
         match refused {
             Some(error) => Err(error),

@@ -314,7 +314,10 @@ const confined = [outcome(() => fs.writeFileSync('/proc/self/comm', 'x')), outco
 exports.handler = async () => ['number NUMBER', confined, Object.entries(process.env).sort(), module.paths,
   require('module').globalPaths, process.argv, process.execArgv, process.cwd(), process.umask(), mounts.sort(), status,
   fs.readdirSync('/var/task'), fs.statfsSync('/tmp').blocks, new Date(0).getTimezoneOffset(),
-  require('v8').getHeapStatistics().heap_size_limit]
+  require('v8').getHeapStatistics().heap_size_limit, Object.keys(require.cache).filter(n => n.includes('rehearsal')),
+  require.main.children.flatMap(m => m.children).filter(m => m.id.includes('rehearsal')), Object.getOwnPropertyNames(globalThis).sort(),
+  Object.getOwnPropertySymbols(globalThis).map(String).sort(), process.eventNames().map(String).sort(),
+  process._getActiveHandles().length, [1, 3, 4].map(fd => fs.fstatSync(fd).mode)]
 "#;
     let seen = check_that_a_stem_is_like_a_new_process(&newest_node(), "f.js", code).await;
     let confined =

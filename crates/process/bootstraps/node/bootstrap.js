@@ -3,9 +3,6 @@
 // after the other, as AWS documents its Node.js runtimes and as its public runtime client behaves.
 // CommonJS, because an ES module as entry costs every cold start some milliseconds.
 
-const waited = Boolean(process.env.BROOKLET_WAIT)
-if (waited) require('./wait.js').becomeFunction() // before anything looks at the environment
-
 const console_ = require('./console.js')
 const environment = require('./environment.js')
 const errors = () => require('./errors.js') // most functions never need it
@@ -18,20 +15,13 @@ const LATE = 'Invocation has already been reported as done. Cannot call complete
 
 const nothing = () => {}
 const now = Promise.resolve()
-const env = process.env
-const configuration = {
-  functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
-  functionName: env.AWS_LAMBDA_FUNCTION_NAME,
-  memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
-  logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
-  logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME
-}
 
+let configuration
 let handler
 let run = invoke
 let event // the next event's fields
 let payload // and its body
-let trace = env._X_AMZN_TRACE_ID
+let trace
 let tenant
 /** What is open: `report(error)` tells the server of an error that nobody caught, `drained()` says what to do when the
  * event loop is empty (before `R`: what Node.js does itself). */
@@ -44,21 +34,53 @@ async function main () {
   process.on('uncaughtException', (error) => crash('Uncaught Exception', error, 129))
   process.on('unhandledRejection', (reason, promise) =>
     crash('Unhandled Promise Rejection', errors().create('UnhandledPromiseRejection', reason, promise), 128))
+  const waits = process.env.BROOKLET_WAIT
   environment.patch()
-  console_.patch()
-  frames.open(receive)
-  if (!waited) frames.sendText('G', '') // the server measures how long Node.js took to boot
+  if (waits) {
+    await require('./wait.js').becomeFunction(receive, rehearse)
+  } else {
+    frames.open(receive)
+    frames.sendText('G', '') // the server measures how long Node.js took to boot
+  }
   try {
-    handler = await require('./loader.js').load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER || '')
-    run = chooseRun(handler)
+    await start()
   } catch (error) {
     crash('Uncaught Exception', error, 129)
-    return
   }
+}
+
+/** Loads the function that the environment names, and says that it is ready. */
+async function start () {
+  const env = process.env
+  configuration = {
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME
+  }
+  trace = environment.firstTrace()
+  console_.patch()
+  handler = await require('./loader.js').load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER || '')
+  run = chooseRun(handler)
   open = idle
   console_.endLines()
   frames.sendText('R', '')
   frames.keepAlive()
+}
+
+/** Starts as a function that is nobody's and answers an event, so that the code of both is compiled and all that Node.js
+ * does at the first time is done. Nothing of it goes out, and it leaves nothing: when this is over, nothing was started. */
+async function rehearse () {
+  await start()
+  await frames.deliver('id\n99999999999999\narn\n\n\n\n', '{"key":"value"}')
+  open = init
+  run = invoke
+  handler = trace = tenant = configuration = undefined
+  delete global[REQUEST_ID]
+  delete global[TENANT_ID]
+  delete global.awslambda
+  frames.letGo()
 }
 
 function chooseRun (handler) {

@@ -10,13 +10,14 @@ const TENANT_ID = Symbol.for('aws.lambda.runtime.tenantId')
 const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL']
 const METHODS = { trace: 'TRACE', debug: 'DEBUG', info: 'INFO', log: 'INFO', warn: 'WARN', error: 'ERROR', fatal: 'FATAL' }
 
-const asJson = (process.env.AWS_LAMBDA_LOG_FORMAT || '').toUpperCase() === 'JSON'
 const streams = []
+let asJson
 let util
 
 /** Replaces the methods of `console` that have a level, and both streams. */
 exports.patch = () => {
   util = require('util')
+  asJson = (process.env.AWS_LAMBDA_LOG_FORMAT || '').toUpperCase() === 'JSON'
   const least = LEVELS.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL || '').toUpperCase())
   for (const [method, level] of Object.entries(METHODS)) {
     const shown = level === 'FATAL' || LEVELS.indexOf(level) >= least

@@ -5,12 +5,15 @@
 // only native code and worker threads, which copy the process's environment, do not see the trace id.
 
 const TRACE_ID = '_X_AMZN_TRACE_ID'
+let real
 let seen
+let first // trace id
 
 /** Replaces `process.env`. */
 exports.patch = () => {
-  const real = process.env
+  real = process.env
   seen = { ...real }
+  first = real[TRACE_ID]
   delete real[TRACE_ID]
   const env = process.env = new Proxy(seen, {
     set (seen, name, value, receiver) {
@@ -35,6 +38,20 @@ exports.patch = () => {
     }
   })
 }
+
+/** Replaces all variables by others. */
+exports.takeOver = (variables) => {
+  for (const name of Object.keys(seen)) {
+    delete real[name]
+    delete seen[name]
+  }
+  for (const [name, value] of variables) real[name] = seen[name] = value
+  first = real[TRACE_ID]
+  delete real[TRACE_ID]
+}
+
+/** The trace id that the process was given. */
+exports.firstTrace = () => first
 
 /** Sets the trace id, or removes it. */
 exports.setTrace = (id) => {

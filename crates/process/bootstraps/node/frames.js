@@ -18,15 +18,43 @@ const LOG = 'L'.charCodeAt(0)
 
 const out = Buffer.allocUnsafeSlow(WINDOW)
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
-let events
-let answers
+let target = ANSWERS
+let events = { ref () {}, unref () {} } // until it is opened
+let answers = { writableLength: 0 }
 let receive
 let partial = null // a frame that did not come in one piece
 let filled = 0
 let last = 0 // 1 in frames after which the process ends
 let listening = false // whether the server reads: between events it may not, and waits until we have read
 
-/** Starts to listen; `onEvent(fields, body)` is called for each event. */
+/** Has `onEvent(fields, body)` called for each event from here on. */
+exports.deliverTo = (onEvent) => {
+  receive = onEvent
+}
+
+/** Before anything is opened: lets `play` run without an audience. What it sends is lost, and what it delivers comes to
+ * `onEvent` as from the server. */
+exports.rehearse = async (onEvent, play) => {
+  receive = onEvent
+  target = fs.openSync('/dev/null', 'w')
+  try {
+    await play()
+  } finally {
+    fs.closeSync(target)
+    target = ANSWERS
+  }
+}
+
+/** In a rehearsal: an event comes; resolves when it has had time to be answered. */
+exports.deliver = (meta, body) => {
+  const frame = Buffer.alloc(HEAD + meta.length + body.length)
+  frame.write(meta + body, HEAD)
+  head(frame, 'I', meta.length, body.length)
+  take(frame.length, frame)
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Starts to listen; `onEvent` as above. */
 exports.open = (onEvent) => {
   receive = onEvent
   const onread = { buffer: Buffer.allocUnsafeSlow(WINDOW), callback: take }
@@ -129,7 +157,7 @@ function put (frame, length, done) {
 
 function write (frame, from, to) {
   try {
-    return fs.writeSync(ANSWERS, frame, from, to - from)
+    return fs.writeSync(target, frame, from, to - from)
   } catch (error) {
     if (error.code === 'EAGAIN') return 0
     process.exit(0) // the server is gone
@@ -143,7 +171,7 @@ function take (size, window) {
     if (partial === null && size - from >= HEAD) {
       const length = total(window, from)
       if (length <= size - from) {
-        deliver(window, from)
+        arrived(window, from)
         from += length
         continue
       }
@@ -160,7 +188,7 @@ function take (size, window) {
       const frame = partial
       partial = null
       filled = 0
-      deliver(frame, 0)
+      arrived(frame, 0)
     }
   }
   return true
@@ -170,7 +198,7 @@ function total (frame, at) {
   return HEAD + frame.readUInt32LE(at + 4) + frame.readUInt32LE(at + 8)
 }
 
-function deliver (frame, at) {
+function arrived (frame, at) {
   const meta = at + HEAD
   const body = meta + frame.readUInt32LE(at + 4)
   receive(frame.toString('utf8', meta, body).split('\n'), frame.toString('utf8', body, at + total(frame, at)))

@@ -27,6 +27,14 @@ exports.load = async (root, name) => {
   return handler
 }
 
+/** Forgets a script that has been loaded. (Of an ES module nobody can; it stays in a map that only Node.js itself sees.) */
+exports.forget = (file) => {
+  const loaded = require.cache[file]
+  const at = module.children.indexOf(loaded)
+  if (at >= 0) module.children.splice(at, 1)
+  delete require.cache[file]
+}
+
 async function loadModule (root, folder, name) {
   try {
     const file = path.resolve(root, folder, name)

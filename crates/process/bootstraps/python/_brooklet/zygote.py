@@ -36,6 +36,8 @@ def serve():
     prepare()
     serve(fork)  # in the zygote itself it does not return
     proceed()
+    # What a start will write to becomes this copy's own while nobody waits for it yet.
+    _play()
     frames.connect()
 
 
@@ -57,22 +59,33 @@ def _import(names, sdk):
 def _rehearse():
     """Goes through what every copy will do. The interpreter notes down what it learns about code that runs, beside that
     code: what is noted here is not noted again in each copy, which would then have pages of its own for it."""
-    from . import codec, context
+    for _ in range(20):
+        _play()
 
-    event = b'{"key": "value", "list": [1, 2.5, true, null], "object": {"a": {"b": "c"}}}'
-    os.environ.update(dict.fromkeys(_VARIABLES, "1"))
-    for number in range(20):
-        context.read_environment()
-        context.LambdaContext(str(number), str(number), "arn", None, None, None).get_remaining_time_in_millis()
-        codec.dumps(codec.loads(event))
-        codec.dumps("text")
-        scope = {}
-        exec(compile("import sys\ndef handler(event, context):\n    return event\n", "f.py", "exec"), scope)
-        scope["handler"]({}, None)
-        __import__("_brooklet.rehearsal")
-        del sys.modules["_brooklet.rehearsal"], sys.modules["_brooklet"].rehearsal
-    for name in _VARIABLES:
-        del os.environ[name]
+
+def _play():
+    """Starts as a function that is nobody's and answers an event, as far as that leaves nothing behind."""
+    from . import _become, _load, _set_path, codec, context
+
+    variables, path, finders = dict(os.environ), list(sys.path), set(sys.path_importer_cache)
+    folder = os.path.join(os.path.dirname(os.path.dirname(__file__)), "rehearsal")
+    _become([*((name, "1") for name in _VARIABLES), ("LAMBDA_TASK_ROOT", folder)])
+    context.read_environment()
+    _set_path(None)
+    handler = _load("rehearsed.handler")
+    context.LambdaContext("1", "1", "arn", None, None, None).get_remaining_time_in_millis()
+    codec.dumps(handler(codec.loads(b'{"key": "value", "list": [1, 2.5, true, null], "object": {"a": {"b": "c"}}}'), None))
+    codec.dumps("text")
+    # A function's module is compiled, this one was.
+    exec(compile("import sys\ndef handler(event, context):\n    return event\n", "f.py", "exec"), {})
+    del sys.modules["rehearsed"]
+    sys.path[:] = path
+    # A folder that is not there yet would be taken for one that never is.
+    for name in set(sys.path_importer_cache) - finders:
+        del sys.path_importer_cache[name]
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir("/")
 
 
 _VARIABLES = (
@@ -81,6 +94,15 @@ _VARIABLES = (
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_LOG_GROUP_NAME",
     "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_EXECUTION_ENV",
+    "LAMBDA_RUNTIME_DIR",
+    "PATH",
+    "_HANDLER",
 )
 
 

@@ -1,1 +1,0 @@
-"""Is imported, and forgotten again, by zygotes: see zygote.py."""
