@@ -183,7 +183,11 @@ impl Replay {
                     self.waiting.remove(&request);
                     self.outcome.refused += 1;
                 }
-                Command::Release { .. } | Command::Reclaimed { .. } => {}
+                Command::Release { .. }
+                | Command::Reclaimed { .. }
+                | Command::Freeze { .. }
+                | Command::PageOut { .. }
+                | Command::Thaw { .. } => {}
             }
         }
         commands.clear();

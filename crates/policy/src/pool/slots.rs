@@ -1,4 +1,4 @@
-//! Where a pool keeps its instances: a slab, and two lists through it in order of last use.
+//! Where a pool keeps its instances: a slab, and lists through it in order of last use.
 //!
 //! A slab rather than a map, so that finding, taking and giving back an instance on the warm path is a few
 //! loads and stores and never allocates.
@@ -16,7 +16,7 @@ pub(super) enum State {
     Asking,
     /// Is being made.
     Starting,
-    /// Runs nothing; in the `idle` list.
+    /// Runs nothing; in the idle list of its warmth.
     Idle,
     /// Runs at least one request; in the `open` list while it can take another.
     Busy,
@@ -26,6 +26,17 @@ pub(super) enum State {
     Vacant,
 }
 
+/// How soon an idle instance could run. What is idle for longer is never warmer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Warmth {
+    /// At once.
+    Warm,
+    /// When it has been thawed.
+    Frozen,
+    /// When it has been thawed, and what it needs of its memory is back.
+    PagedOut,
+}
+
 /// One instance.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -33,6 +44,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// When it entered its state (for `Idle`, `Starting` and `Stopping`).
     pub(super) since: Time,
+    /// How soon it could run; it is frozen only while it is `Idle`.
+    pub(super) warmth: Warmth,
     /// Requests that it runs, with the time each was dispatched.
     pub(super) running: Vec<(RequestKey, Time)>,
     /// How many it may run at once, fixed when it is asked for.
@@ -70,15 +83,15 @@ pub(super) struct Slots {
     /// Serial number of the next instance: keys are never reused, so a late event about one that is gone
     /// never reaches another.
     serial: u32,
-    /// Instances that run nothing.
-    pub(super) idle: List,
+    /// Instances that run nothing, by their warmth.
+    idle: [List; 3],
     /// Instances that run something and can take more.
     pub(super) open: List,
 }
 
 impl Slots {
     pub(super) fn new() -> Slots {
-        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle: List::EMPTY, open: List::EMPTY }
+        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle: [List::EMPTY; 3], open: List::EMPTY }
     }
 
     /// A new instance, `Asking`.
@@ -90,12 +103,14 @@ impl Slots {
             let index = self.vacant;
             let slot = &mut self.slots[index as usize];
             self.vacant = slot.older;
+            slot.warmth = Warmth::Warm;
             (slot.serial, slot.state, slot.since, slot.concurrency) =
                 (serial, State::Asking, now, concurrency);
             return index;
         }
-        let (running, state) = (Vec::new(), State::Asking);
-        self.slots.push(Slot { serial, state, since: now, running, concurrency, newer: NIL, older: NIL });
+        let (running, state, warmth) = (Vec::new(), State::Asking, Warmth::Warm);
+        let (newer, older) = (NIL, NIL);
+        self.slots.push(Slot { serial, state, since: now, warmth, running, concurrency, newer, older });
         (self.slots.len() - 1) as u32
     }
 
@@ -125,18 +140,48 @@ impl Slots {
         InstanceKey(u64::from(self[index].serial) << 32 | u64::from(index))
     }
 
-    /// Puts an idle instance in front of the idle ones.
+    /// The most recently used of the idle instances.
+    pub(super) fn newest_idle(&self) -> Option<u32> {
+        self.idle.iter().find_map(|list| list.newest())
+    }
+
+    /// The least recently used of the idle instances.
+    pub(super) fn oldest_idle(&self) -> Option<u32> {
+        self.idle.iter().rev().find_map(|list| list.oldest())
+    }
+
+    /// The least recently used of the idle instances of this warmth.
+    pub(super) fn oldest(&self, warmth: Warmth) -> Option<u32> {
+        self.idle[warmth as usize].oldest()
+    }
+
+    /// How many idle instances of this warmth there are.
+    pub(super) fn count(&self, warmth: Warmth) -> usize {
+        let newest = self.idle[warmth as usize].newest();
+        std::iter::successors(newest, |&index| Some(self[index].older).filter(|&older| older != NIL)).count()
+    }
+
+    /// Puts an idle instance in front of the idle ones of its warmth.
     pub(super) fn link_idle(&mut self, index: u32) {
-        let mut list = self.idle;
+        let warmth = self[index].warmth as usize;
+        let mut list = self.idle[warmth];
         self.link(&mut list, index);
-        self.idle = list;
+        self.idle[warmth] = list;
     }
 
     /// Takes an instance out of the idle ones.
     pub(super) fn unlink_idle(&mut self, index: u32) {
-        let mut list = self.idle;
+        let warmth = self[index].warmth as usize;
+        let mut list = self.idle[warmth];
         self.unlink(&mut list, index);
-        self.idle = list;
+        self.idle[warmth] = list;
+    }
+
+    /// Makes the least recently used instance of its warmth colder.
+    pub(super) fn cool(&mut self, index: u32, warmth: Warmth) {
+        self.unlink_idle(index);
+        self[index].warmth = warmth;
+        self.link_idle(index);
     }
 
     /// Puts a busy instance in front of those that can take more.

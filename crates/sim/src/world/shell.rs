@@ -93,6 +93,13 @@ impl World<'_> {
                 let delay = self.random.exponential(Duration::from_millis(2));
                 self.later(delay, Happening::StopEnds { pool, instance });
             }
+            Command::Freeze { .. } => self.report.frozen += 1,
+            Command::PageOut { instance } => {
+                self.report.paged_out += 1;
+                let delay = self.random.exponential(Duration::from_millis(2));
+                self.later(delay, Happening::PageOutEnds { pool, instance });
+            }
+            Command::Thaw { instance } => self.thaw(pool, instance),
             Command::Reclaimed { instance, oldest } => {
                 self.report.reclaims += u64::from(instance.is_some());
                 self.message(Message::ToBudget(budget::Event::Reclaimed { pool, instance, oldest }));
@@ -108,6 +115,10 @@ impl World<'_> {
         instance: InstanceKey,
     ) -> Result<(), Broken> {
         let (faults, member) = (self.faults(), &self.members[&pool]);
+        if member.stuck.contains(&instance) {
+            self.later(Duration::ZERO, Happening::ThawFails { pool, instance, request });
+            return Ok(());
+        }
         let init = member.inits.get(&instance).copied();
         let plan = self.plan(member.function);
         let Some(live) = self.requests.get_mut(&request).filter(|live| live.pool == pool) else {
