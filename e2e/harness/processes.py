@@ -80,6 +80,22 @@ def alive(pid):
         return False
 
 
+def is_frozen(pid):
+    """Whether nothing of a process runs: its control group is frozen, or a signal has stopped it."""
+    try:
+        if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return True
+        lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        own = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for mount in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+            events = pathlib.Path(mount, own, "cgroup.events")
+            if events.exists():
+                return "frozen 1" in events.read_text()
+    except (OSError, StopIteration):
+        pass
+    return False
+
+
 def orphans(started):
     """Children of this process that are alive and that it did not start itself."""
     strangers = [pid for pid in children(os.getpid()) if pid not in started]

@@ -8,8 +8,8 @@
 //! counts is what instances really use, not their limits: a running one its last observation, a
 //! starting one what instances of its pool have used before, each plus a fixed headroom. One whose memory has been
 //! pushed out is charged what is left of it, without headroom, because it cannot grow; when it is thawed it is charged
-//! what it was before. Observations that grow can bring the total above the limit; then nothing is granted and idle instances are reclaimed until
-//! it fits again. What the executor keeps ahead of need counts as well, and gives way first.
+//! what it was before. Observations that grow can bring the total above the limit; then nothing is granted and idle
+//! instances are reclaimed until it fits again. What the executor keeps ahead of need counts as well, and gives way first.
 //!
 //! The warm path never comes here. So the budget does not know which instances are idle; it keeps, for each
 //! pool, a time before which none of its idle instances has been idle, and when memory is short it asks the

@@ -73,6 +73,9 @@ pub struct PoolConfig {
     pub freeze_after: Duration,
     /// A frozen instance idle for this long has its memory pushed out, to swap (default `Duration::MAX`: never).
     pub page_out_after: Duration,
+    /// But not where a start is expected to take less than this: a new one is there sooner than such memory comes back
+    /// (default 50 ms).
+    pub page_out_start: Duration,
     /// How long a start is expected to take until one was observed (default 100 ms).
     pub start_estimate: Duration,
     /// Requests that may wait; one more is refused with [`Reason::Queue`] (default 1,000).
@@ -114,6 +117,7 @@ impl Default for PoolConfig {
             keep_bin: Duration::from_secs(60),
             freeze_after: Duration::MAX,
             page_out_after: Duration::MAX,
+            page_out_start: Duration::from_millis(50),
             start_estimate: Duration::from_millis(100),
             max_waiting: 1_000,
             max_wait: Duration::from_secs(5),
@@ -224,7 +228,7 @@ pub enum Command {
         /// The instance.
         instance: InstanceKey,
     },
-    /// Push the memory of a frozen instance out. To be broken off when it is thawed.
+    /// Push the memory of a frozen instance out, while it is frozen.
     PageOut {
         /// The instance.
         instance: InstanceKey,

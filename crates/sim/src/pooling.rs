@@ -446,7 +446,8 @@ impl Account {
             let Some(since) = instance.idle_since().filter(|_| one_at_a_time) else { continue };
             let due = |after: Duration| now >= since + after + self.late();
             ensure!(instance.frozen || !due(self.config.freeze_after), "{key} is idle and not frozen");
-            let page_out = due(self.config.page_out_after.max(self.config.freeze_after));
+            let worth_it = self.config.page_out_start.is_zero();
+            let page_out = worth_it && due(self.config.page_out_after.max(self.config.freeze_after));
             ensure!(instance.paged_out || !page_out, "{key} is frozen and not paged out");
         }
         Ok(())

@@ -271,6 +271,7 @@ pub(crate) fn draw_pool(random: &mut Random) -> PoolConfig {
 pub(crate) fn draw_freezing(pool: &mut PoolConfig, random: &mut Random) {
     pool.freeze_after = random.pick(&[us(0), ms(1), ms(5), ms(50), Duration::MAX, Duration::MAX]);
     pool.page_out_after = random.pick(&[us(0), ms(3), ms(20), ms(200), Duration::MAX]);
+    pool.page_out_start = random.pick(&[us(0), ms(50)]);
 }
 
 impl Faults {

@@ -3,7 +3,7 @@
 //! To freeze an instance and to thaw it costs two writes to the kernel, which a function that is called all the time
 //! must not pay with each request. So an instance is frozen when it has been idle for a while
 //! ([`super::PoolConfig::freeze_after`]), and later, where there is somewhere to put it, its memory is pushed out
-//! ([`super::PoolConfig::page_out_after`]). Whatever its warmth, it is an idle instance among the others: the most
+//! ([`super::PoolConfig::page_out_after`]), if a start takes long enough to make that worth while. Whatever its warmth, it is an idle instance among the others: the most
 //! recently used is the first to be used again and the last to be stopped, and is never colder than the rest.
 
 use super::{Command, Pool, Warmth};
@@ -40,7 +40,8 @@ impl Pool {
     }
 
     fn next_to_page_out(&self) -> Option<(u32, Time)> {
-        let index = self.slots.oldest(Warmth::Frozen)?;
+        let index =
+            self.slots.oldest(Warmth::Frozen).filter(|_| self.start_time() >= self.config.page_out_start)?;
         Some((index, self.slots[index].since + self.config.page_out_after))
     }
 }

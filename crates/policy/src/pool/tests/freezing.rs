@@ -7,6 +7,7 @@ fn cooling() -> PoolConfig {
     PoolConfig {
         freeze_after: Duration::from_millis(500),
         page_out_after: Duration::from_secs(10),
+        page_out_start: Duration::from_millis(20),
         ..config()
     }
 }
@@ -221,6 +222,28 @@ fn with_zero_an_instance_is_frozen_as_soon_as_it_has_nothing_to_do() {
             freeze i1
         wake
             at 60040ms
+            stop i1
+        ",
+    );
+}
+
+#[test]
+fn what_starts_sooner_than_its_memory_comes_back_is_not_paged_out() {
+    check(
+        PoolConfig { page_out_start: Duration::from_millis(21), ..cooling() },
+        "
+        0ms arrived r1
+            ask i1
+        0ms granted i1
+            start i1
+        20ms started i1
+            dispatch r1 i1
+        30ms finished i1 r1
+        wake
+            at 530ms
+            freeze i1
+        wake
+            at 60030ms
             stop i1
         ",
     );
