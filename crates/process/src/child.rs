@@ -253,10 +253,9 @@ impl Child {
 
     /// Asks the program to end, kills everything after `grace`, and waits until it is gone.
     pub async fn stop(&self, grace: Duration) {
-        if !grace.is_zero() && self.try_exit().is_none() {
-            if self.signal_all(libc::SIGTERM).and_then(|()| self.thaw()).is_ok() {
-                let _ = tokio::time::timeout(grace, self.exited()).await;
-            }
+        let tell = || self.signal_all(libc::SIGTERM).and_then(|()| self.thaw());
+        if !grace.is_zero() && self.try_exit().is_none() && tell().is_ok() {
+            let _ = tokio::time::timeout(grace, self.exited()).await;
         }
         self.kill();
         self.exited().await;
