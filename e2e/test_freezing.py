@@ -5,9 +5,11 @@ as root, where control groups freeze, and as an ordinary user, where a signal do
 """
 
 import functools
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -155,6 +157,22 @@ def handler(event, context):
         wait_until(lambda: not server.instances(), "its time is up")
         told = servers.run("logs", function.name, env={"BROOKLET_SERVER": server.url}).stdout
         assert "told to end" in told
+
+
+def test_an_instance_that_died_while_it_was_frozen_costs_nobody_a_request(freezing):
+    function = COUNTERS["python"](freezing.deployer)
+    for _ in range(10):
+        before = set(freezing.instances())
+        function({})
+        (first,) = set(freezing.instances()) - before
+        inside = processes.descendants(first)
+        wait_until(lambda inside=inside: all(map(processes.is_frozen, inside)), "it is frozen")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda first=first: not processes.alive(first), "it has ended")
+        function({})
+        (second,) = set(freezing.instances()) - before
+        os.kill(second, signal.SIGKILL)
+        wait_until(lambda second=second: not processes.alive(second), "it has ended")
 
 
 @pytest.mark.parametrize("user", [None, 65534], ids=["root", "user"])
