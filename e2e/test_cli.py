@@ -188,6 +188,13 @@ def test_without_a_server_the_message_says_how_to_start_one():
     assert done.returncode == UNREACHABLE and "brooklet up" in done.stderr
 
 
+def test_without_a_server_nothing_is_built(project):
+    (project / "brooklet.toml").write_text('[function.cli-early]\nbuild = "touch built"\n')
+    done = run("deploy", project, env={"BROOKLET_SERVER": "http://127.0.0.1:1"})
+    assert done.returncode == UNREACHABLE and "brooklet up" in done.stderr
+    assert not (project / "built").exists()
+
+
 def test_all_mistakes_of_a_manifest_are_told_at_once(cli, project):
     (project / "brooklet.toml").write_text(
         '[function.one]\nmemori = "1GiB"\ntimeout = "20"\n\n[function."a b"]\nhandler = 3\n'

@@ -11,9 +11,6 @@ import re
 import subprocess
 import time
 
-import botocore.auth
-import botocore.awsrequest
-import botocore.credentials
 import pytest
 import requests
 
@@ -271,16 +268,8 @@ def test_a_url_that_needs_iam_takes_signed_requests_only(fresh):
     url = client.create_function_url_config(FunctionName=function.name, AuthType="AWS_IAM")["FunctionUrl"]
     refused = requests.get(url, timeout=30)
     assert refused.status_code == 403 and refused.json()["Message"].startswith("Forbidden")
-    assert requests.get(url, headers=signed(url, "AKIDEXAMPLE", "no"), timeout=30).status_code == 403
-    assert requests.get(url, headers=signed(url, "AKIDEXAMPLE", "wJalrXUtnFEMI"), timeout=30).status_code == 200
-
-
-def signed(url, key, secret):
-    """The headers that sign a GET of the address."""
-    request = botocore.awsrequest.AWSRequest("GET", url)
-    credentials = botocore.credentials.Credentials(key, secret)
-    botocore.auth.SigV4Auth(credentials, "lambda", "us-east-1").add_auth(request)
-    return dict(request.headers)
+    assert requests.get(url, headers=aws.signed(url, "AKIDEXAMPLE", "no"), timeout=30).status_code == 403
+    assert requests.get(url, headers=aws.signed(url, "AKIDEXAMPLE", "wJalrXUtnFEMI"), timeout=30).status_code == 200
 
 
 def test_a_throttled_url_answers_429(deploy):

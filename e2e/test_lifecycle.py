@@ -121,6 +121,38 @@ def test_with_access_keys_strangers_reach_a_function_only_by_an_open_url(fresh):
     assert requests.get(own.url + "/fn/greeter/", timeout=30).text == "hi"
 
 
+SHOWS_KEYS = """
+import os
+def handler(event, context):
+    return [os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+"""
+
+
+def test_with_the_credentials_that_a_function_finds_functions_are_called_and_nothing_else(fresh):
+    own = fresh(config='[access-keys]\nAKIDEXAMPLE = "wJalrXUtnFEMI"\n')
+    operator = aws.client(own, keys=("AKIDEXAMPLE", "wJalrXUtnFEMI"))
+    deploy = aws.Deployer(operator, "keys")
+    one, other = (deploy({"app.py": SHOWS_KEYS}, packages.PYTHON, "app.handler") for _ in range(2))
+    found = one({})
+    assert found[2].endswith(f":function:{one.name}") and other({}) != found
+    client = aws.client(own, keys=found)
+    assert aws.Function(client, other.name)({}) == other({})
+    url = operator.create_function_url_config(FunctionName=other.name, AuthType="AWS_IAM")["FunctionUrl"]
+    assert requests.get(url, headers=aws.signed(url, *found), timeout=30).status_code == 200
+    kind, status, message = aws.refusal(client.list_functions)
+    assert (kind, status) == ("AccessDeniedException", 403)
+    assert one.name in message and "lambda:ListFunctions" in message
+    assert aws.refusal(client.delete_function, FunctionName=other.name)[0] == "AccessDeniedException"
+    forged = aws.client(own, keys=(found[0], "guessed", found[2]))
+    assert aws.refusal(forged.invoke, FunctionName=other.name)[0] == "InvalidSignatureException"
+
+
+def test_functions_find_the_credentials_that_the_operator_gives_them(fresh):
+    own = fresh(config='[credentials]\naccess-key-id = "minio"\nsecret-access-key = "minio123"\n')
+    function = aws.Deployer(aws.client(own), "given")({"app.py": SHOWS_KEYS}, packages.PYTHON, "app.handler")
+    assert function({}) == ["minio", "minio123", None]
+
+
 def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('listn = "127.0.0.1:0"\nidle-timeout = "ten"\naccount-concurrency = 0\n')

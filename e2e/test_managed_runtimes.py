@@ -624,7 +624,7 @@ def test_without_the_sdk_the_error_has_the_command_that_installs_it_into_this_se
     deploy = aws.Deployer(aws.client(own), "lacking")
     for files, runtime, handler, language in (
         ({"app.py": "import boto3\n"}, packages.PYTHON, "app.handler", "python"),
-        ({"index.mjs": "import '@aws-sdk/client-s3'\n"}, node_runtime(), "index.handler", "node"),
+        ({"index.mjs": "import '@aws-sdk/client-s3'\n"}, node_runtime(), "index.handler", "node|--with|@aws-sdk/client-s3"),
     ):
         message = deploy(files, runtime, handler).error()["errorMessage"]
         command = re.search(r"run `(brooklet runtimes install .*)`", message)[1]

@@ -171,6 +171,16 @@ def test_abstract_sockets_are_its_own(machine, functions, policy):
         assert attempt(functions[policy], "abstract", name="brooklet-test-of-the-machine") == "ECONNREFUSED"
 
 
+def test_the_machines_abstract_sockets_are_out_of_reach_in_its_network_too(functions):
+    """They are the network namespace's; Landlock keeps them apart (Linux 6.12)."""
+    if "signals and abstract sockets" not in servers.run("doctor").stdout:
+        pytest.skip("this kernel's Landlock has no scopes")
+    with socket.socket(socket.AF_UNIX) as mine:
+        mine.bind("\0brooklet-test-of-the-host")
+        mine.listen()
+        assert attempt(functions["host"], "abstract", name="brooklet-test-of-the-host") == "EPERM"
+
+
 @pytest.mark.parametrize("policy", WALLED)
 def test_its_network_is_its_own(machine, functions, policy):
     other = deploy(machine, policy)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
+import botocore.credentials
 import botocore.exceptions
 
 from . import packages, processes, shapes
@@ -57,6 +60,14 @@ def refusal(call, *arguments, **parameters):
         message = response["Error"].get("Message") or response.get("message")
         return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], message
     raise AssertionError(f"an error was expected, got {answer}")
+
+
+def signed(url, *credentials):
+    """The headers that sign a GET of the address with an access key id, its secret, and perhaps a session token."""
+    request = botocore.awsrequest.AWSRequest("GET", url)
+    given = botocore.credentials.Credentials(*credentials)
+    botocore.auth.SigV4Auth(given, "lambda", REGION).add_auth(request)
+    return dict(request.headers)
 
 
 class Function:

@@ -38,6 +38,12 @@ def descendants(pid):
     return found
 
 
+def users(pid):
+    """The users whose processes it and all below it are."""
+    status = [pathlib.Path(f"/proc/{each}/status").read_text() for each in [pid, *descendants(pid)]]
+    return {int(text.split("\nUid:")[1].split()[0]) for text in status}
+
+
 def waits(pid):
     """Whether this is the first process of a sandbox that waits for a program, or in which a runtime waits for a function,
     or what such runtimes are forked from."""

@@ -25,4 +25,5 @@ pub(crate) mod testing;
 
 pub use app::{App, AppConfig, Invoker};
 pub use auth::AccessKeys;
+pub use auth::session::Sessions;
 pub use server::{Limits, serve};

@@ -78,11 +78,12 @@ async fn route(call: Call<'_>) -> Result<Response<Body>> {
 
 impl<'a> Call<'a> {
     /// Refuses strangers before anything of their body is read: where keys are configured, who has not signed
-    /// with one; where none are, web pages of other sites.
-    pub fn knock(&self) -> Result<Option<Signed<'a>>> {
+    /// with one; where none are, web pages of other sites. `operation` is what IAM calls what is asked for.
+    pub fn knock(&self, operation: &str) -> Result<Option<Signed<'a>>> {
         let keys = &self.app.keys;
         if !keys.is_empty() {
-            return keys.begin(&self.head, &self.app.account().region, crate::time::now()).map(Some);
+            let region = &self.app.account().region;
+            return keys.begin(&self.head, operation, region, crate::time::now()).map(Some);
         }
         if self.app.local {
             guard::check(&self.head)?;
@@ -91,9 +92,9 @@ impl<'a> Call<'a> {
     }
 
     /// Refuses strangers, then reads the body (at most `limit` bytes) and checks that the caller signed it.
-    /// `operation` is named when it is too long.
+    /// `operation` is named when it is too long, or not for this caller.
     pub async fn admit(&mut self, limit: usize, operation: &str) -> Result<Bytes> {
-        let signed = self.knock()?;
+        let signed = self.knock(operation)?;
         let body = self.collect(limit, operation).await?;
         if let Some(signed) = signed {
             signed.finish(&self.head, &body)?;

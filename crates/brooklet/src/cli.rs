@@ -475,15 +475,37 @@ pub enum Runtimes {
     },
     /// Install what Lambda's runtimes carry into the data directory: boto3 (pip), @aws-sdk clients (npm),
     /// Java's runtime interface client (mvn)
-    #[command(after_help = "Examples:\n  brooklet runtimes install python\n  brooklet runtimes install all")]
+    #[command(
+        after_help = "Examples:\n  brooklet runtimes install python\n  brooklet runtimes install all\n  \
+                      brooklet runtimes install node --with @aws-sdk/client-pinpoint"
+    )]
     Install {
         /// The language
         #[arg(value_enum, required = true)]
         language: Vec<Language>,
+        /// A further npm package for Node.js, such as a rarer @aws-sdk client: Lambda carries them all. What was
+        /// asked for before stays
+        #[arg(long, value_name = "PACKAGE", value_parser = npm_package)]
+        with: Vec<String>,
         /// The server's data directory [env: BROOKLET_DATA_DIR] [default: ~/.local/share/brooklet]
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         data_dir: Option<String>,
     },
+}
+
+/// A name that npm takes, with a version if one is wanted, and not for an option, a path or an address.
+fn npm_package(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-._~^@".contains(c))
+    };
+    let fits = match text.strip_prefix('@').map(|scoped| scoped.split_once('/')) {
+        Some(Some((scope, name))) => part(scope) && part(name),
+        Some(None) => false,
+        None => part(text),
+    };
+    let example = "write it as @aws-sdk/client-pinpoint, or with a version as sharp@0.33.5";
+    fits.then(|| text.to_owned()).ok_or_else(|| format!("not the name of an npm package; {example}"))
 }
 
 /// Languages whose runtimes carry something.

@@ -1,11 +1,11 @@
 //! The server's configuration. The doc comments of [`Config`] are the reference (docs/configuration.md shows
 //! them to users); a setting is taken from the flag, then the environment, then the file, then its default.
 
-use crate::document::{Mistake, Source, Table, fail, nearest};
+use crate::document::{Found, Mistake, Source, Table, fail, nearest};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
-use model::Network;
+use model::{Credentials, Network};
 use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use policy::keepalive::Policy;
 use std::collections::BTreeMap;
@@ -39,6 +39,9 @@ pub struct Config {
     /// Endpoints that every function is told of and reaches, whatever its network: a table of
     /// `AWS_ENDPOINT_URL` or `AWS_ENDPOINT_URL_<SERVICE>` = URL. In the environment `VARIABLE=URL,…`. Default none.
     pub endpoints: BTreeMap<String, String>,
+    /// The AWS credentials that functions find in their environment, for the services at `endpoints`. Default none: where
+    /// there are `access_keys`, each function gets some with which it may call functions of this server; else placeholders.
+    pub credentials: Option<Credentials>,
     /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
     /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
     pub access_keys: BTreeMap<String, String>,
@@ -83,7 +86,7 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "listen",
     "data-dir",
     "account-id",
@@ -92,6 +95,7 @@ const KEYS: [&str; 19] = [
     "isolation",
     "network",
     "endpoints",
+    "credentials",
     "access-keys",
     "idle-timeout",
     "keep-alive",
@@ -151,6 +155,7 @@ pub fn resolve(
         isolation: reader.get("isolation", isolation).unwrap_or(Isolation::BestEffort),
         network: reader.get("network", network).unwrap_or(Network::Internet),
         endpoints: reader.endpoints(),
+        credentials: reader.credentials(),
         access_keys: reader.access_keys(),
         idle_timeout: reader
             .get("idle-timeout", |text| {
@@ -274,6 +279,32 @@ impl Reader<'_> {
         };
         self.mistakes.extend(endpoints(&variable, &all));
         all
+    }
+
+    fn credentials(&mut self) -> Option<Credentials> {
+        let from_file = self.file.texts("credentials");
+        let variable = variable("credentials");
+        let from_variable = (self.env)(&variable).map(|text| {
+            let names = ["access-key-id", "secret-access-key", "session-token"].map(str::to_owned);
+            names.into_iter().zip(text.splitn(3, ':').map(|part| part.trim().to_owned())).collect()
+        });
+        let from_variable = from_variable.map(|value| Found { place: variable, value });
+        let Found { place, value: mut given }: Found<BTreeMap<String, String>> =
+            from_variable.or(from_file)?;
+        let mut take = |name: &str| given.remove(name).filter(|value| !value.is_empty());
+        let (id, secret, session_token) =
+            (take("access-key-id"), take("secret-access-key"), take("session-token"));
+        match (id, secret, given.is_empty()) {
+            (Some(access_key_id), Some(secret_access_key), true) => {
+                Some(Credentials { access_key_id, secret_access_key, session_token })
+            }
+            _ => {
+                let what = "credentials: write access-key-id and secret-access-key, and session-token where there is \
+                            one (in the environment ID:SECRET or ID:SECRET:TOKEN)";
+                self.mistakes.push(Mistake { place, what: what.to_string() });
+                None
+            }
+        }
     }
 
     fn access_keys(&mut self) -> BTreeMap<String, String> {
@@ -445,6 +476,7 @@ mod tests {
             isolation: Isolation::BestEffort,
             network: Network::Internet,
             endpoints: BTreeMap::new(),
+            credentials: None,
             access_keys: BTreeMap::new(),
             idle_timeout: seconds(600),
             keep_alive: Policy::Fixed,
@@ -476,6 +508,23 @@ mod tests {
           c.toml:2: unknown key `regoin`: did you mean `region`?
           c.toml:3: isolation: `full` is not one of strict, best-effort, none
         ");
+    }
+
+    #[test]
+    fn credentials_are_an_id_a_secret_and_perhaps_a_token() {
+        let credentials =
+            |env: &[(&str, &str)], file| resolve_text(&[], env, file).expect("resolves").credentials;
+        assert_eq!(credentials(&[], ""), None);
+        let file = "[credentials]\naccess-key-id = 'minio'\nsecret-access-key = 'minio123'";
+        let found = credentials(&[], file).expect("some");
+        assert_eq!((found.access_key_id.as_str(), found.session_token), ("minio", None));
+        let found = credentials(&[("BROOKLET_CREDENTIALS", "a:b:c:d")], file).expect("some");
+        assert_eq!((found.secret_access_key.as_str(), found.session_token.as_deref()), ("b", Some("c:d")));
+        for file in ["[credentials]\naccess-key-id = 'a'", "[credentials]\nid = 'a'\nsecret-access-key = 'b'"]
+        {
+            let mistakes = resolve_text(&[], &[], file).expect_err("refused").to_string();
+            assert!(mistakes.contains("access-key-id and secret-access-key"), "{mistakes}");
+        }
     }
 
     #[test]

@@ -199,22 +199,21 @@ impl Tree<'_> {
         })
     }
 
+    /// `package.Class::handleRequest` of the first class that is a handler, or at least has a method like one.
     fn java_handler(&self) -> Result<String> {
-        let class = self.files.keys().filter(|path| path.ends_with(".java")).find_map(|path| {
+        let sources = || self.files.keys().filter(|path| path.ends_with(".java"));
+        let handler = |path: &String, is_handler: fn(&str) -> bool| {
             let text = self.text(path);
-            let handles = ["RequestHandler", "RequestStreamHandler"].iter().any(|name| {
-                text.split("implements")
-                    .skip(1)
-                    .any(|rest| rest.split('{').next().unwrap_or("").contains(name))
-            });
             let class = path.rsplit('/').next()?.trim_end_matches(".java");
             let package = text.lines().find_map(|line| line.trim().strip_prefix("package "));
             let package =
                 package.map(|name| format!("{}.", name.trim_end_matches(';').trim())).unwrap_or_default();
-            handles.then(|| format!("{package}{class}::handleRequest"))
-        });
-        class.ok_or_else(|| Unclear {
-            what: "no Java class implements RequestHandler or RequestStreamHandler".to_string(),
+            is_handler(&text).then(|| format!("{package}{class}::handleRequest"))
+        };
+        let found = sources().find_map(|path| handler(path, implements_a_handler));
+        found.or_else(|| sources().find_map(|path| handler(path, has_a_handlers_method))).ok_or_else(|| Unclear {
+            what: "no Java class implements RequestHandler or RequestStreamHandler, or has a public method handleRequest"
+                .to_string(),
             fix: "name it with --handler PACKAGE.CLASS::METHOD".to_string(),
         })
     }
@@ -254,6 +253,17 @@ impl Tree<'_> {
                 fix: "name the command with --handler 'COMMAND LINE'".to_string(),
             })
     }
+}
+
+fn implements_a_handler(java: &str) -> bool {
+    let interfaces = java.split("implements").skip(1).map(|rest| rest.split('{').next().unwrap_or(""));
+    interfaces
+        .into_iter()
+        .any(|list| list.contains("RequestHandler") || list.contains("RequestStreamHandler"))
+}
+
+fn has_a_handlers_method(java: &str) -> bool {
+    java.lines().any(|line| line.trim_start().starts_with("public ") && line.contains(" handleRequest("))
 }
 
 fn no_js_handler() -> Unclear {
@@ -417,6 +427,16 @@ mod tests {
         check(
             &[("pom.xml", ""), ("src/main/java/com/shop/Resize.java", java)],
             "Java java17 com.shop.Resize::handleRequest",
+        );
+        let plain =
+            "package com.shop;\npublic class App {\n    public void handleRequest(final Context context) {";
+        check(
+            &[("pom.xml", ""), ("A.java", "class A {}"), ("App.java", plain)],
+            "Java java17 com.shop.App::handleRequest",
+        );
+        check(
+            &[("pom.xml", ""), ("App.java", plain), ("Z.java", java)],
+            "Java java17 com.shop.Z::handleRequest",
         );
         let cs = "namespace Shop {\n public class Function {\n public Function() {}\n public string Handle(string s) {";
         check(&[("Shop.csproj", ""), ("Function.cs", cs)], "CSharp dotnet8 Shop::Shop.Function::Handle");

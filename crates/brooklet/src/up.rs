@@ -7,7 +7,7 @@ use crate::commands::runtimes::install_command;
 use crate::config::{Config, Isolation, unknown_variables};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
-use api::{App, AppConfig};
+use api::{AccessKeys, App, AppConfig};
 use model::{Account, MiB};
 use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
@@ -15,7 +15,7 @@ use node::{Node, NodeConfig, histories};
 use policy::descriptors::Share;
 use policy::keepalive;
 use ports::Executor;
-use process::{ProcessExecutor, Settings};
+use process::{Issuer, ProcessExecutor, Settings};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +41,8 @@ pub async fn run(config: Config) -> Result<()> {
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
-    let executor = Arc::new(executor(&config, &data, &descriptors)?);
+    let keys: AccessKeys = config.access_keys.clone().into_iter().collect();
+    let executor = Arc::new(executor(&config, &data, &descriptors, credentials(&config, &keys))?);
     look_at_isolation(&executor, &config).await?;
     let processes = executor.clone();
     let registry = Arc::new(registry(&config, &data, &account, executor.clone())?);
@@ -76,7 +77,7 @@ pub async fn run(config: Config) -> Result<()> {
         registry: registry.clone(),
         invoker: Box::new(node.clone()),
         logs: logs.clone(),
-        keys: config.access_keys.clone().into_iter().collect(),
+        keys,
         url_authority: format!("localhost:{}", address.port()),
         local: address.ip().is_loopback(),
         version: env!("CARGO_PKG_VERSION"),
@@ -162,8 +163,14 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
         format!("functions with network = \"internet\" reach no more than those with \"none\": {why}")
     });
     missing.extend(no_internet.as_deref());
+    let no_users = executor.no_own_users().map(|why| format!("instances are all one user here: {why}"));
+    missing.extend(no_users.as_deref());
     if !executor.enforced().memory || !executor.enforced().tasks {
         missing.push("memory and number of processes are not limited here: no control group to be had");
+    }
+    if process::landlock_abi().is_none_or(|abi| abi < process::OLDEST_LANDLOCK) {
+        missing
+            .push("there is no second wall behind the mounts: this kernel has no Landlock, or too old a one");
     }
     match config.isolation {
         Isolation::Strict if !missing.is_empty() => Err(Error::new(
@@ -184,7 +191,27 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
 const STEMS: usize = 8;
 const PLENTY: u64 = 256;
 
-fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<ProcessExecutor> {
+/// Whose credentials functions find in their environment.
+fn credentials(config: &Config, keys: &AccessKeys) -> Issuer {
+    match &config.credentials {
+        Some(given) => {
+            let given = given.clone();
+            Issuer::new(move |_| given.clone())
+        }
+        None if keys.is_empty() => Issuer::default(),
+        None => {
+            let sessions = keys.sessions().clone();
+            Issuer::new(move |function_arn| sessions.issue(function_arn))
+        }
+    }
+}
+
+fn executor(
+    config: &Config,
+    data: &DataDir,
+    descriptors: &Share,
+    credentials: Issuer,
+) -> Result<ProcessExecutor> {
     let isolation = match config.isolation {
         Isolation::Strict | Isolation::BestEffort => process::Isolation::Root,
         Isolation::None => process::Isolation::None,
@@ -196,6 +223,7 @@ fn executor(config: &Config, data: &DataDir, descriptors: &Share) -> Result<Proc
         isolation,
         network: config.network,
         endpoints: config.endpoints.clone(),
+        credentials,
         connections: descriptors.relays as usize,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,

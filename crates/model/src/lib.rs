@@ -2,12 +2,14 @@
 //!
 //! No behaviour beyond parsing and printing themselves, no I/O, no clock. Suggested reading order:
 
+pub mod credentials; // what requests are signed with
 pub mod function; //   function, version, alias, URL, limits
 pub mod invocation; // request ids, outcomes, the record that is metered
 pub mod network; //    what a function may reach
 pub mod time; //       points in time and their units
 pub mod units; //      sizes
 
+pub use credentials::Credentials;
 pub use function::*;
 pub use invocation::*;
 pub use network::Network;

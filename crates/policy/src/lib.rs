@@ -10,6 +10,7 @@ pub mod concurrency; // how many requests may be in flight: reserved, account
 pub mod descriptors; // how many connections and instances the server's descriptors are for
 pub mod imports; //     which modules are imported ahead of need
 pub mod keepalive; //   how long the last idle instance stays, and when one is started ahead
+pub mod memory; //      when an instance has more than its function may have
 pub mod meter; //       what an invocation costs
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod reach; //       what an instance may be connected to

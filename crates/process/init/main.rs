@@ -32,8 +32,6 @@ const SIGCHLD: usize = 17;
 const O_WRONLY: usize = 0o1;
 const O_CREAT: usize = 0o100;
 const O_CLOEXEC: usize = 0o2000000;
-const MS_NOSUID: usize = 2;
-const MS_NODEV: usize = 4;
 const MS_BIND: usize = 0x1000;
 const MS_REC: usize = 0x4000;
 const MS_PRIVATE: usize = 1 << 18;
@@ -128,11 +126,7 @@ fn perform(
             let depth = if message.number()? == 1 { MS_REC } else { 0 };
             check(sys!(MOUNT, source.0, path.0, 0, MS_BIND | depth, 0))?;
         }
-        MOUNT => {
-            let (kind, path) = (message.text()?, message.text()?);
-            let (flags, options) = (message.number()? as usize, message.text()?);
-            check(sys!(MOUNT, kind.0, path.0, kind.0, flags | MS_NOSUID | MS_NODEV, options.0))?;
-        }
+        MOUNT => mount(message)?,
         SEAL => {
             // struct mount_attr: set MOUNT_ATTR_RDONLY and MOUNT_ATTR_NOSUID.
             let attributes: [u64; 4] = [1 | 2, 0, 0, 0];
@@ -162,6 +156,13 @@ fn perform(
         EXEC => execute(message)?,
         ADOPT => {
             let child = message.number()?;
+            if plan.has_own_user() {
+                // Its end, once the copy has made its user namespace.
+                let mut nothing = 0u8;
+                retry(|| sys!(READ, COPY_FD, &raw mut nothing, 1));
+                close(COPY_FD);
+                plan.introduce(child)?;
+            }
             let pidfd = sys!(PIDFD_OPEN, child, 0);
             check(pidfd)?;
             *program = child as i32;
@@ -176,7 +177,7 @@ fn perform(
             }
         }
         UNMOUNT => check(sys!(UMOUNT2, message.text()?.0, MNT_DETACH))?,
-        CLOSE => drop_privileges(plan)?,
+        CLOSE => drop_privileges(plan, false)?,
         SOCKET => {
             let (domain, kind, protocol) = (message.number()?, message.number()?, message.number()?);
             let socket = sys!(SOCKET, domain, kind as usize | O_CLOEXEC, protocol);
@@ -199,41 +200,70 @@ fn run(plan: &Plan, program: &mut i32, message: &mut Message<'_>) -> Step<(u32, 
     // Its writing end closes with the successful `execve`; before that it tells what went wrong.
     let mut pipe = [0i32; 2];
     check(sys!(PIPE2, pipe.as_mut_ptr(), O_CLOEXEC))?;
+    // Where the program is told that it has been introduced.
+    let mut go = [-1i32; 2];
+    if plan.has_own_user() {
+        check(sys!(PIPE2, go.as_mut_ptr(), O_CLOEXEC)).inspect_err(|_| pipe.into_iter().for_each(close))?;
+    }
     let mut pidfd = -1i32;
     const CLONE_PIDFD: usize = 0x1000;
     // A plain fork: it copies a few pages. The third argument is where the kernel puts the pidfd.
     let child = sys!(CLONE, CLONE_PIDFD | SIGCHLD, 0, &raw mut pidfd);
     if child == 0 {
-        let errno = become_program(plan, cwd, &message.fds, arguments[0], arguments, variables);
+        close(go[1]);
+        let errno = become_program(plan, cwd, &message.fds, [pipe[1], go[0]], arguments, variables);
         sys!(WRITE, pipe[1], &raw const errno, 4);
         end(127);
     }
     close(pipe[1]);
-    check(child).inspect_err(|_| close(pipe[0]))?;
+    close(go[0]);
+    check(child).inspect_err(|_| [pipe[0], go[1]].into_iter().for_each(close))?;
     let mut errno = 0i32;
-    let told = retry(|| sys!(READ, pipe[0], &raw mut errno, 4));
+    let mut told = retry(|| sys!(READ, pipe[0], &raw mut errno, 4));
+    let introduced = match (told, errno) {
+        (4, 0) => plan.introduce(child as u32),
+        _ => Ok(()),
+    };
+    if introduced.is_ok() && (told, errno) == (4, 0) {
+        sys!(WRITE, go[1], c"".as_ptr(), 1);
+        told = retry(|| sys!(READ, pipe[0], &raw mut errno, 4));
+    }
+    // If it was not introduced it hears so, and ends.
+    close(go[1]);
     close(pipe[0]);
-    if told == 4 {
+    if told == 4 || introduced.is_err() {
         close(pidfd);
-        return Err(errno);
+        return Err(introduced.err().unwrap_or(errno));
     }
     *program = child as i32;
     Ok((child as u32, pidfd))
 }
 
-/// Never comes back unless something failed; the errno.
+/// Never comes back unless something failed; the errno. `tell` is where it says that it can be introduced, if it is to
+/// be, and where it hears that it was.
 fn become_program(
     plan: &Plan,
     cwd: Text,
     fds: &[i32; MAX_FDS],
-    path: usize,
+    tell: [i32; 2],
     arguments: &[usize],
     variables: &[usize],
 ) -> i32 {
     // Close-on-exec, so that the pipe that tells of a failure lives until the very end.
     const CLOSE_ON_EXEC: usize = 4;
     let settled = settle(plan, fds[0], [fds[1], fds[2]], cwd.0, CLOSE_ON_EXEC);
-    let done = settled.and_then(|()| check(sys!(EXECVE, path, arguments.as_ptr(), variables.as_ptr())));
+    let introduced = settled.and_then(|()| match plan.has_own_user() {
+        true => {
+            let (nothing, mut go) = (0i32, 0u8);
+            check(sys!(WRITE, tell[0], &raw const nothing, 4))?;
+            match retry(|| sys!(READ, tell[1], &raw mut go, 1)) {
+                1 => Ok(()),
+                _ => Err(EINVAL),
+            }
+        }
+        false => Ok(()),
+    });
+    let done = introduced.and_then(|()| check(sys!(EXECVE, arguments[0], arguments.as_ptr(), variables.as_ptr())));
     done.err().unwrap_or(EINVAL)
 }
 

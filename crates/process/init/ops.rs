@@ -18,6 +18,9 @@ pub const MAX_GIVEN: usize = 24;
 /// Where the first process finds its socket.
 pub const CONTROL_FD: i32 = 3;
 
+/// Where the first process of a copy finds what ends when the copy is the program's user.
+pub const COPY_FD: i32 = 4;
+
 /// path: makes a directory.
 pub const MKDIR: u8 = 1;
 /// path: makes an empty file, to be bound over.
@@ -58,12 +61,18 @@ pub const UNMOUNT: u8 = 17;
 pub const CLOSE: u8 = 18;
 /// domain (u32), type (u32), protocol (u32): opens a socket in the sandbox's network, and gives it.
 pub const SOCKET: u8 = 19;
+/// handled (u32), scoped (u32), flags of the restriction (u32), then what is allowed below the root, in `/dev` and
+/// in `/tmp` (u32 each): the program's Landlock domain, in Landlock's bits.
+pub const CONFINE: u8 = 20;
+/// number (u32): the user and group of the machine that the program is, who it is only within a user namespace of its
+/// own. Without it, or with 0, the two are those that [`IDENTITY`] says.
+pub const USER: u8 = 21;
 
 /// number of arguments (u32), arguments, number of variables (u32), variables: becomes this program, with every
 /// privilege, the message's first descriptor as stdout and stderr, and this socket, over which the program answers.
 pub const EXEC: u8 = 40;
-/// pid (u32): a child of the first process that something else has made is the sandbox's program. The reply's
-/// descriptor is a pidfd of it.
+/// pid (u32): a child of the first process that something else has made is the sandbox's program, and may be one of
+/// its own [`USER`]. The reply's descriptor is a pidfd of it.
 pub const ADOPT: u8 = 41;
 /// namespaces (u32), path of the first process's program: to a zygote, see `zygote.rs`. The operations after it
 /// are carried out in the new namespaces.

@@ -50,6 +50,8 @@ struct Order<'a> {
     /// The program of the sandbox's first process.
     init: *const u8,
     fork: extern "C" fn() -> i32,
+    /// A pipe that ends for the first process when the copy is who it is to be.
+    became: [i32; 2],
     /// The copy of the interpreter, as its sandbox counts processes.
     child: i32,
     errno: i32,
@@ -102,7 +104,7 @@ impl<'a> Order<'a> {
         }
         let mut clone = [0; 11];
         (clone[0], clone[10]) = (flags, group.max(0) as u64);
-        Ok(Order { clone, pidfd: -1, message, init, fork, child: 0, errno: 0, place: 0 })
+        Ok(Order { clone, pidfd: -1, message, init, fork, became: [-1; 2], child: 0, errno: 0, place: 0 })
     }
 
     /// In the new namespaces, in the zygote's memory: up to the copy.
@@ -120,11 +122,15 @@ impl<'a> Order<'a> {
                     check(written)?;
                 }
                 UNSHARE => check(sys!(UNSHARE, self.message.number()?))?,
+                MOUNT => mount(&mut self.message)?,
                 other if plan.note(other, &mut self.message)? => {}
                 _ => return Err(EINVAL),
             }
         }
         self.place += 1;
+        if plan.has_own_user() {
+            check(sys!(PIPE2, self.became.as_mut_ptr(), O_CLOEXEC))?;
+        }
         match (self.fork)() {
             -1 => Err(EAGAIN),
             child => Ok(child),
@@ -150,7 +156,9 @@ extern "C" fn begin(order: &mut Order<'_>) -> isize {
             order.child = child;
             let (arguments, variables) = ([order.init as usize, 0], [0usize]);
             // The zygote's own output is none of its business.
-            check(sys!(DUP3, 0, 1, 0).min(sys!(DUP3, 0, 2, 0)).min(sys!(DUP3, control, CONTROL_FD, 0)))
+            let own = sys!(DUP3, 0, 1, 0).min(sys!(DUP3, 0, 2, 0)).min(sys!(DUP3, control, CONTROL_FD, 0));
+            let waits = if plan.has_own_user() { sys!(DUP3, order.became[0], COPY_FD, 0) } else { 0 };
+            check(own.min(waits))
                 .and_then(|()| check(sys!(EXECVE, order.init, arguments.as_ptr(), variables.as_ptr())))
         }
         Err(errno) => Err(errno),

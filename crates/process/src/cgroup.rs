@@ -7,21 +7,24 @@
 //!
 //! Source: kernel documentation, `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`.
 
+use crate::memory::Watch;
 use crate::script::{Script, ops};
 use crate::spawner::NotStarted;
 use model::MiB;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What one instance may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// Memory, with what it writes to `/tmp`, which is memory too.
+    /// Memory.
     pub memory: MiB,
+    /// What it may write to `/tmp`, which is memory too. Zero where it cannot write there.
+    pub tmp: MiB,
     /// Its part of the processor when there is not enough for all: 1,769 MiB weigh as much as one Lambda vCPU.
     pub weight: MiB,
     /// Processes and threads.
@@ -57,9 +60,12 @@ struct Hierarchy {
     enforced: Enforced,
 }
 
+/// Which kind of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// A hierarchy for each controller.
     V1,
+    /// One for all.
     V2,
 }
 
@@ -67,6 +73,8 @@ enum Kind {
 pub struct Group {
     places: Vec<(Arc<Hierarchy>, PathBuf)>,
     emptied: std::sync::mpsc::Sender<PathBuf>,
+    /// What is used of the memory that it may use, where the kernel's limit is more.
+    watch: Mutex<(MiB, Option<Watch>)>,
 }
 
 impl Groups {
@@ -95,13 +103,14 @@ impl Groups {
     /// A new group in every hierarchy.
     pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let mut group = Group { places: Vec::new(), emptied: self.emptied.clone() };
+        let (places, watch) = (Vec::new(), Mutex::default());
+        let mut group = Group { places, emptied: self.emptied.clone(), watch };
         for hierarchy in &self.hierarchies {
             let dir = hierarchy.dir.join(&name);
             std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
-            group.places.push((hierarchy.clone(), dir.clone()));
-            hierarchy.limit(&dir, resources)?;
+            group.places.push((hierarchy.clone(), dir));
         }
+        group.limit(resources)?;
         Ok(group)
     }
 }
@@ -117,9 +126,20 @@ impl Drop for Groups {
 }
 
 impl Group {
-    /// Sets other limits.
+    /// Sets other limits. Where there is a `/tmp`, it must be called within a tokio runtime.
     pub fn limit(&self, resources: &Resources) -> Result<(), NotStarted> {
-        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))
+        self.places.iter().try_for_each(|(hierarchy, dir)| hierarchy.limit(dir, resources))?;
+        let place = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory);
+        let watched = place.filter(|_| resources.tmp > MiB(0));
+        let mut watch = self.watch.lock().expect("no panic while held");
+        // To set an alarm takes a while.
+        if (watch.0, watch.1.is_some()) != (resources.memory, watched.is_some()) {
+            let begin = |(hierarchy, dir): &(Arc<Hierarchy>, PathBuf)| {
+                Watch::begin(hierarchy.kind, dir.clone(), resources.memory)
+            };
+            *watch = (resources.memory, watched.map(begin));
+        }
+        Ok(())
     }
 
     /// The v2 group, opened for `CLONE_INTO_CGROUP`; `None` without v2.
@@ -189,8 +209,19 @@ impl Group {
         }
     }
 
-    /// Whether the kernel has killed something here because the memory limit was reached.
-    pub fn ran_out_of_memory(&self) -> bool {
+    /// How much memory it had of its own, when it was ended because that was too much; `None` when it was not.
+    pub fn ran_out_of_memory(&self) -> Option<MiB> {
+        let (limit, ended) = {
+            let watch = self.watch.lock().expect("no panic while held");
+            (watch.0, watch.1.as_ref().and_then(Watch::ended))
+        };
+        // The kernel has counted `/tmp` as well.
+        let by_the_kernel = || self.killed_by_the_kernel().then(|| self.peak().unwrap_or(limit).min(limit));
+        ended.or_else(by_the_kernel)
+    }
+
+    /// Whether the kernel has killed something here because its limit of memory was reached.
+    fn killed_by_the_kernel(&self) -> bool {
         self.places.iter().filter(|(hierarchy, _)| hierarchy.enforced.memory).any(|(hierarchy, dir)| {
             let file = match hierarchy.kind {
                 Kind::V1 => "memory.oom_control",
@@ -232,7 +263,7 @@ impl Hierarchy {
                 .map_err(NotStarted::at(format!("write {value} to {}", path.display())))
         };
         let Enforced { memory, cpu, tasks, .. } = self.enforced;
-        let bytes = u64::from(resources.memory.0) << 20;
+        let bytes = (u64::from(resources.memory.0) + u64::from(resources.tmp.0)) << 20;
         let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
         if memory {
             // With swap is never less than without, so the former makes way first. Not every kernel counts it.
@@ -413,14 +444,25 @@ fn empty(dir: &Path) {
         if !child.is_dir() {
             continue;
         }
-        let _ = std::fs::write(child.join("cgroup.kill"), "1");
-        let members = std::fs::read_to_string(child.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines().filter_map(|line| line.parse::<i32>().ok()) {
-            // SAFETY: kill touches no memory; the process is in a group of this server's own.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
+        end_members(&child);
         remove(&child);
     }
+}
+
+/// Kills everything in a group.
+pub fn end_members(dir: &Path) {
+    let _ = std::fs::write(dir.join("cgroup.kill"), "1");
+    for pid in members(dir) {
+        // SAFETY: kill touches no memory; the process is in a group of this server's own.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+}
+
+/// The processes in a group.
+pub fn members(dir: &Path) -> Vec<i32> {
+    let members = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    // Those that this server's namespace does not have are 0.
+    members.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
 }
 
 /// Removes a group, for which its last process must have left: that takes the kernel a moment.

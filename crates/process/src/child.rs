@@ -6,6 +6,7 @@ use crate::sandbox::Sandbox;
 use crate::script::{Script, ops};
 use crate::socket::{Control, Reply};
 use crate::spawner::NotStarted;
+use crate::users::User;
 use model::{MiB, Network};
 use ports::Exit;
 use std::io;
@@ -26,6 +27,8 @@ pub struct Child {
     group: Group,
     /// Whether everything in the sandbox ends with its first process, whatever that is doing.
     walled: bool,
+    /// Who it is on the machine, when nobody else is.
+    user: Option<User>,
     /// Its network, when that is its own.
     wires: Mutex<Option<Wires>>,
     /// The program, as the server sees it; 0 before it was started.
@@ -45,7 +48,19 @@ impl Child {
         let pidfd = unsafe { AsyncFd::register(pidfd)? };
         let (control, wires) = (Arc::new(control), Mutex::default());
         let (exit, peak_mib, frozen) = (Mutex::default(), AtomicU32::new(0), AtomicBool::new(false));
-        Ok(Child { pidfd, control, group, walled, wires, program: 0, shares: false, frozen, exit, peak_mib })
+        Ok(Child {
+            pidfd,
+            control,
+            group,
+            walled,
+            user: None,
+            wires,
+            program: 0,
+            shares: false,
+            frozen,
+            exit,
+            peak_mib,
+        })
     }
 
     /// Its control group.
@@ -103,6 +118,16 @@ impl Child {
         let pidfd = self.tell(script, fds)?.pop().ok_or_else(nothing)?;
         self.program = number(&pidfd).map_err(NotStarted::at("find the program"))?.unwrap_or(0);
         Ok(())
+    }
+
+    /// Its program is to be this user; the row that says so.
+    pub fn belong_to(&mut self, user: Option<User>) -> Script {
+        self.user = user;
+        let mut script = Script::default();
+        if let Some(user) = &self.user {
+            script.add(ops::USER, &[]).number(user.number());
+        }
+        script
     }
 
     /// The program is a copy of another process, which is in another group.
@@ -189,9 +214,9 @@ impl Child {
         }
         let status = std::process::ExitStatus::from_raw(end.map_or(libc::SIGKILL, |end| end.status as i32));
         match (status.code(), status.signal()) {
-            (_, Some(libc::SIGKILL)) if self.group.ran_out_of_memory() => {
+            (_, Some(libc::SIGKILL)) if let Some(had) = self.group.ran_out_of_memory() => {
                 // The process is no longer there to be asked.
-                self.peak_mib.fetch_max(self.group.peak().unwrap_or_default().0, Ordering::Relaxed);
+                self.peak_mib.fetch_max(had.0, Ordering::Relaxed);
                 Exit::OutOfMemory
             }
             (_, Some(signal)) => Exit::Signal(signal),

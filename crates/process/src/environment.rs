@@ -3,8 +3,46 @@
 //! Source: AWS Lambda developer guide, "Using Lambda environment variables", defined runtime variables.
 
 use crate::interpreter::Wanted;
+use model::Credentials;
 use ports::InstanceSpec;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Gives each function the credentials of its own, by its unqualified ARN.
+#[derive(Clone)]
+pub struct Issuer(Arc<dyn Fn(&str) -> Credentials + Send + Sync>);
+
+impl Issuer {
+    /// That gives what `issue` makes for a function's ARN.
+    pub fn new(issue: impl Fn(&str) -> Credentials + Send + Sync + 'static) -> Issuer {
+        Issuer(Arc::new(issue))
+    }
+
+    /// The variables by which AWS's SDKs find the credentials of the function with this ARN.
+    pub fn variables(&self, function_arn: &str) -> impl Iterator<Item = (String, String)> + use<> {
+        let Credentials { access_key_id, secret_access_key, session_token } = self.0(function_arn);
+        let token = session_token.map(|token| ("AWS_SESSION_TOKEN".to_owned(), token));
+        [
+            ("AWS_ACCESS_KEY_ID".to_owned(), access_key_id),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), secret_access_key),
+        ]
+        .into_iter()
+        .chain(token)
+    }
+}
+
+/// Gives placeholders.
+impl Default for Issuer {
+    fn default() -> Issuer {
+        Issuer::new(|_| Credentials::placeholder())
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Issuer")
+    }
+}
 
 /// Where an instance finds its files: inside the sandbox, or on the machine when there is none.
 #[derive(Clone, Debug)]
@@ -68,9 +106,6 @@ pub fn environment(
     set("AWS_LAMBDA_LOG_STREAM_NAME", stream);
     set("AWS_LAMBDA_LOG_FORMAT", &spec.log_format);
     set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
-    set("AWS_ACCESS_KEY_ID", "brooklet");
-    set("AWS_SECRET_ACCESS_KEY", "brooklet");
-    set("AWS_SESSION_TOKEN", "brooklet");
     if let Some(level) = &spec.log_level {
         set("AWS_LAMBDA_LOG_LEVEL", level);
     }

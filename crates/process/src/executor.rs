@@ -4,6 +4,7 @@ use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::class_archive::clear;
+use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running};
@@ -19,6 +20,7 @@ use crate::sandbox::{Isolation, Sandbox, View};
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::training::{self, Trainer};
+use crate::users::Users;
 use crate::wrapped::Wrapped;
 use model::{MiB, Network};
 use policy::stock::StockConfig;
@@ -47,6 +49,8 @@ pub struct Settings {
     pub network: Network,
     /// Endpoints that every function is told of and reaches, as variable (`AWS_ENDPOINT_URL…`) → URL.
     pub endpoints: BTreeMap<String, String>,
+    /// Whose credentials functions find in their environment.
+    pub credentials: Issuer,
     /// Connections to elsewhere that all instances together may have; each takes two descriptors.
     pub connections: usize,
     /// At most this many runtimes are kept booted ahead of need (default 8; some 10 MiB each). Zero: none.
@@ -70,6 +74,9 @@ pub struct ProcessExecutor {
     isolation: OnceLock<Isolation>,
     /// Why sandboxes cannot have doors, where they cannot.
     no_internet: OnceLock<String>,
+    users: Arc<Users>,
+    /// Why instances are one user, where they could be many.
+    no_users: OnceLock<String>,
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
@@ -90,11 +97,12 @@ impl ProcessExecutor {
         let init = settings.run_dir.join("init");
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive);
-        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), ahead)?);
+        let users = Users::of(&group_name(&settings.run_dir));
+        let spawner = Arc::new(Spawner::new(2, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
         let stems = Stems::new(spawner.clone(), stock);
         let runtimes = Arc::new(Runtimes::new(settings.run_dir.join("runtime")));
-        let (isolation, no_internet) = (OnceLock::new(), OnceLock::new());
+        let (isolation, no_internet, no_users) = Default::default();
         let learning = Arc::new(Learning::new());
         Ok(ProcessExecutor {
             settings,
@@ -104,6 +112,8 @@ impl ProcessExecutor {
             enforced,
             isolation,
             no_internet,
+            users,
+            no_users,
             runtimes,
             learning,
             trainer: OnceLock::new(),
@@ -128,13 +138,20 @@ impl ProcessExecutor {
             let Err(error) = self.rehearse(candidate).await else {
                 return *self.isolation.get_or_init(|| candidate);
             };
-            // Better all walls and no door than the other way round.
-            self.outside.give_doors(false);
-            if self.rehearse(candidate).await.is_ok() {
-                let _ = self.no_internet.set(error.to_string());
-                return *self.isolation.get_or_init(|| candidate);
+            // Better all walls and no door, or all instances one user, than none.
+            for (doors, users) in [(false, true), (true, false), (false, false)] {
+                self.outside.give_doors(doors);
+                self.users.are_there(users);
+                if self.rehearse(candidate).await.is_ok() {
+                    let missing = [(doors, &self.no_internet), (users, &self.no_users)];
+                    for (_, why) in missing.into_iter().filter(|(there, _)| !there) {
+                        let _ = why.set(error.to_string());
+                    }
+                    return *self.isolation.get_or_init(|| candidate);
+                }
             }
             self.outside.give_doors(true);
+            self.users.are_there(true);
             tracing::warn!(?candidate, %error, "this isolation is not to be had here");
         }
         *self.isolation.get_or_init(|| Isolation::None)
@@ -178,6 +195,12 @@ impl ProcessExecutor {
     /// [isolation](Self::isolation) is.
     pub fn no_internet(&self) -> Option<&str> {
         self.no_internet.get().map(String::as_str)
+    }
+
+    /// Why instances are all one user although the server is root, where that is so. Known once the
+    /// [isolation](Self::isolation) is.
+    pub fn no_own_users(&self) -> Option<&str> {
+        self.no_users.get().map(String::as_str)
     }
 
     /// How many booted runtimes wait for a function, and how many have become instances of one.
@@ -395,9 +418,9 @@ impl Executor for ProcessExecutor {
     }
 
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
-        /// Its output, its first process and the socket to that; in its own network the two doors, Brooklet's API, and
-        /// what answers for the name server.
-        const ANY: u32 = 3 + 2 + 1 + 1;
+        /// Its output, its first process and the socket to that; the alarm for its memory; in its own network the two
+        /// doors, Brooklet's API, and what answers for the name server.
+        const ANY: u32 = 3 + 1 + 2 + 1 + 1;
         let any = ANY + self.settings.endpoints.len() as u32;
         let protocol = wanted(&spec.runtime).map(|wanted| Protocol::of(&wanted, spec));
         match protocol {

@@ -4,6 +4,11 @@ use std::io;
 
 /// The newest Landlock ABI that the kernel speaks; `None` without Landlock.
 pub fn landlock_abi() -> Option<u32> {
+    static ABI: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
+    *ABI.get_or_init(ask_landlock)
+}
+
+fn ask_landlock() -> Option<u32> {
     const LANDLOCK_CREATE_RULESET_VERSION: libc::c_uint = 1;
     // SAFETY: with the version flag the kernel reads no attributes: the pointer must be null, the size zero.
     let answer = unsafe {

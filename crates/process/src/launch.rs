@@ -3,7 +3,7 @@
 
 use crate::argv::{argv, is_method, wrapper};
 use crate::class_archive::{Archive, Staged};
-use crate::environment::{Places, environment};
+use crate::environment::{Issuer, Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
 use crate::java::{has_client, missing_client};
@@ -40,6 +40,7 @@ pub struct Launch {
     places: Places,
     sdk: Option<String>,
     endpoints: BTreeMap<String, String>,
+    credentials: Issuer,
     files: Vec<u64>,
 }
 
@@ -151,6 +152,7 @@ impl Launch {
             places,
             sdk,
             endpoints,
+            credentials: settings.credentials.clone(),
             files,
         })
     }
@@ -187,6 +189,7 @@ impl Launch {
     /// The variables of an instance that logs to `stream`, but for the one by which it is spoken to.
     pub fn variables(&self, spec: &InstanceSpec, stream: &str) -> Vec<(String, String)> {
         let mut environment = environment(spec, &self.runtime.wanted, &self.places, stream);
+        environment.extend(self.credentials.variables(&spec.function_arn));
         for (key, value) in &self.endpoints {
             environment.entry(key.clone()).or_insert_with(|| value.clone());
         }

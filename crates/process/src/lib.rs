@@ -21,8 +21,10 @@ mod instance; //     a running instance: deadline, exit, lines; and the trait th
 mod interpreter; //  which program runs a runtime identifier, and where it was found
 mod java; //         the JVM's flags and class path, and where the runtime interface client is
 mod kernel; //       what the kernel offers
+mod landlock; //     the second wall around what a program reaches
 mod launch; //       what one start needs: view, program, variables
 mod learning; //     what functions import, and what is imported ahead
+mod memory; //       ends an instance that has more than its function may have
 mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events
 mod runtime_api; //  transport of the official runtime clients
@@ -34,11 +36,14 @@ mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod stems; //        runtimes that are booted ahead of need
 mod training; //     runs of a JVM that make such an archive
+mod users; //        who an instance is on the machine
 mod wrapped; //      transport of runtimes that the function's own wrapper starts
 mod zygote; //       interpreters that fork instead
 
 pub use cgroup::Enforced;
+pub use environment::Issuer;
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
 pub use kernel::{landlock_abi, raise_open_files};
+pub use landlock::OLDEST as OLDEST_LANDLOCK;
 pub use sandbox::Isolation;

@@ -5,6 +5,7 @@
 //! Here it is planned; the sandbox's first process (`init/`) carries it out.
 
 use crate::cgroup::Resources;
+use crate::landlock;
 use crate::script::{Script, ops};
 use crate::seccomp;
 use model::{MiB, Network};
@@ -51,6 +52,8 @@ impl Bind {
 pub struct Sandbox {
     isolation: Isolation,
     view: Assembled,
+    /// The folder that it may write to.
+    tmp: Script,
     /// Who the program is and what it may do.
     program: Script,
     dress: Script,
@@ -122,10 +125,12 @@ impl Sandbox {
     /// Plans a sandbox. Reads the machine's file system, so call it off the request path.
     pub fn plan(view: &View<'_>) -> io::Result<Sandbox> {
         let walled = view.isolation != Isolation::None;
-        let (mut assembled, mut program, mut dress) = Default::default();
+        let (mut assembled, mut tmp, mut program, mut dress) = Default::default();
         if walled {
             assembled = Planner::at(view.root).assemble(view)?;
+            tmp = Planner::at(Path::new("/")).tmp(MiB(1), 0);
             program = identity();
+            landlock::confine(&mut program);
             let filter = seccomp::filter();
             program.add(ops::FILTER, &[]).number((filter.len() / 8) as u32).raw(&filter);
             dress = Planner::at(Path::new("/")).dress(view)?;
@@ -140,11 +145,9 @@ impl Sandbox {
             Isolation::None => view.code.to_owned(),
             _ => "/var/task".into(),
         };
-        // What is in `/tmp` is memory, and there is no group that counts one but not the other.
-        let memory = MiB(view.memory.0.saturating_add(view.tmp.0));
-        let resources = Resources { memory, weight: view.memory, tasks: TASKS };
+        let resources = Resources { memory: view.memory, tmp: view.tmp, weight: view.memory, tasks: TASKS };
         let (isolation, network) = (view.isolation, view.network);
-        Ok(Sandbox { isolation, view: assembled, program, dress, working_dir, network, resources })
+        Ok(Sandbox { isolation, view: assembled, tmp, program, dress, working_dir, network, resources })
     }
 
     /// What the first process does first, for any function.
@@ -154,7 +157,7 @@ impl Sandbox {
             script.then(own_groups()).then(own_name());
         }
         let Assembled { tree, proc, pivot, .. } = self.view.clone();
-        script.then(tree).then(proc).then(pivot).then(self.program.clone());
+        script.then(tree).then(proc).then(pivot).then(self.tmp.clone()).then(self.program.clone());
         script
     }
 
@@ -169,7 +172,7 @@ impl Sandbox {
     /// In a sandbox that is being forked: what is done before the copy of the interpreter is made, and who that is.
     pub fn fork(&self) -> Script {
         let mut script = own_groups();
-        script.then(self.program.clone());
+        script.then(self.tmp.clone()).then(self.program.clone());
         script
     }
 
@@ -232,6 +235,11 @@ impl Sandbox {
             Isolation::UserNamespace => all | libc::CLONE_NEWUSER,
             Isolation::None => 0,
         }
+    }
+
+    /// Whether its program can be a user of the machine that nobody else is. An ordinary user's is that user.
+    pub fn has_own_user(&self) -> bool {
+        self.isolation == Isolation::Root
     }
 
     /// Whether everything in it ends with its first process.
@@ -333,10 +341,17 @@ impl<'a> Planner<'a> {
         for bind in view.binds {
             self.overlay(bind, true)?;
         }
-        let size = format!("mode=1777,size={}m,nr_inodes={}", view.tmp.0, 1024 * view.tmp.0.max(64));
-        self.mount("tmpfs", Path::new("/tmp"), 0, &size);
         self.script.add(ops::UNMOUNT, &[HOST.as_ref()]);
+        self.script.then(Planner::at(Path::new("/")).tmp(view.tmp, libc::MS_REMOUNT as u32));
         Ok(self.script)
+    }
+
+    /// Its `/tmp`, or another size for that: it is mounted before a program is confined to it, which may be before its
+    /// function is known.
+    fn tmp(mut self, size: MiB, flags: u32) -> Script {
+        let options = format!("mode=1777,size={}m,nr_inodes={}", size.0, 1024 * size.0.max(64));
+        self.mount("tmpfs", Path::new("/tmp"), flags, &options);
+        self.script
     }
 
     /// Binds something of the machine over an empty folder, read-only.

@@ -132,6 +132,8 @@ fn name(operation: u8) -> &'static str {
         ops::UNMOUNT => "unmount",
         ops::CLOSE => "give up privileges",
         ops::SOCKET => "open a socket",
+        ops::USER => "own user",
+        ops::CONFINE => "Landlock",
         ops::EXEC => "start",
         ops::ADOPT => "find the program",
         ops::FORK => "fork into namespaces for",

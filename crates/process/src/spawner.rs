@@ -7,8 +7,9 @@ use crate::cgroup::{Group, Groups, Resources};
 use crate::child::Child;
 use crate::network::{self, Outside, Wires};
 use crate::sandbox::Sandbox;
-use crate::script::{Script, ops};
+use crate::script::ops;
 use crate::socket::Control;
+use crate::users::Users;
 use model::{MiB, Network};
 use std::ffi::{CString, OsString};
 use std::io;
@@ -61,7 +62,8 @@ impl NotStarted {
 }
 
 /// Of a program that waits for its function: an interpreter that has been started, and no more.
-pub const WHILE_WAITING: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 64 };
+pub const WHILE_WAITING: Resources =
+    Resources { memory: MiB(512), tmp: MiB(0), weight: MiB(1769), tasks: 64 };
 
 /// Something to be done on one of the threads.
 type Job = Box<dyn FnOnce(&Shared) + Send>;
@@ -82,6 +84,8 @@ pub struct Shared {
     pub groups: Groups,
     /// What sandboxes with a network of their own reach.
     pub outside: Arc<Outside>,
+    /// Who instances are on the machine.
+    pub users: Arc<Users>,
     ahead: Ahead,
     /// For what is watched.
     pub runtime: tokio::runtime::Handle,
@@ -90,17 +94,18 @@ pub struct Shared {
 impl Spawner {
     /// `threads` starts can be under way at once. `init` is the program of the sandboxes' first process, `outside`
     /// what sandboxes with a network of their own reach, `ahead` where some of them wait. Must be called within a tokio
-    /// runtime.
+    /// runtime. `users` is who instances are on the machine.
     pub fn new(
         threads: usize,
         init: &Path,
         groups: Groups,
         outside: Arc<Outside>,
+        users: Arc<Users>,
         ahead: Ahead,
     ) -> io::Result<Spawner> {
         let init = CString::new(init.canonicalize()?.as_os_str().as_bytes())?;
         let runtime = tokio::runtime::Handle::current();
-        let shared = Arc::new(Shared { init, groups, outside, ahead, runtime });
+        let shared = Arc::new(Shared { init, groups, outside, users, ahead, runtime });
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let queue = Arc::new(std::sync::Mutex::new(queue));
         let mut spawner = Spawner { jobs: Some(jobs), threads: Vec::new(), shared: shared.clone() };
@@ -200,7 +205,10 @@ impl Shared {
         }
         child.outcome(&sandbox.base())?;
 
-        let mut script = if waits { Script::default() } else { sandbox.dress().clone() };
+        let mut script = child.belong_to(sandbox.has_own_user().then(|| self.users.take()).flatten());
+        if !waits {
+            script.then(sandbox.dress().clone());
+        }
         script.add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }]);
         script.program(&argv, &environment);
         if !waits {

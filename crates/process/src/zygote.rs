@@ -29,7 +29,7 @@ const ZYGOTE: &str = "BROOKLET_ZYGOTE";
 const IMPORTS: &str = "BROOKLET_IMPORTS";
 
 /// Room for an interpreter with an SDK. Its copies are counted elsewhere.
-const RESOURCES: Resources = Resources { memory: MiB(512), weight: MiB(1769), tasks: 16 };
+const RESOURCES: Resources = Resources { memory: MiB(512), tmp: MiB(0), weight: MiB(1769), tasks: 16 };
 
 /// A zygote that is ready to fork.
 pub struct Zygote {
@@ -93,6 +93,10 @@ impl Zygote {
         let mut script = Script::default();
         script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32);
         script.operand(on_host(Path::new(OsStr::from_bytes(shared.init.as_bytes()))).as_os_str());
+        let user = sandbox.has_own_user().then(|| shared.users.take()).flatten();
+        if let Some(user) = &user {
+            script.add(ops::USER, &[]).number(user.number());
+        }
         script.then(group.join_script(on_host)).then(sandbox.fork());
         let unified = group.unified().map_err(NotStarted::at("open the control group"))?;
         let [events, answers] = transport;
@@ -120,7 +124,11 @@ impl Zygote {
         }
         match refused {
             Some(error) => Err(error),
-            None => child.run(&sandbox.after_fork(), &[]).map(|()| child),
+            None => {
+                let mut script = child.belong_to(user);
+                script.then(sandbox.after_fork());
+                child.run(&script, &[]).map(|()| child)
+            }
         }
     }
 }

@@ -232,8 +232,8 @@ async fn a_bootstrap_is_started_without_a_wrapper() {
 }
 
 /// Several starts of one kind: all but the first find a booted runtime, or are forked from one. All must find the same
-/// around themselves.
-async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code: &str) {
+/// around themselves: what the first did.
+async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code: &str) -> String {
     let dir = tempfile::tempdir().expect("a folder");
     let executor = executor(dir.path(), Isolation::Root);
     let forks = runtime.starts_with("python");
@@ -251,6 +251,7 @@ async fn check_that_a_stem_is_like_a_new_process(runtime: &str, file: &str, code
     assert_eq!((executor.forks().0 > 0, executor.forks().1 >= 3), (forks, forks), "{:?}", executor.forks());
     assert!(seen[0].contains("number N"), "{}", seen[0]);
     assert!(seen.iter().all(|other| *other == seen[0]), "{seen:#?}");
+    seen.swap_remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,12 +281,26 @@ python = [sys.argv, getattr(sys, "orig_argv", 0), sys.path, str(sys.flags), sys.
           gc.isenabled(), gc.get_threshold(), gc.callbacks, threading.active_count(), threading.main_thread().ident ==
           threading.get_ident(), str(threading.current_thread()).split(" ")[0], locale.setlocale(locale.LC_ALL),
           os.getcwd(), time.tzname, time.process_time() < 60, "ctypes" in sys.modules, "random" in sys.modules]
+def outcome(trick):
+    try:
+        trick()
+        return "done"
+    except OSError as error:
+        return error.errno
+os.makedirs("/tmp/a")
+os.makedirs("/tmp/b")
+open("/tmp/a/x", "w").close()
+confined = [outcome(lambda: open("/proc/self/comm", "w")), outcome(lambda: os.kill(1, 0)),
+            outcome(lambda: os.rename("/tmp/a/x", "/tmp/b/x")), outcome(lambda: open("/dev/null", "w").write("x"))]
 def handler(event, context):
     environ = sorted(os.environ.items())
-    return ["number NUMBER", environ, os.umask(0o22), size, mounts, status, linux, fds, cloexec, handlers, python,
+    return ["number NUMBER", confined, environ, os.umask(0o22), size, mounts, status, linux, fds, cloexec, handlers, python,
             len(os.listdir("/proc/self/fd")), os.listdir("/tmp"), os.listdir("/var/task")]
 "#;
-    check_that_a_stem_is_like_a_new_process(&newest_python(), "f.py", code).await;
+    let seen = check_that_a_stem_is_like_a_new_process(&newest_python(), "f.py", code).await;
+    // EACCES and EPERM are Landlock's words.
+    let confined = if process::landlock_abi() >= Some(6) { "[13, 1, \"done\", \"done\"]" } else { "[" };
+    assert!(seen.contains(confined), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,10 +308,16 @@ async fn a_node_process_that_waited_for_its_function_is_like_a_new_one() {
     let code = r#"const fs = require('fs')
 const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map(l => l.split(' ').slice(4, 6).join(' '))
 const status = fs.readFileSync('/proc/self/status', 'utf8').split('\n').filter(l => /^(Cap|NoNew|Seccomp:|Uid|Gid)/.test(l))
-exports.handler = async () => ['number NUMBER', Object.entries(process.env).sort(), module.paths,
+const outcome = trick => { try { trick(); return 'done' } catch (error) { return error.code } }
+const confined = [outcome(() => fs.writeFileSync('/proc/self/comm', 'x')), outcome(() => process.kill(1, 0)),
+  outcome(() => fs.writeFileSync('/dev/null', 'x')), outcome(() => fs.writeFileSync('/tmp/x', 'x'))]
+exports.handler = async () => ['number NUMBER', confined, Object.entries(process.env).sort(), module.paths,
   require('module').globalPaths, process.argv, process.execArgv, process.cwd(), process.umask(), mounts.sort(), status,
   fs.readdirSync('/var/task'), fs.statfsSync('/tmp').blocks, new Date(0).getTimezoneOffset(),
   require('v8').getHeapStatistics().heap_size_limit]
 "#;
-    check_that_a_stem_is_like_a_new_process(&newest_node(), "f.js", code).await;
+    let seen = check_that_a_stem_is_like_a_new_process(&newest_node(), "f.js", code).await;
+    let confined =
+        if process::landlock_abi() >= Some(6) { r#"["EACCES","EPERM","done","done"]"# } else { "[" };
+    assert!(seen.contains(confined), "{seen}");
 }

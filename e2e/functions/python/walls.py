@@ -76,12 +76,30 @@ def try_type_into_a_terminal():
         fcntl.ioctl(terminal, 0x5412, b"x")
 
 
+def try_the_numbers_of_another_instruction_set():
+    """`getpid` as 32-bit programs call it, where a filter that looks at numbers alone would see another call."""
+    import mmap
+
+    code = b"\xb8\x14\0\0\0\xcd\x80\xc3"  # mov eax, 20; int 0x80; ret
+    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(code)
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "done"
+
+
 # ---- files ---------------------------------------------------------------------------------------------------
 
 
 def try_write(path):
-    with open(path, "a") as file:
-        file.write("x")
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(fd, b"x")
+    finally:
+        os.close(fd)
 
 
 def try_read(path):
@@ -102,6 +120,64 @@ def try_leave_by_a_link(path):
     link = "/tmp/link-%d" % time.time_ns()
     os.symlink(path, link)
     os.stat(link)
+
+
+def try_link(path, symbolic=False):
+    """Another name in /tmp for something that is not there, and writing through it."""
+    link = "/tmp/link-%d" % time.time_ns()
+    (os.symlink if symbolic else os.link)(path, link)
+    with open(link, "a") as file:
+        file.write("x")
+
+
+def try_swap_a_link(path, rounds=2000):
+    """A folder of /tmp that is by turns a link to somewhere else, while another thread writes into it."""
+    import threading
+
+    os.makedirs("/tmp/swapped/real", exist_ok=True)
+    over, written = threading.Event(), []
+
+    def write():
+        while not over.is_set():
+            try:
+                with open("/tmp/swapped/now/.probe", "w") as file:
+                    if not os.path.realpath("/proc/self/fd/%d" % file.fileno()).startswith("/tmp/"):
+                        written.append(1)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    for n in range(rounds):
+        new = "/tmp/swapped/new"
+        os.symlink(path if n % 2 else "/tmp/swapped/real", new)
+        os.rename(new, "/tmp/swapped/now")
+    over.set()
+    thread.join()
+    return "written outside" if written else "nothing"
+
+
+def try_set_user_id():
+    """A program of its own whose owner it is, with the bit set, and one that is given to root."""
+    import shutil
+
+    copy = shutil.copy("/usr/bin/id", "/tmp/id")
+    os.chmod(copy, 0o6755)
+    effective = subprocess.run([copy, "-u"], capture_output=True, text=True).stdout.strip()
+    if effective == "0":
+        return "done"
+    os.chown(copy, 0, 0)
+
+
+def try_lift_a_limit(name):
+    import resource
+
+    which = getattr(resource, name)
+    soft, hard = resource.getrlimit(which)
+    try:
+        resource.setrlimit(which, (hard + 1, hard + 1))
+    except ValueError:  # Python's word for EPERM
+        return "EPERM"
 
 
 def ask_writable():
@@ -143,6 +219,21 @@ def ask_status(names):
 
 def ask_descriptors():
     return sorted(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name))
+
+
+def ask_what_descriptors_are():
+    """Of what kind each is: nothing that leads to files."""
+    return sorted({os.readlink("/proc/self/fd/" + name).split(":")[0] for name in ("0", "1", "2", "3", "4")})
+
+
+def try_signal(pid, number=0):
+    os.kill(pid, number)
+
+
+def try_signal_all(number=signal.SIGCONT):
+    """All that may be signalled; the sender is not meant."""
+    os.kill(-1, number)
+    return "still there"
 
 
 def ask_namespaces():
@@ -290,6 +381,12 @@ def try_abstract(name, listen=False):
         sock.connect("\0" + name)
 
 
+def ask_abstract_names():
+    """Abstract sockets that are listed."""
+    with open("/proc/net/unix") as file:
+        return [line.split()[-1] for line in file if " @" in line]
+
+
 def ask_links():
     return sorted(os.listdir("/sys/class/net")) if os.path.exists("/sys") else [name for _, name in socket.if_nameindex()]
 
@@ -331,6 +428,42 @@ def ask_open_files():
             os.close(fd)
 
 
+def ask_inotify(wanted):
+    """How many instances of inotify it gets, and keeps."""
+    for count in range(wanted):
+        fd = libc.inotify_init1(0)
+        if fd < 0:
+            return count
+        held.append(open(fd, "rb", buffering=0))
+    return wanted
+
+
+def ask_a_pipes_size():
+    """That of a new one: one page when its user has too many."""
+    import fcntl
+
+    ends = os.pipe()
+    try:
+        return fcntl.fcntl(ends[0], 1032)
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def ask_pipes(wanted):
+    """Makes as many large pipes as it may, and keeps them; how many."""
+    import fcntl
+
+    for count in range(wanted):
+        ends = os.pipe()
+        held.extend(os.fdopen(end, "rb" if end == ends[0] else "wb", buffering=0) for end in ends)
+        try:
+            fcntl.fcntl(ends[0], 1031, 1 << 20)
+        except OSError:
+            return count
+    return wanted
+
+
 def ask_disk():
     """How many MiB fit into /tmp."""
     written = 0
@@ -344,9 +477,34 @@ def ask_disk():
         os.unlink("/tmp/filler")
 
 
-def try_eat(mib):
+def try_eat(mib, first_in_tmp=0):
+    """Fills memory, after so much of /tmp; what a file, shared memory and a memfd hold counts where it is."""
+    with open("/tmp/filled", "wb", buffering=0) as file:
+        for _ in range(first_in_tmp):
+            file.write(bytes(1 << 20))
     block = bytearray(mib << 20)
     block[::4096] = b"x" * len(block[::4096])
+    time.sleep(0.3)
+    os.unlink("/tmp/filled")
+
+
+def try_eat_what_looks_like_tmp(mib):
+    """A file in memory, which is no more in /tmp than any other memory."""
+    with open(os.memfd_create("filled"), "wb", buffering=0) as file:
+        for _ in range(mib):
+            file.write(bytes(1 << 20))
+        time.sleep(0.3)
+
+
+def try_move_from_tmp(mib):
+    """What /tmp had becomes memory, step by step, so that both together never change."""
+    with open("/tmp/filled", "wb", buffering=0) as file:
+        for _ in range(mib):
+            file.write(bytes(1 << 20))
+        for left in range(mib, 0, -1):
+            held.append(b"x" * (1 << 20))
+            file.truncate(left - 1 << 20)
+    time.sleep(1.5)
 
 
 def try_fork_without_end():

@@ -136,6 +136,18 @@ impl Signature {
         })
     }
 
+    /// The session token that came with it, which only temporary credentials have.
+    pub fn session_token(&self, head: &Parts) -> Option<String> {
+        const HEADER: &str = "x-amz-security-token";
+        if let Some(token) = head.headers.get(HEADER) {
+            return token.to_str().ok().map(str::to_owned);
+        }
+        let mut pairs =
+            head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let (_, token) = pairs.find(|(key, _)| key.eq_ignore_ascii_case(HEADER))?;
+        percent_decode_str(token).decode_utf8().ok().map(Cow::into_owned)
+    }
+
     /// Whether it is for Lambda in `region`, was made lately, and covers the headers that it must.
     pub fn check(&self, head: &Parts, region: &str, now: Timestamp) -> Result<()> {
         self.check_scope(region)?;

@@ -123,7 +123,7 @@ async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
 /// against, so that who forgets to sign learns it here and not on AWS.
 fn knock<'a>(call: &Call<'a>, at_url: bool) -> Result<Option<Signed<'a>>> {
     let forbidden = || ApiError::new(Kind::AccessDeniedException, "Forbidden");
-    let signed = call.knock().map_err(|error| match error.kind {
+    let signed = call.knock("InvokeFunctionUrl").map_err(|error| match error.kind {
         Kind::MissingAuthenticationTokenException if at_url => forbidden(),
         Kind::MissingAuthenticationTokenException => ApiError::new(
             error.kind,

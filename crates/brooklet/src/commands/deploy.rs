@@ -28,6 +28,13 @@ pub async fn run(args: Deploy, lambda: &Lambda) -> Result<Exit> {
     choose(&mut project, &args.only)?;
     let quiet = args.output == Output::Json;
     let project = Arc::new(project);
+    // A build may take minutes: not before it is known what to build, and that there is a server to deploy it to.
+    for function in &project.functions {
+        named(project.detect(function), &function.name)?;
+    }
+    if let Some(function) = project.functions.first() {
+        actual(lambda, &function.name).await?;
+    }
     let mut ready = vec![];
     for package in packages(&project, args.rebuild).await? {
         if !quiet {

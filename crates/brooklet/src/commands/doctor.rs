@@ -50,7 +50,7 @@ pub async fn run(args: Doctor, client: &Client) -> Result<Exit> {
     checks.extend(sdks(&runtimes_dir(None)));
     checks.extend(tools());
     checks.extend(kernel(Path::new("/")));
-    checks.push(network().await);
+    checks.extend(sandbox().await);
     checks.extend(resources());
     checks.push(server(client).await);
     match args.output {
@@ -169,11 +169,7 @@ fn kernel(root: &Path) -> Vec<Check> {
             Check::new("isolation", "overlayfs", State::Limited, "not loaded").remedy("modprobe overlay")
         }
     });
-    checks.push(match process::landlock_abi() {
-        Some(abi) => Check::new("isolation", "landlock", State::Ok, format!("ABI {abi}")),
-        None => Check::new("isolation", "landlock", State::Limited, "not in this kernel")
-            .remedy("boot Linux 5.13 or newer with lsm=…,landlock"),
-    });
+    checks.push(landlock(process::landlock_abi()));
     checks.push(match read("proc/sys/kernel/seccomp/actions_avail") {
         text if text.is_empty() => Check::new("isolation", "seccomp", State::Missing, "not in this kernel")
             .remedy("boot a kernel with CONFIG_SECCOMP_FILTER"),
@@ -184,6 +180,20 @@ fn kernel(root: &Path) -> Vec<Check> {
             .remedy("boot Linux 5.0 or newer"),
     });
     checks
+}
+
+fn landlock(abi: Option<u32>) -> Check {
+    let check = |state, found: String| Check::new("isolation", "landlock", state, found);
+    let remedy =
+        "boot Linux 5.19 or newer (6.12 for signals) with lsm=…,landlock; the other walls stand without it";
+    match abi {
+        None => check(State::Limited, "not in this kernel".to_owned()).remedy(remedy),
+        Some(abi) if abi < process::OLDEST_LANDLOCK => {
+            check(State::Limited, format!("ABI {abi}, which is too old to be used")).remedy(remedy)
+        }
+        Some(abi @ ..=5) => check(State::Ok, format!("ABI {abi}: files")),
+        Some(abi) => check(State::Ok, format!("ABI {abi}: files, signals and abstract sockets")),
+    }
 }
 
 fn namespaces(read: &impl Fn(&str) -> String) -> Check {
@@ -220,9 +230,9 @@ fn cgroups(mounts: &str, controllers: &str, is_root: bool) -> Check {
     }
 }
 
-/// Starts a trial program in a sandbox, as the server does before it says that it is ready.
-async fn network() -> Check {
-    let check = |state, found: String| Check::new("isolation", "network", state, found);
+/// Starts a trial program in a sandbox, as the server does before it says that it is ready: what comes of its network,
+/// and who it is.
+async fn sandbox() -> [Check; 2] {
     let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
     let settings = process::Settings {
         class_archives: false,
@@ -232,29 +242,58 @@ async fn network() -> Check {
         isolation: process::Isolation::Root,
         network: model::Network::Internet,
         endpoints: Default::default(),
+        credentials: Default::default(),
         connections: 0,
         stems: 0,
         keep_alive: Duration::ZERO,
     };
     let found = match process::ProcessExecutor::new(settings) {
-        Err(error) => check(State::Limited, format!("could not be tried in {}: {error}", folder.display()))
-            .remedy("set TMPDIR to a folder that can be written to"),
-        Ok(executor) => match (executor.isolation().await, executor.no_internet()) {
-            (process::Isolation::None, _) => {
-                check(State::Limited, "functions share this machine's network".to_string())
-                    .remedy("make user namespaces available, or run the server as root")
-            }
-            (_, Some(why)) => {
-                check(State::Limited, format!("its own; `internet` reaches no more than `none`: {why}"))
-                    .remedy(
-                        "modprobe nft_tproxy, or boot a kernel with it; or give functions network = \"host\"",
-                    )
-            }
-            (_, None) => check(State::Ok, "its own for each instance: none, internet or host".to_string()),
-        },
+        Err(error) => ["network", "users"].map(|name| {
+            let found = format!("could not be tried in {}: {error}", folder.display());
+            let check = Check::new("isolation", name, State::Limited, found);
+            check.remedy("set TMPDIR to a folder that can be written to")
+        }),
+        Ok(executor) => {
+            let isolation = executor.isolation().await;
+            [network(isolation, executor.no_internet()), users(isolation, executor.no_own_users())]
+        }
     };
     let _ = std::fs::remove_dir_all(folder);
     found
+}
+
+fn network(isolation: process::Isolation, no_internet: Option<&str>) -> Check {
+    let check = |state, found: String| Check::new("isolation", "network", state, found);
+    match (isolation, no_internet) {
+        (process::Isolation::None, _) => {
+            check(State::Limited, "functions share this machine's network".to_string())
+                .remedy("make user namespaces available, or run the server as root")
+        }
+        (_, Some(why)) => {
+            check(State::Limited, format!("its own; `internet` reaches no more than `none`: {why}"))
+                .remedy("modprobe nft_tproxy, or boot a kernel with it; or give functions network = \"host\"")
+        }
+        (_, None) => check(State::Ok, "its own for each instance: none, internet or host".to_string()),
+    }
+}
+
+fn users(isolation: process::Isolation, no_own_users: Option<&str>) -> Check {
+    let check = |state, found: String| Check::new("isolation", "users", state, found);
+    match (isolation, no_own_users) {
+        (process::Isolation::Root, None) => {
+            check(State::Ok, "each instance is a user of its own on this machine".to_string())
+        }
+        (process::Isolation::Root, Some(why)) => {
+            check(State::Limited, format!("all instances are one user: {why}"))
+                .remedy("sysctl user.max_user_namespaces=15000")
+        }
+        _ => check(
+            State::Limited,
+            "all instances are this user: what the kernel counts by user (inotify, pipes) they share"
+                .to_string(),
+        )
+        .remedy("run the server as root"),
+    }
 }
 
 fn resources() -> Vec<Check> {
@@ -262,7 +301,7 @@ fn resources() -> Vec<Check> {
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let state = if hard < 16_384 { State::Limited } else { State::Ok };
     let files = Check::new("resources", "open files", state, format!("at most {hard}"))
-        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 9");
+        .remedy("raise the hard limit (LimitNOFILE=, ulimit -Hn): an instance takes about 11");
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = |name: &str| -> u64 {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Clients of the AWS SDK that Lambda's Node carries and that functions import most (all of them together are
-/// several hundred packages); any other one is added to the function's own dependencies.
+/// several hundred packages). `--with` adds another.
 const NODE_CLIENTS: [&str; 20] = [
     "@aws-sdk/client-bedrock-runtime",
     "@aws-sdk/client-cloudwatch",
@@ -48,14 +48,24 @@ const JAVA_ARTIFACTS: [(&str, &str); 4] = [
 pub fn run(command: Runtimes) -> Result<Exit> {
     match command {
         Runtimes::List { output: format, data_dir } => list(format, &runtimes_dir(data_dir)),
-        Runtimes::Install { mut language, data_dir } => {
+        Runtimes::Install { mut language, with, data_dir } => {
             if language.contains(&Language::All) {
                 language = vec![Language::Python, Language::Node, Language::Java];
             }
             language.sort();
             language.dedup();
+            if !with.is_empty() && !language.contains(&Language::Node) {
+                return Err(Error::new(
+                    Exit::Usage,
+                    "--with is for npm packages, and node is not to be installed",
+                )
+                .fix("write: brooklet runtimes install node --with …"));
+            }
             let dir = runtimes_dir(data_dir);
-            language.into_iter().try_for_each(|language| install(language, &dir)).map(|()| Exit::Success)
+            language
+                .into_iter()
+                .try_for_each(|language| install(language, &with, &dir))
+                .map(|()| Exit::Success)
         }
     }
 }
@@ -177,10 +187,14 @@ fn numbers(text: &str) -> Vec<u32> {
     text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-fn install(language: Language, dir: &Path) -> Result<()> {
+fn install(language: Language, with: &[String], dir: &Path) -> Result<()> {
     match language {
         Language::Python => replaced(dir, "python", python)?,
-        Language::Node => replaced(dir, "node", node)?,
+        Language::Node => {
+            let package = std::fs::read(dir.join("node/package.json")).unwrap_or_default();
+            let before = further(&serde_json::from_slice(&package).unwrap_or_default(), with);
+            replaced(dir, "node", |new| node(new, before.iter().chain(with)))?;
+        }
         Language::Java => replaced(dir, "java", java)?,
         Language::All => unreachable!("taken apart before"),
     }
@@ -197,7 +211,7 @@ fn install(language: Language, dir: &Path) -> Result<()> {
 }
 
 /// Installs beside what is there and then takes its place, so that a failed installation breaks nothing.
-fn replaced(dir: &Path, name: &str, install: fn(&Path) -> Result<()>) -> Result<()> {
+fn replaced(dir: &Path, name: &str, install: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let (place, new, old) =
         (dir.join(name), dir.join(format!("{name}.new")), dir.join(format!("{name}.old")));
     let remove = |path: &Path| match path.exists() {
@@ -223,7 +237,18 @@ fn python(dir: &Path) -> Result<()> {
     pip(&program)?.arg("--target").arg(dir.join("site-packages")).arg("boto3").run().map(drop)
 }
 
-fn node(dir: &Path) -> Result<()> {
+/// The packages beyond the usual ones that a `package.json` of an earlier installation has, with their versions, but
+/// for those that are asked for `now`.
+fn further(package: &Value, now: &[String]) -> Vec<String> {
+    let again = |name: &str| {
+        now.iter().any(|asked| asked.rsplit_once('@').map_or("", |(name, _)| name) == name || asked == name)
+    };
+    let dependencies = package["dependencies"].as_object().into_iter().flatten();
+    let kept = dependencies.filter(|(name, _)| !NODE_CLIENTS.contains(&name.as_str()) && !again(name));
+    kept.filter_map(|(name, version)| Some(format!("{name}@{}", version.as_str()?))).collect()
+}
+
+fn node<'a>(dir: &Path, further: impl Iterator<Item = &'a String>) -> Result<()> {
     std::fs::write(dir.join("package.json"), "{\"private\": true}\n")
         .doing(|| "write package.json".into())?;
     let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
@@ -231,6 +256,7 @@ fn node(dir: &Path) -> Result<()> {
         .arg("install")
         .args(quiet)
         .args(NODE_CLIENTS)
+        .args(further)
         .dir(dir)
         .run()
         .map(drop)
@@ -280,6 +306,17 @@ mod tests {
         );
         assert_eq!(command("/srv/data-1"), "brooklet runtimes install --data-dir /srv/data-1");
         assert_eq!(command("/a b/it's"), r"brooklet runtimes install --data-dir '/a b/it'\''s'");
+    }
+
+    #[test]
+    fn what_was_added_for_node_stays_unless_it_is_asked_for_again() {
+        let package = json!({"dependencies": {
+            "@aws-sdk/client-s3": "^3.1.0", "@aws-sdk/client-ec2": "^3.2.0", "sharp": "0.33.5", "bare": "^1.0.0",
+        }});
+        let kept = |now: &[&str]| further(&package, &now.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(kept(&[]), ["@aws-sdk/client-ec2@^3.2.0", "sharp@0.33.5", "bare@^1.0.0"]);
+        assert_eq!(kept(&["@aws-sdk/client-ec2", "sharp@1", "other"]), ["bare@^1.0.0"]);
+        assert!(further(&Value::Null, &[]).is_empty());
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl World {
             isolation: Isolation::Root,
             network: model::Network::Internet,
             endpoints: Default::default(),
+            credentials: Default::default(),
             connections: 64,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");

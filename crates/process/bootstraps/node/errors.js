@@ -3,7 +3,7 @@
 
 const { readFileSync } = require('fs')
 
-const SDK = /Cannot find (?:module|package) '(?:@aws-sdk\/|@smithy\/|aws-sdk\b)[^']*'/
+const SDK = /Cannot find (?:module|package) '(@(?:aws-sdk|smithy)\/[^/']+|aws-sdk\b)[^']*'/
 
 /** The error as JSON for the caller. */
 exports.toJson = (error) => JSON.stringify(exports.describe(error))
@@ -64,8 +64,9 @@ function install () {
 function advise (error) {
   const message = error.message
   if (typeof message !== 'string') return message
-  return message.replace(SDK, (missing) =>
-    `${missing} (the AWS SDK is not installed for this runtime: run \`${install()} node\`)`)
+  return message.replace(SDK, (missing, name) => name === 'aws-sdk'
+    ? `${missing} (Lambda's Node.js carries version 2 of the AWS SDK no more: add it to the function's package)`
+    : `${missing} (this part of the AWS SDK is not installed for this runtime: run \`${install()} node --with ${name}\`)`)
 }
 
 /** An error of the runtime's own: one of the names below, then what its constructor takes. */

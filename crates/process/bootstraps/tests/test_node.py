@@ -12,7 +12,8 @@ from transport import Instance
 
 PRELUDE = "application/vnd.awslambda.http-integration-response\n"
 BYTES = "application/octet-stream\n"
-SDK = "(the AWS SDK is not installed for this runtime: run `brooklet runtimes install node`)"
+SDK = "(this part of the AWS SDK is not installed for this runtime: run `brooklet runtimes install node --with @aws-sdk/client-s3`)"
+OLD_SDK = "(Lambda's Node.js carries version 2 of the AWS SDK no more: add it to the function's package)"
 
 
 def error(kind, message, *trace):
@@ -189,7 +190,7 @@ OWN = [
     Case("a failing source breaks the pipeline", streaming("await require('stream/promises').pipeline((async function * () { yield 'a'; await 0; throw new Error('source') })(), stream)"), ("S", BYTES + "a"), ("F", re.compile('"errorMessage":"source"'))),
     Case("a promise of a stream is settled late", streaming("stream.end('a'); await new Promise(r => setTimeout(r, 20)); console.log('after')"), ("S", BYTES + "a"), logs=["<time>\tid-1\tINFO\tafter"]),
     Case("the SDK is missing", "require('@aws-sdk/client-s3')", ("X", re.compile(re.escape("Error: Cannot find module '@aws-sdk/client-s3' " + SDK + "\\nRequire stack:"))), status=129),
-    Case("the old SDK is missing", answer("require('aws-sdk/clients/s3')"), ("E", re.compile(re.escape("Cannot find module 'aws-sdk/clients/s3' " + SDK)))),
+    Case("the old SDK is missing", answer("require('aws-sdk/clients/s3')"), ("E", re.compile(re.escape("Cannot find module 'aws-sdk/clients/s3' " + OLD_SDK)))),
     Case("the SDK is missing in an ES module", {"app.mjs": "import '@aws-sdk/client-s3'"}, ("X", re.compile(re.escape("Cannot find package '@aws-sdk/client-s3' " + SDK + " imported from"))), status=129),
     Case("the tenant is in the context and the log", answer("console.log('x'); return context.tenantId"), ("A", '"t-1"'), meta={"tenant": "t-1"}, environment=JSON_LOG, logs=['{"timestamp":"<time>","level":"INFO","requestId":"id-1","tenantId":"t-1","message":"x"}']),
     Case("an empty trace id is none", answer("return process.env._X_AMZN_TRACE_ID"), ("A", "null"), meta={"trace": ""}),

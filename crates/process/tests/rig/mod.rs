@@ -26,6 +26,7 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
         isolation,
         network: Network::Internet,
         endpoints: Default::default(),
+        credentials: Default::default(),
         connections: 64,
         stems: 8,
         keep_alive: Duration::from_secs(60),

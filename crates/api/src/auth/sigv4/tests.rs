@@ -38,7 +38,7 @@ impl Vector {
 }
 
 fn verify(keys: &AccessKeys, head: &Parts, body: &[u8], region: &str, now: Timestamp) -> Result<String> {
-    keys.begin(head, region, now)?.finish(head, body)
+    keys.begin(head, "CreateFunction", region, now)?.finish(head, body)
 }
 
 fn recorded() -> Vec<Vector> {
@@ -114,6 +114,36 @@ fn sign(
         names.join(";")
     );
     [("x-amz-date", date), ("authorization", authorization)]
+}
+
+#[test]
+fn functions_call_functions_and_nothing_else() {
+    let keys: AccessKeys = [("AKID".to_owned(), "secret".to_owned())].into_iter().collect();
+    let own = keys.sessions().issue("arn:aws:lambda:r:000000000000:function:a");
+    let call = |operation: &str, token: Option<&str>, secret: &str| {
+        let mut request = Request::builder().method("POST").uri("/x").header("host", "localhost");
+        if let Some(token) = token {
+            request = request.header("x-amz-security-token", token);
+        }
+        let mut head = request.body(()).unwrap().into_parts().0;
+        for (name, value) in sign(&head, b"{}", (&own.access_key_id, secret), "r", NOW) {
+            head.headers.insert(name, value.parse().unwrap());
+        }
+        let signed = keys.begin(&head, operation, "r", NOW).and_then(|signed| signed.finish(&head, b"{}"));
+        signed.map_err(|error| error.kind)
+    };
+    let (token, secret) = (own.session_token.as_deref(), own.secret_access_key.as_str());
+    for operation in ["InvokeFunction", "InvokeWithResponseStream", "InvokeFunctionUrl"] {
+        assert_eq!(call(operation, token, secret), Ok(own.access_key_id.clone()));
+    }
+    for operation in ["CreateFunction", "GetFunction", "Logs", "AddPermission"] {
+        assert_eq!(call(operation, token, secret), Err(Kind::AccessDeniedException), "{operation}");
+    }
+    let other = Some("arn:aws:lambda:r:000000000000:function:b");
+    assert_eq!(call("InvokeFunction", other, secret), Err(Kind::UnrecognizedClientException));
+    assert_eq!(call("InvokeFunction", None, secret), Err(Kind::UnrecognizedClientException));
+    assert_eq!(call("InvokeFunction", token, "guessed"), Err(Kind::InvalidSignatureException));
+    assert_eq!(call("CreateFunction", token, "guessed"), Err(Kind::InvalidSignatureException));
 }
 
 const NOW: Timestamp = Timestamp(1_795_366_800_000); // 2026-11-22T17:00:00Z
