@@ -73,6 +73,29 @@ def test_the_first_start_makes_an_archive_and_the_next_jvm_maps_it(fresh, versio
     assert not (server.data_dir / "run/training").exists()
 
 
+def test_with_snap_start_the_archive_is_made_at_publish_and_the_first_request_maps_it(fresh):
+    server = fresh()
+    function = deployer(server)(
+        package(), "java17", HANDLER, MemorySize=512, SnapStart={"ApplyOn": "PublishedVersions"}
+    )
+    latest = function.client.get_function_configuration(FunctionName=function.name)
+    assert latest["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
+    published = function.client.publish_version(FunctionName=function.name)
+    assert published["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+    until(server, MADE)
+    wait_until(lambda: not mapped(server), "nobody has called, so no instance is kept")
+    names = {"do": "env", "names": ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+    assert function(names, Qualifier=published["Version"]) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    assert mapped(server) == [True]
+    code, status, _ = aws.refusal(
+        function.client.put_provisioned_concurrency_config,
+        FunctionName=function.name,
+        Qualifier=published["Version"],
+        ProvisionedConcurrentExecutions=1,
+    )
+    assert (code, status) == ("InvalidParameterValueException", 400)
+
+
 def test_new_code_has_an_archive_of_its_own_and_a_deleted_function_none(fresh):
     server = fresh()
     function = deployer(server)(package(), "java17", HANDLER, MemorySize=512)

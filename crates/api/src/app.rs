@@ -2,11 +2,12 @@
 
 use crate::auth::AccessKeys;
 use crate::auth::link::Links;
-use model::Account;
+use model::{Account, Version};
 use node::Node;
 use node::control::{Registry, Target};
 use node::invoke::{InvokeRequest, Invoked, Refusal};
 use node::logs::Logs;
+use node::provision::Provisioned;
 use ports::BoxFuture;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,11 +17,36 @@ use tokio::sync::{Semaphore, watch};
 pub trait Invoker: Send + Sync + 'static {
     /// Runs a function once. The invocation must go on when the returned future is dropped.
     fn invoke(&self, target: Target, request: InvokeRequest) -> BoxFuture<'_, Result<Invoked, Refusal>>;
+
+    /// How what is provisioned of a version stands, of which this many requests were asked for.
+    fn provisioned(&self, _uid: &str, _version: Version, _requests: u32) -> Provisioned {
+        Provisioned::default()
+    }
+
+    /// What was counted, in the text format of OpenMetrics.
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+
+    /// Lets go of a version's instances that run nothing and are not provisioned.
+    fn let_idle_go(&self, _target: &Target) {}
 }
 
 impl Invoker for Arc<Node> {
     fn invoke(&self, target: Target, request: InvokeRequest) -> BoxFuture<'_, Result<Invoked, Refusal>> {
         Box::pin(Node::invoke(self, target, request))
+    }
+
+    fn provisioned(&self, uid: &str, version: Version, requests: u32) -> Provisioned {
+        Node::provisioned(self, uid, version, requests)
+    }
+
+    fn metrics(&self) -> String {
+        Node::metrics(self)
+    }
+
+    fn let_idle_go(&self, target: &Target) {
+        Node::let_idle_go(self, target);
     }
 }
 

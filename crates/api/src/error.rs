@@ -147,6 +147,7 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> ApiError {
         let kind = match &error {
             ControlError::NotFound { .. } => Kind::ResourceNotFoundException,
+            ControlError::NotProvisioned => Kind::ProvisionedConcurrencyConfigNotFoundException,
             ControlError::Conflict { .. } => Kind::ResourceConflictException,
             ControlError::PreconditionFailed { .. } => Kind::PreconditionFailedException,
             ControlError::Violations(_) => Kind::ValidationException,

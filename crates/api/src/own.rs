@@ -7,7 +7,7 @@ use crate::service::Call;
 use crate::stream::Lines;
 use crate::{lambda, time};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use model::{RequestId, Timestamp};
 use node::logs::{Entry, EntryKind, Filter, Followed, Follower};
 use percent_encoding::percent_decode_str;
@@ -31,10 +31,16 @@ const LINES_AHEAD: usize = 256;
 pub(crate) async fn serve(mut call: Call<'_>) -> Result<Response<Body>> {
     let path = call.head.uri.path().to_owned();
     let segments: Vec<&str> = path.trim_end_matches('/').split('/').skip(2).collect();
+    let query = call.head.uri.query().unwrap_or_default().to_owned();
+    if call.head.method == Method::DELETE
+        && let ["v1", "functions", name, "instances"] = segments[..]
+    {
+        call.admit(MAX_BODY, "Instances").await?;
+        return let_idle_go(call.app, &percent_decode_str(name).decode_utf8_lossy(), &query).await;
+    }
     if call.head.method != Method::GET {
         return Err(unknown(&call.head.method, &path));
     }
-    let query = call.head.uri.query().unwrap_or_default().to_owned();
     match segments[..] {
         ["v1", "info"] => {
             call.admit(MAX_BODY, "Info").await?;
@@ -52,10 +58,29 @@ pub(crate) async fn serve(mut call: Call<'_>) -> Result<Response<Body>> {
 
 fn unknown(method: &Method, path: &str) -> ApiError {
     let message = format!(
-        "Brooklet's API has no {method} {path}. It has GET /_brooklet/v1/info and \
-         GET /_brooklet/v1/functions/<name>/logs."
+        "Brooklet's API has no {method} {path}. It has GET /_brooklet/v1/info, \
+         GET /_brooklet/v1/functions/<name>/logs and DELETE /_brooklet/v1/functions/<name>/instances."
     );
     ApiError::new(Kind::UnknownOperationException, message)
+}
+
+/// What Prometheus scrapes.
+pub(crate) async fn metrics(mut call: Call<'_>) -> Result<Response<Body>> {
+    call.admit(MAX_BODY, "Metrics").await?;
+    let text = Body::from(call.app.invoker.metrics());
+    Ok(with_type(text, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+}
+
+/// Lets go of instances that run nothing, so that the next request finds none.
+async fn let_idle_go(app: &App, name: &str, query: &str) -> Result<Response<Body>> {
+    let named = lambda::name::parse(name, app.account())?;
+    let qualifier = lambda::query(query, "qualifier").filter(|qualifier| !qualifier.is_empty());
+    let qualifier = lambda::name::qualifier(named.qualifier, qualifier.as_deref())?;
+    let target = app.registry.resolve(&named.name, qualifier.as_deref(), 0.0).await?;
+    app.invoker.let_idle_go(&target);
+    let mut response = Response::new(Body::EMPTY);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
 }
 
 fn info(app: &App) -> Response<Body> {
@@ -188,7 +213,7 @@ fn was_seen(seen: &mut Seen, entry: &Entry) -> bool {
 fn json_lines(entry: &Entry) -> Bytes {
     let text = entry.text();
     let messages: Vec<&str> = match entry.kind {
-        EntryKind::Report(_) => text.split('\n').collect(),
+        EntryKind::Report(_) | EntryKind::InitDone { .. } => text.split('\n').collect(),
         _ => vec![&text],
     };
     let line = |message| {

@@ -59,6 +59,7 @@ async fn route(call: Call<'_>) -> Result<Response<Body>> {
         return own::serve(call).await;
     }
     match path {
+        "/metrics" => own::metrics(call).await,
         "/healthz" => Ok(Response::new(Body::from("ok\n"))),
         "/readyz" if call.app.is_ready() => Ok(Response::new(Body::from("ready\n"))),
         "/readyz" => {

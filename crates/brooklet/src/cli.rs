@@ -70,6 +70,9 @@ pub enum Command {
     Runtimes(Runtimes),
     /// Play a trace under several keep-alive policies and say what each would have cost
     Simulate(Simulate),
+    /// Measure a function on the server
+    #[command(subcommand)]
+    Bench(Bench),
     /// Say what this machine can run and isolate, what is missing and what to do about it
     Doctor(Doctor),
     /// Print shell completions
@@ -289,6 +292,41 @@ pub struct Invoke {
     /// The answer alone, or one JSON object with the answer and how it came about
     #[arg(long, short, value_enum, default_value = "answer")]
     pub output: InvokeOutput,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Start a function again and again, each time with no instance there, and say what its cold starts consist of
+    Coldstart(Coldstart),
+}
+
+/// Arguments of `bench coldstart`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each time, the function's idle instances are stopped and it is invoked once. Requests of others make fewer of the \
+                        starts cold; those that were not are counted and left out.\n\nExamples:\n  \
+                        brooklet bench coldstart hello\n  brooklet bench coldstart ./hello --count 100 --output json"
+)]
+pub struct Coldstart {
+    /// Where.
+    #[command(flatten)]
+    pub at: At,
+    /// The function's name or ARN, or the folder that it was deployed from
+    #[arg(value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(functions))]
+    pub name: String,
+    /// How many starts
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// The event as JSON
+    #[arg(long, short, value_name = "JSON", default_value = "{}")]
+    pub data: String,
+    /// Version or alias [default: $LATEST]
+    #[arg(long, short)]
+    pub qualifier: Option<String>,
+    /// A table for people or JSON for scripts
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 /// Arguments of `logs`.

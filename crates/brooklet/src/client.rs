@@ -33,6 +33,7 @@ pub struct Client {
 }
 
 /// A request before it is signed and sent.
+#[derive(Clone)]
 pub struct Request {
     method: http::Method,
     path: String,

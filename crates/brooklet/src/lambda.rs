@@ -40,6 +40,13 @@ impl Lambda {
         self.pages(&format!("/2015-03-31/functions/{}/aliases", segment(name)), "Aliases").await
     }
 
+    /// `ListProvisionedConcurrencyConfigs`, all pages.
+    pub async fn provisioned(&self, name: &str) -> Result<Vec<Value>> {
+        let path = format!("/2019-09-30/functions/{}/provisioned-concurrency", segment(name));
+        self.all_pages(Request::new(Method::GET, path).query("List", "ALL"), "ProvisionedConcurrencyConfigs")
+            .await
+    }
+
     /// `CreateFunction`.
     pub async fn create(&self, body: &Value) -> Result<Value> {
         self.client.json(Request::new(Method::POST, "/2015-03-31/functions").json(body)).await
@@ -120,10 +127,21 @@ impl Lambda {
         self.client.send(request.body(event)).await
     }
 
+    /// Brooklet's own: stops the instances that run nothing.
+    pub async fn let_idle_go(&self, name: &str, qualifier: Option<&str>) -> Result<()> {
+        let path = format!("/_brooklet/v1/functions/{}/instances", segment(name));
+        let request = Request::new(Method::DELETE, path).query_if("qualifier", qualifier);
+        self.client.send(request).await.map(drop)
+    }
+
     async fn pages(&self, path: &str, member: &str) -> Result<Vec<Value>> {
+        self.all_pages(Request::new(Method::GET, path), member).await
+    }
+
+    async fn all_pages(&self, list: Request, member: &str) -> Result<Vec<Value>> {
         let (mut all, mut marker) = (vec![], None::<String>);
         for _ in 0..MAX_PAGES {
-            let request = Request::new(Method::GET, path).query("MaxItems", PAGE);
+            let request = list.clone().query("MaxItems", PAGE);
             let mut page = self.client.json(request.query_if("Marker", marker.as_deref())).await?;
             if let Some(items) = page[member].as_array_mut() {
                 all.append(items);
@@ -133,7 +151,7 @@ impl Lambda {
                 None => return Ok(all),
             }
         }
-        Err(Error::new(Exit::Failure, format!("the list at {path} does not end")))
+        Err(Error::new(Exit::Failure, format!("the list of {member} does not end")))
     }
 }
 

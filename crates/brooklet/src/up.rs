@@ -11,7 +11,7 @@ use api::{AccessKeys, App, AppConfig};
 use model::{Account, MiB};
 use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
-use node::{Node, NodeConfig, histories};
+use node::{Node, NodeConfig, histories, provision};
 use policy::descriptors::Share;
 use policy::keepalive;
 use ports::Executor;
@@ -73,6 +73,8 @@ pub async fn run(config: Config) -> Result<()> {
         TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
     let address = listener.local_addr().doing(|| "ask for the address".into())?;
     processes.api_listens_on(address);
+    // Instances start at once, so that they must know by now where the API is.
+    provision::follow(registry.clone(), node.clone()).await.doing(|| "read what is provisioned".into())?;
     let app = App::new(AppConfig {
         registry: registry.clone(),
         invoker: Box::new(node.clone()),

@@ -160,6 +160,11 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// Whether versions of it are published with Lambda's SnapStart.
+    pub fn snap_start(&self) -> bool {
+        self.echoed.get("SnapStart").is_some_and(|snap| snap["ApplyOn"] == "PublishedVersions")
+    }
+
     /// Which contract the runtime speaks.
     pub fn contract(&self) -> Contract {
         if self.runtime == "http" { Contract::Http } else { Contract::Lambda }
@@ -267,6 +272,15 @@ pub struct Statement {
     pub invoked_via_function_url: Option<bool>,
 }
 
+/// Instances that are kept ready for a version or an alias (Lambda's provisioned concurrency).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provisioned {
+    /// Requests that they run at once, all together; at least 1.
+    pub requested: u32,
+    /// When that last changed.
+    pub modified: Timestamp,
+}
+
 /// The last published version and what it was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
@@ -300,6 +314,10 @@ pub struct FunctionHead {
     /// Function URLs by qualifier (`$LATEST` or an alias name).
     #[serde(default)]
     pub urls: BTreeMap<String, Url>,
+    /// Provisioned concurrency by what it was asked for: a version's number or an alias name. No two of them are
+    /// for the same version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provisioned: BTreeMap<String, Provisioned>,
     /// Reserved concurrency; `Some(0)` stops the function, `None` shares the account's.
     #[serde(default)]
     pub reserved_concurrency: Option<u32>,
@@ -309,4 +327,66 @@ pub struct FunctionHead {
     /// Policies by what they belong to: `$LATEST`, a version's number or an alias name. None is empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, Policy>,
+}
+
+impl FunctionHead {
+    /// How the provisioned concurrency of this version or alias is shared out: while an alias has weights, each of its
+    /// versions has its share. Empty when there is none.
+    pub fn provisioned_shares(&self, qualifier: &str) -> Vec<(Version, u32)> {
+        let Some(provisioned) = self.provisioned.get(qualifier) else { return Vec::new() };
+        let requested = provisioned.requested;
+        let Some(alias) = self.aliases.get(qualifier) else {
+            return qualifier.parse().map(|version| (version, requested)).into_iter().collect();
+        };
+        let share = |weight: f64| (f64::from(requested) * weight).round() as u32;
+        let mut shares: Vec<_> =
+            alias.weights.iter().map(|(&version, &weight)| (version, share(weight))).collect();
+        let rest = shares.iter().fold(requested, |rest, (_, share)| rest.saturating_sub(*share));
+        shares.push((alias.version, rest));
+        shares
+    }
+
+    /// All that is provisioned, by version.
+    pub fn all_provisioned(&self) -> Vec<(Version, u32)> {
+        self.provisioned.keys().flat_map(|qualifier| self.provisioned_shares(qualifier)).collect()
+    }
+
+    /// The sum of all provisioned concurrency.
+    pub fn total_provisioned(&self) -> u32 {
+        self.provisioned.values().fold(0, |sum, provisioned| sum.saturating_add(provisioned.requested))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provisioned_concurrency_of_an_alias_follows_its_weights() {
+        let head = |weights: &[(u64, f64)]| {
+            let weights: BTreeMap<_, _> =
+                weights.iter().map(|&(number, weight)| (Version::Number(number), weight)).collect();
+            let head = serde_json::json!({
+                "name": "f", "uid": "u", "next_version": 4, "versions": [1, 2, 3],
+                "latest": {
+                    "runtime": "", "handler": "", "role": "", "description": "", "timeout_s": 3, "memory": 128,
+                    "ephemeral_storage": 512, "environment": {}, "architectures": [], "layers": [], "tracing": "",
+                    "logging": { "format": "Text", "application_level": null, "system_level": null, "group": "" },
+                    "instance_concurrency": 1, "code": { "sha256": "", "size": 0 }, "last_modified": 0, "revision_id": "",
+                },
+                "aliases": { "live": { "version": "1", "description": "", "revision_id": "", "weights": weights } },
+                "provisioned": {
+                    "live": { "requested": 10, "modified": 0 },
+                    "3": { "requested": 4, "modified": 0 },
+                },
+            });
+            serde_json::from_value::<FunctionHead>(head).expect("a head")
+        };
+        let (one, two) = (Version::Number(1), Version::Number(2));
+        assert_eq!(head(&[]).provisioned_shares("live"), [(one, 10)]);
+        assert_eq!(head(&[(2, 0.25)]).provisioned_shares("live"), [(two, 3), (one, 7)]);
+        assert_eq!(head(&[]).provisioned_shares("3"), [(Version::Number(3), 4)]);
+        assert_eq!(head(&[]).provisioned_shares("2"), []);
+        assert_eq!(head(&[]).total_provisioned(), 14);
+    }
 }

@@ -30,6 +30,36 @@ pub enum Status {
     InitError,
 }
 
+/// What a cold start consisted of: each of its moments is in exactly one phase. Microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColdStart {
+    /// From when an instance was wanted until it was begun: it waited for memory, descriptors and a turn.
+    pub queue_us: u64,
+    /// Unpacking the function's package, when that had to be done for this start.
+    pub code_us: u64,
+    /// From there until its program was started in a sandbox of its own, or a runtime that waited had become it.
+    pub sandbox_us: u64,
+    /// From there until the runtime was about to load the function. Absent where that moment is not known (official
+    /// runtime clients, programs of the function's own): it is then part of `init_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_us: Option<u64>,
+    /// From there until it was ready: loading the function, and its own initialisation.
+    pub init_us: u64,
+    /// What had been made ahead of need and was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<MadeAhead>,
+}
+
+/// What was made ahead of need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MadeAhead {
+    /// A booted runtime that waited for a function.
+    Runtime,
+    /// A runtime that had booted once, and was forked for this start.
+    Fork,
+}
+
 /// The meter record: written once per invocation that reached an instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeterRecord {
@@ -56,6 +86,9 @@ pub struct MeterRecord {
     /// Initialisation that this invocation waited for: microseconds; absent on a warm start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_us: Option<u64>,
+    /// … and what the start consisted of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
     /// Configured memory.
     pub memory: MiB,
     /// The most memory that the instance has used so far, sampled.

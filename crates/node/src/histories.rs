@@ -138,6 +138,7 @@ mod tests {
             duration_us: ms * 1_000,
             billed_ms: ms,
             init_us: None,
+            cold_start: None,
             memory: MiB(128),
             max_memory: MiB(30),
         };

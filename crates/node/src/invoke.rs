@@ -1,22 +1,25 @@
 //! From an admitted request to its one outcome.
 
 mod attended; // the caller's task runs the invocation
-mod trouble; // what a caller is told when the function did not answer
+pub(crate) mod trouble; // what a caller is told when the function did not answer
 
 use self::attended::Attended;
 use crate::clock::Clock;
 use crate::control::{Change, Target, What};
 use crate::histories::Histories;
 use crate::logs::{EntryKind, Logs, Tail};
+use crate::metrics::Metrics;
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
+use crate::provision::Provisioned;
 use bytes::Bytes;
 use model::{Account, Contract, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
 use policy::budget::{Budget, BudgetConfig};
-use policy::concurrency::Concurrency;
+use policy::concurrency::{Admitted, Concurrency};
 use policy::keepalive::{self, History};
 use policy::pool::{Event, PoolConfig, Reason, RequestKey};
 use ports::{
-    Completion, Executor, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamReply,
+    Completion, Executor, Initialization, InstanceSpec, Invocation, InvokeResult, Payload, StartFailure,
+    StreamReply,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -134,6 +137,7 @@ pub struct Node {
     closing: AtomicBool,
     drained: Notify,
     logs: Arc<Logs>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a pool is for: one revision of one version.
@@ -152,9 +156,10 @@ impl Node {
             max_starts: cores(),
             ..BudgetConfig::new(config.memory)
         };
-        let budget = Budget::new(budget);
+        let (budget, metrics) = (Budget::new(budget), Arc::new(Metrics::new()));
         let node = Arc::new(Node {
-            pools: Pools::new(executor, logs.clone(), Clock::default(), budget),
+            pools: Pools::new(executor, logs.clone(), metrics.clone(), Clock::default(), budget),
+            metrics,
             concurrency: Mutex::new(Concurrency::new(config.concurrency_limit)),
             versions: RwLock::default(),
             histories: Histories::default(),
@@ -177,11 +182,22 @@ impl Node {
         target: Target,
         request: InvokeRequest,
     ) -> Result<Invoked, Refusal> {
-        let permit = self.admit(&target)?;
+        let permit = self.admit(&target).inspect_err(|refusal| self.metrics.refused(refusal))?;
         let (answer, caller) = oneshot::channel();
         Attended::new(self.clone().run(permit, target, request, answer), caller)
             .await
             .unwrap_or_else(|_| Err(Refusal::Machine("the invocation was lost; see the server's log".into())))
+            .inspect_err(|refusal| self.metrics.refused(refusal))
+    }
+
+    /// What was counted, in the text format of OpenMetrics.
+    pub fn metrics(&self) -> String {
+        self.metrics.text(&self.pools.standing())
+    }
+
+    /// Lets go of a version's instances that run nothing and are not provisioned.
+    pub fn let_idle_go(&self, target: &Target) {
+        Pools::let_idle_go(&self.pool(target), self.pool_config(target));
     }
 
     /// The logs of all functions.
@@ -213,12 +229,62 @@ impl Node {
             What::VersionDeleted(n) => self.retire(&change.uid, |version, _| version != Version::Number(*n)),
             What::Deleted => {
                 self.retire(&change.uid, |_, _| false);
+                self.provision(&change.uid, &[]);
                 self.reserve(&change.uid, None);
                 self.histories.forget(&change.name);
                 self.logs.forget(&change.name);
             }
             What::Reserved(reserved) => self.reserve(&change.uid, *reserved),
+            // What has to be done is not in the change: see [`crate::provision`].
+            What::Provisioned | What::SnapStart(_) => {}
         }
+    }
+
+    /// Has so many requests' worth of instances ready of these versions of a function, and of none of its others.
+    pub fn provision(&self, uid: &str, wanted: &[(Target, u32)]) {
+        let is_wanted = |version| wanted.iter().any(|(target, _)| target.version == version);
+        let function = function_key(uid);
+        {
+            let mut concurrency = self.concurrency.lock().expect("no panic while held");
+            for version in
+                concurrency.provisioned(function).into_iter().filter(|version| !is_wanted(*version))
+            {
+                concurrency.set_provisioned(function, version, 0);
+            }
+            for (target, requests) in wanted {
+                concurrency.set_provisioned(function, target.version, *requests);
+            }
+        }
+        let others: Vec<Arc<PoolShell>> = {
+            let versions = self.versions.read().expect("no panic while held");
+            let is_other = |name: &PoolName| *name.uid == *uid && !is_wanted(name.version);
+            versions.iter().filter(|(name, _)| is_other(name)).map(|(_, pool)| pool.clone()).collect()
+        };
+        for pool in others {
+            pool.tell(Event::Provision { instances: 0 });
+        }
+        for (target, requests) in wanted.iter().filter(|_| !self.closing.load(Ordering::SeqCst)) {
+            let each = target.configuration.instance_concurrency.max(1);
+            self.pool(target).tell(Event::Provision { instances: requests.div_ceil(each) });
+        }
+    }
+
+    /// Initialises a version once and lets go of the instance: whatever the executor makes for later starts it makes then.
+    /// A failure is told in the function's log.
+    pub async fn rehearse(&self, target: &Target) {
+        if !self.closing.load(Ordering::SeqCst) {
+            self.pools.rehearse(Arc::new(self.spec(target)), target.code.clone()).await;
+        }
+    }
+
+    /// How what is provisioned of a version stands, of which this many requests were asked for.
+    pub fn provisioned(&self, uid: &str, version: Version, requests: u32) -> Provisioned {
+        let pool = {
+            let versions = self.versions.read().expect("no panic while held");
+            let is_of = |name: &PoolName| *name.uid == *uid && name.version == version;
+            versions.iter().find(|(name, _)| is_of(name)).map(|(_, pool)| pool.clone())
+        };
+        pool.map_or(Provisioned::default(), |pool| pool.provisioned(requests))
     }
 
     /// Lets the pools of a function go that `keep` does not name: requests that run or wait there are served
@@ -296,8 +362,9 @@ impl Node {
         if self.closing.load(Ordering::SeqCst) {
             return Err(Refusal::ShuttingDown);
         }
-        let function = function_key(&target.uid);
-        self.concurrency.lock().expect("no panic while held").admit(function).map_err(|throttle| {
+        let (function, version) = (function_key(&target.uid), target.version);
+        let admitted = self.concurrency.lock().expect("no panic while held").admit(function, version);
+        let admitted = admitted.map_err(|throttle| {
             use policy::concurrency::Throttle as Hit;
             Refusal::Throttled(match throttle {
                 Hit::ReservedConcurrency => Throttle::ReservedConcurrency,
@@ -305,7 +372,7 @@ impl Node {
             })
         })?;
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Ok(Permit { node: self.clone(), function })
+        Ok(Permit { node: self.clone(), function, version, admitted })
     }
 
     /// The pool of the version that `target` names.
@@ -371,6 +438,7 @@ impl Node {
             log_group: configuration.logging.group.clone(),
             log_format: configuration.logging.format.clone(),
             log_level: configuration.logging.application_level.clone(),
+            initialization: Initialization::OnDemand,
         }
     }
 
@@ -464,11 +532,14 @@ async fn forget_empty_pools(node: Weak<Node>) {
 struct Permit {
     node: Arc<Node>,
     function: u64,
+    version: Version,
+    admitted: Admitted,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.node.concurrency.lock().expect("no panic while held").release(self.function);
+        let Permit { function, version, admitted, .. } = *self;
+        self.node.concurrency.lock().expect("no panic while held").release(function, version, admitted);
         if self.node.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.node.drained.notify_waiters();
         }
@@ -534,12 +605,14 @@ impl Conversation<'_> {
         let record = MeterRecord {
             error_type: trouble::error_type(&result),
             init_us: fresh.then_some(running.init.as_micros() as u64),
+            cold_start: fresh.then_some(running.cold_start),
             billed_ms: policy::meter::billed_ms(duration, fresh.then_some(running.init)),
             ..self.record(request_id, &running.stream, started, status(&result), duration, max_memory)
         };
         if let Some(line) = trouble::log_line(&result, request_id, timeout) {
             log.add(Clock::timestamp(), &running.stream, Some(request_id), EntryKind::Line(line));
         }
+        self.node.metrics.ended(&record);
         log.report(Clock::timestamp(), &running.stream, record);
         let tail = tail.map(Tail::finish);
         let reply = match result {
@@ -604,7 +677,11 @@ impl Conversation<'_> {
             now,
             &stream,
             Some(id),
-            EntryKind::InitReport { duration_us, error_type: error_type.clone() },
+            EntryKind::InitReport {
+                duration_us,
+                error_type: error_type.clone(),
+                initialization: Initialization::OnDemand.name().into(),
+            },
         );
         log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
         let init_timeout = self.pool.spec().init_timeout;
@@ -618,6 +695,7 @@ impl Conversation<'_> {
             billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
             ..self.record(id, &stream, now, status, Duration::ZERO, max_memory)
         };
+        self.node.metrics.ended(&record);
         log.report(now, &stream, record);
         Invoked {
             reply: Reply::FunctionError(trouble::init_payload(failure, id, init_timeout)),
@@ -647,6 +725,7 @@ impl Conversation<'_> {
             billed_ms: policy::meter::billed_ms(duration, None),
             error_type: None,
             init_us: None,
+            cold_start: None,
             memory: self.target.configuration.memory,
             max_memory: max_memory.unwrap_or_default(),
         }

@@ -8,7 +8,9 @@ pub mod control; // functions, versions, aliases, URLs: every change is one docu
 pub mod histories; // what was learned about functions whose pools are not there
 pub mod invoke; //  from an admitted request to its one outcome
 pub mod logs; //    what functions wrote, and the meter ledger
-mod pools; //       one pool per function version, and what the machine shares among them
+pub mod metrics; //  what is counted, for Prometheus
+mod pools;
+pub mod provision; // instances that are kept ready, as the control plane wants them //       one pool per function version, and what the machine shares among them
 
 pub use clock::Clock;
 pub use invoke::{Node, NodeConfig};

@@ -25,7 +25,7 @@ use crate::clock::{Clock, date};
 use buffer::{Buffer, Source};
 use followers::Followers;
 use ledger::Ledger;
-use model::{MeterRecord, RequestId, Timestamp, Version};
+use model::{ColdStart, MeterRecord, RequestId, Timestamp, Version};
 use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -70,6 +70,29 @@ pub enum EntryKind {
     /// An invocation began on this version.
     #[serde(rename = "start")]
     Start(Version),
+    /// An initialisation began.
+    #[serde(rename = "init_start")]
+    InitStart {
+        /// Of which version.
+        #[serde(rename = "v")]
+        version: Version,
+        /// Its runtime.
+        #[serde(rename = "rt")]
+        runtime: String,
+        /// Why: `on-demand` or another of Lambda's words.
+        #[serde(rename = "i")]
+        initialization: String,
+    },
+    /// An initialisation that a request waited for has ended well.
+    #[serde(rename = "init_done")]
+    InitDone {
+        /// How long it took: microseconds.
+        #[serde(rename = "us")]
+        duration_us: u64,
+        /// What it consisted of.
+        #[serde(rename = "c")]
+        cold_start: ColdStart,
+    },
     /// An initialisation failed.
     #[serde(rename = "init")]
     InitReport {
@@ -79,13 +102,22 @@ pub enum EntryKind {
         /// The error's type; `None` when it took too long.
         #[serde(rename = "e")]
         error_type: Option<String>,
+        /// Why it was tried: `on-demand` or another of Lambda's words.
+        #[serde(rename = "i", default = "on_demand")]
+        initialization: String,
     },
-    /// An instance was started ahead of an expected request.
+    /// An instance was started that no request waited for.
     #[serde(rename = "ahead")]
     StartedAhead {
         /// How long its initialisation took: microseconds.
         #[serde(rename = "us")]
         duration_us: u64,
+        /// Why: `ahead-of-demand`, because a request is expected, or one of Lambda's words.
+        #[serde(rename = "i", default = "ahead_of_demand")]
+        initialization: String,
+        /// What it consisted of.
+        #[serde(rename = "c", default)]
+        cold_start: ColdStart,
     },
     /// An invocation ended.
     #[serde(rename = "report")]
@@ -101,6 +133,17 @@ pub enum EntryKind {
         bytes: u64,
     },
 }
+
+fn on_demand() -> String {
+    "on-demand".into()
+}
+
+fn ahead_of_demand() -> String {
+    AHEAD_OF_DEMAND.into()
+}
+
+/// Lambda has no word for it: what it starts ahead is provisioned.
+pub(crate) const AHEAD_OF_DEMAND: &str = "ahead-of-demand";
 
 impl Entry {
     /// The entry in Lambda's words: text, or JSON for a function that logs JSON. END and REPORT of the text

@@ -10,16 +10,19 @@ pub use running::Running;
 
 use crate::clock::Clock;
 use crate::control::UnpackedCode;
+use crate::invoke::trouble;
 use crate::logs::{EntryKind, FunctionLog, Logs, StartLog};
+use crate::metrics::{Metrics, Standing};
+use crate::provision::Provisioned;
 use bytes::Bytes;
-use model::MiB;
+use model::{ColdStart, MiB};
 use policy::budget::{self, Budget, PoolKey};
 use policy::keepalive::History;
-use policy::pool::{Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey};
-use ports::{Executor, InstanceSpec, StartFailure, Unready};
+use policy::pool::{self, Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Trouble};
+use ports::{Executor, Initialization, InstanceSpec, Phases, StartFailure, Started, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
@@ -30,6 +33,14 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 /// given back only when the kernel is done with it.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
+/// What is told of provisioned instances that do not fit.
+const ROOM_TROUBLE: &str = "The server has no memory or descriptors left for another provisioned instance. It goes on \
+    trying: provision less, lower memory-reserve, or give the machine more memory.";
+
+/// How long the initialisation of a version with SnapStart may wait for its turn, and how often it is looked at.
+const REHEARSAL: Duration = Duration::from_secs(60);
+const REHEARSAL_LOOK: Duration = Duration::from_millis(20);
+
 /// How often the memory of all instances is looked at.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,6 +49,7 @@ pub struct Pools {
     clock: Clock,
     executor: Arc<dyn Executor>,
     logs: Arc<Logs>,
+    metrics: Arc<Metrics>,
     budget: Mutex<Budget>,
     budget_changed: Notify,
     by_key: Mutex<HashMap<PoolKey, Weak<PoolShell>>>,
@@ -49,11 +61,15 @@ pub struct Pools {
 pub struct PoolShell {
     key: PoolKey,
     spec: Arc<InstanceSpec>,
+    /// The same for provisioned instances; made when there are some.
+    provisioned_spec: OnceLock<Arc<InstanceSpec>>,
+    /// Why the last provisioned instance that failed to start did.
+    trouble: Mutex<String>,
     /// Of the server, that an instance may hold.
     descriptors: u32,
     log: Arc<FunctionLog>,
     /// Instances read it, so it must stay.
-    _code: Arc<UnpackedCode>,
+    code: Arc<UnpackedCode>,
     pools: Arc<Pools>,
     state: Mutex<State>,
     /// Tells the timer that it must wake earlier.
@@ -71,6 +87,8 @@ struct State {
     /// Instances to be frozen, and to be paged out, as soon as the lock is given back.
     freezing: Vec<Arc<Running>>,
     paging_out: Vec<Arc<Running>>,
+    /// When instances were asked for that have not been begun.
+    asked: HashMap<InstanceKey, Instant>,
 }
 
 /// What became of a request that wanted an instance.
@@ -81,6 +99,15 @@ pub enum Assigned {
     Refused(Reason),
     /// The instance that was started for it failed.
     Failed(FailedStart),
+}
+
+/// Why an instance was started that no request waited for.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// A request is expected.
+    Expected,
+    /// It is wanted whether requests come or not.
+    Provided(Initialization),
 }
 
 /// A start that failed.
@@ -100,11 +127,18 @@ pub struct FailedStart {
 
 impl Pools {
     /// No pools yet. Must be called within a tokio runtime.
-    pub fn new(executor: Arc<dyn Executor>, logs: Arc<Logs>, clock: Clock, budget: Budget) -> Arc<Pools> {
+    pub fn new(
+        executor: Arc<dyn Executor>,
+        logs: Arc<Logs>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        budget: Budget,
+    ) -> Arc<Pools> {
         let pools = Arc::new(Pools {
             clock,
             executor,
             logs,
+            metrics,
             budget: Mutex::new(budget),
             budget_changed: Notify::new(),
             by_key: Mutex::default(),
@@ -132,15 +166,18 @@ impl Pools {
             commands: Vec::new(),
             freezing: Vec::new(),
             paging_out: Vec::new(),
+            asked: HashMap::new(),
         };
         let log = self.logs.function(&spec.function, spec.log_format == "JSON");
         let descriptors = self.executor.descriptors(&spec);
         let shell = PoolShell {
             key,
             spec,
+            provisioned_spec: OnceLock::new(),
+            trouble: Mutex::default(),
             descriptors,
             log,
-            _code: code,
+            code,
             pools: self.clone(),
             state: Mutex::new(state),
             earlier: Notify::new(),
@@ -157,6 +194,40 @@ impl Pools {
 
     fn pool(&self, key: PoolKey) -> Option<Arc<PoolShell>> {
         self.by_key.lock().expect("no panic while held").get(&key)?.upgrade()
+    }
+
+    /// How all instances and their memory stand.
+    pub fn standing(&self) -> Standing {
+        let shells: Vec<Arc<PoolShell>> = {
+            let by_key = self.by_key.lock().expect("no panic while held");
+            by_key.values().filter_map(Weak::upgrade).collect()
+        };
+        let mut standing = Standing::default();
+        for shell in shells {
+            let (stats, provisioned) = {
+                let state = shell.lock();
+                (state.pool.stats(), state.pool.provisioned())
+            };
+            standing.waiting += stats.waiting as u64;
+            standing.starting += stats.starting as u64;
+            standing.idle += stats.idle as u64;
+            standing.busy += stats.busy as u64;
+            standing.provisioned += u64::from(provisioned.available);
+        }
+        let stats = self.budget.lock().expect("no panic while held").stats();
+        (standing.charged, standing.kept, standing.limit) = (stats.charged, stats.kept, stats.limit);
+        standing
+    }
+
+    /// Lets go of every instance of a pool that runs nothing and is not provisioned.
+    pub fn let_idle_go(shell: &Arc<PoolShell>, config: PoolConfig) {
+        // What was learned is lost with a keep-alive of nothing.
+        let history = shell.history();
+        shell.tell(Event::Reconfigured(PoolConfig { keep_alive: Duration::ZERO, ..config.clone() }));
+        shell.tell(Event::Reconfigured(config));
+        if let Some(history) = history {
+            shell.recall(history);
+        }
     }
 
     /// Feeds the budget and carries out what it commands.
@@ -184,6 +255,29 @@ impl Pools {
                     None => self.tell_budget(budget::Event::Reclaimed { pool, instance: None, oldest: None }),
                 },
             }
+        }
+    }
+
+    /// Initialises an instance that serves nobody and stops it, in a pool of its own that provides one.
+    pub async fn rehearse(self: &Arc<Pools>, spec: Arc<InstanceSpec>, code: Arc<UnpackedCode>) {
+        let spec = Arc::new(InstanceSpec { initialization: Initialization::SnapStart, ..(*spec).clone() });
+        let (function, patience) = (spec.function.clone(), spec.init_timeout + REHEARSAL);
+        let shell = self.open(spec, code, PoolConfig::default());
+        shell.tell(Event::Provision { instances: 1 });
+        let ended = async {
+            while shell.provisioned(1).available == 0 && shell.provisioned(1).trouble.is_none() {
+                tokio::time::sleep(REHEARSAL_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!(
+                function,
+                "a version with SnapStart could not be initialised ahead: the machine is busy"
+            );
+        }
+        shell.tell(Event::Retired);
+        while !shell.is_empty() {
+            tokio::time::sleep(REHEARSAL_LOOK).await;
         }
     }
 
@@ -413,9 +507,13 @@ impl PoolShell {
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
                     self.pools.tell_budget(budget::Event::Ask { pool, instance, limit, descriptors });
                 }
-                Command::AskAhead { instance } => {
+                Command::AskAhead { instance } | Command::AskProvisioned { instance } => {
+                    let used = self.pools.executor.kept();
+                    self.pools.tell_budget(budget::Event::Kept { used });
+                    let firm = matches!(command, Command::AskProvisioned { .. });
                     let (pool, limit, descriptors) = (self.key, self.spec.memory, self.descriptors);
-                    self.pools.tell_budget(budget::Event::AskAhead { pool, instance, limit, descriptors });
+                    let ask = budget::Event::AskAhead { pool, instance, limit, descriptors, firm };
+                    self.pools.tell_budget(ask);
                 }
                 Command::Release { instance } => {
                     self.pools.tell_budget(budget::Event::Released { pool: self.key, instance });
@@ -467,14 +565,90 @@ impl PoolShell {
         });
     }
 
-    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration) {
+    /// How what is provisioned stands, of which this many requests were asked for.
+    pub fn provisioned(&self, requests: u32) -> Provisioned {
+        let pool::Provisioned { wanted, allocated, available, trouble } = self.lock().pool.provisioned();
+        let each = self.spec.concurrency.max(1);
+        let of = |instances: u32| instances.saturating_mul(each).min(requests);
+        // Between a change and the pool's hearing of it, what it has is for another number.
+        let is_heard = wanted == requests.div_ceil(each);
+        let trouble = trouble.filter(|_| is_heard).map(|trouble| match trouble {
+            Trouble::Room => ROOM_TROUBLE.to_owned(),
+            Trouble::Start => self.trouble.lock().expect("no panic while held").clone(),
+        });
+        Provisioned { allocated: of(allocated), available: of(available), trouble }
+    }
+
+    /// What an instance is made from.
+    fn spec_of(&self, is_provisioned: bool) -> Arc<InstanceSpec> {
+        let make =
+            || Arc::new(InstanceSpec { initialization: Initialization::Provisioned, ..(*self.spec).clone() });
+        match is_provisioned {
+            true => self.provisioned_spec.get_or_init(make).clone(),
+            false => self.spec.clone(),
+        }
+    }
+
+    /// Nobody waited for this start, so that nobody else will tell of it.
+    fn tell_of_start(&self, stream: &Arc<str>, initialization: Initialization) {
+        let (version, runtime) = (self.spec.version, self.spec.runtime.clone());
+        let initialization = initialization.name().to_owned();
+        let kind = EntryKind::InitStart { version, runtime, initialization };
+        self.log.add(Clock::timestamp(), stream, None, kind);
+    }
+
+    /// A request waits for this instance, and its REPORT will tell.
+    fn tell_of_end_of_start(&self, stream: &Arc<str>, init: Duration, cold_start: ColdStart) {
+        if self.spec.log_format == "JSON" {
+            let duration_us = init.as_micros() as u64;
+            self.log.add(Clock::timestamp(), stream, None, EntryKind::InitDone { duration_us, cold_start });
+        }
+    }
+
+    /// What a start consisted of that took `whole`, with the tries that found no room.
+    fn cold_start(&self, queue: Duration, whole: Duration, started: &Started) -> ColdStart {
+        let us = |span: Duration| span.as_micros() as u64;
+        let Phases { sandbox, runtime, used } = started.phases;
+        let init = started.init.saturating_sub(sandbox).saturating_sub(runtime.unwrap_or_default());
+        ColdStart {
+            queue_us: us(queue + whole.saturating_sub(started.init)),
+            code_us: us(self.code.take_unpacking()),
+            sandbox_us: us(sandbox),
+            runtime_us: runtime.map(us),
+            init_us: us(init),
+            used,
+        }
+    }
+
+    fn tell_of_start_ahead(&self, stream: &Arc<str>, init: Duration, why: Ahead, cold_start: ColdStart) {
         let duration_us = init.as_micros() as u64;
-        tracing::info!(
-            function = self.spec.function,
-            ?init,
-            "an instance was started ahead of an expected request"
-        );
-        self.log.add(Clock::timestamp(), stream, None, EntryKind::StartedAhead { duration_us });
+        let initialization = match why {
+            Ahead::Expected => {
+                tracing::info!(
+                    function = self.spec.function,
+                    ?init,
+                    "an instance was started ahead of an expected request"
+                );
+                crate::logs::AHEAD_OF_DEMAND
+            }
+            Ahead::Provided(initialization) => initialization.name(),
+        };
+        let initialization = initialization.to_owned();
+        let kind = EntryKind::StartedAhead { duration_us, initialization, cold_start };
+        self.log.add(Clock::timestamp(), stream, None, kind);
+    }
+
+    fn tell_of_failed_provision(&self, failed: &FailedStart) {
+        let error_type = trouble::init_error_type(&failed.failure);
+        let timed_out = matches!(failed.failure, StartFailure::TimedOut);
+        let words = trouble::init_words(&failed.failure, self.spec.init_timeout);
+        tracing::warn!(function = self.spec.function, words, "a provisioned instance failed to start");
+        *self.trouble.lock().expect("no panic while held") = words;
+        let duration_us = failed.took.as_micros() as u64;
+        let error_type = (!timed_out).then_some(error_type);
+        let initialization = self.spec_of(true).initialization.name().to_owned();
+        let kind = EntryKind::InitReport { duration_us, error_type, initialization };
+        self.log.add(Clock::timestamp(), &failed.stream, None, kind);
     }
 
     fn lost(self: &Arc<PoolShell>, instance: InstanceKey) {
@@ -551,6 +725,16 @@ impl State {
                 let failed = failure.clone().expect("only a failed start fails requests");
                 (*request, Assigned::Failed(failed))
             }
+            Command::Ask { instance }
+            | Command::AskAhead { instance }
+            | Command::AskProvisioned { instance } => {
+                self.asked.insert(*instance, Instant::now());
+                return false;
+            }
+            Command::Release { instance } => {
+                self.asked.remove(instance);
+                return false;
+            }
             _ => return false,
         };
         if let Some(waiting) = self.waiting.remove(&request) {
@@ -569,11 +753,18 @@ impl Drop for PoolShell {
 
 async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let stream: Arc<str> = crate::logs::stream_name(&shell.spec.version).into();
+    let (is_provisioned, asked) = {
+        let mut state = shell.lock();
+        (state.pool.is_provisioned(instance), state.asked.remove(&instance))
+    };
+    let spec = shell.spec_of(is_provisioned);
     let lines = Arc::new(StartLog::new(shell.log.clone()));
+    shell.tell_of_start(&stream, spec.initialization);
     let began = Instant::now();
+    let queue = asked.map(|asked| began - asked).unwrap_or_default();
     let mut pause = Duration::from_millis(10);
     let started = loop {
-        let started = shell.pools.executor.start(shell.spec.clone(), stream.clone(), lines.clone()).await;
+        let started = shell.pools.executor.start(spec.clone(), stream.clone(), lines.clone()).await;
         match started {
             Err(Unready { failure: StartFailure::Full(_), .. }) if began.elapsed() < ROOM_WAIT => {
                 tokio::time::sleep(pause).await;
@@ -585,19 +776,37 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let log_end = lines.finish();
     match started {
         Ok(started) => {
-            let is_ahead = shell.lock().pool.is_ahead(instance);
-            if is_ahead {
-                shell.tell_of_start_ahead(&stream, started.init);
+            let cold_start = shell.cold_start(queue, began.elapsed(), &started);
+            shell.pools.metrics.cold_start(&cold_start);
+            let ahead = match is_provisioned {
+                true => Some(Ahead::Provided(spec.initialization)),
+                false => shell.lock().pool.is_ahead(instance).then_some(Ahead::Expected),
+            };
+            match ahead {
+                Some(why) => shell.tell_of_start_ahead(&stream, started.init, why, cold_start),
+                None => shell.tell_of_end_of_start(&stream, started.init, cold_start),
             }
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
-            let fresh = AtomicBool::new(!is_ahead);
+            let fresh = AtomicBool::new(ahead.is_none());
             let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
             let hold = Default::default();
-            shell.started(Running { key: instance, instance: handle, stream, init, log_end, fresh, hold });
+            shell.started(Running {
+                key: instance,
+                instance: handle,
+                stream,
+                init,
+                cold_start,
+                log_end,
+                fresh,
+                hold,
+            });
         }
         Err(Unready { failure, max_memory }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
             let failed = FailedStart { stream, failure, took: began.elapsed(), max_memory, log_end };
+            if is_provisioned {
+                shell.tell_of_failed_provision(&failed);
+            }
             shell.tell_with(Event::StartFailed { instance }, Some(failed));
         }
     }

@@ -99,6 +99,10 @@ pub enum Event {
     /// A pool wants to start an instance that no request waits for ([`crate::pool::Command::AskAhead`]). Granted at
     /// once or denied at once: only when nobody waits, when it fits without reclaiming anything, and when another
     /// start could still begin beside it (or none is under way).
+    ///
+    /// A firm one ([`crate::pool::Command::AskProvisioned`]) is for an instance that will not give way to anybody, so it has to
+    /// leave room for one more of [`BudgetConfig::estimate`]. When that is all it is denied for, room is made for a while,
+    /// as if it waited.
     AskAhead {
         /// The pool.
         pool: PoolKey,
@@ -108,6 +112,8 @@ pub enum Event {
         limit: MiB,
         /// The most descriptors of the server that it may come to hold.
         descriptors: u32,
+        /// Whether it is firm.
+        firm: bool,
     },
     /// An instance is gone, or no longer wanted before it was granted ([`crate::pool::Command::Release`]).
     Released {
@@ -224,6 +230,9 @@ pub struct Stats {
 /// Asks that room is reclaimed for at once, at most: enough to keep several stops under way.
 const LOOK_AHEAD: usize = 16;
 
+/// For how long room is made for a firm ask ahead that was denied; it is tried again meanwhile.
+const MAKING_ROOM: Duration = Duration::from_millis(500);
+
 /// Pools that are asked in one step, at most, without getting anything back.
 const MAX_PROBES: u32 = 32;
 
@@ -252,6 +261,8 @@ pub struct Budget {
     probes: u32,
     /// When the last ones were asked in vain.
     probed: Time,
+    /// What a firm ask ahead was denied for, and until when room is made for it.
+    missing: Option<(Room, Time)>,
 }
 
 /// What instances take up. Sums of many instances fit.
@@ -316,18 +327,20 @@ impl Budget {
             probing: None,
             probes: 0,
             probed: Time::ZERO,
+            missing: None,
         }
     }
 
     /// Feeds one event; appends the commands that the caller must carry out, in order.
     pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
+        self.missing = self.missing.filter(|&(_, until)| now < until);
         match event {
             Event::Ask { pool, instance, limit, descriptors } => {
                 self.asks.push(pool, instance, limit, descriptors);
             }
-            Event::AskAhead { pool, instance, limit, descriptors } => {
+            Event::AskAhead { pool, instance, limit, descriptors, firm } => {
                 self.places.look(now, false, self.start_patience());
-                self.ask_ahead(now, Asked::new(pool, instance, limit, descriptors), commands);
+                self.ask_ahead(now, Asked::new(pool, instance, limit, descriptors), firm, commands);
             }
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
@@ -474,12 +487,24 @@ impl Budget {
         }
     }
 
-    fn ask_ahead(&mut self, now: Time, ask: Asked, commands: &mut Vec<Command>) {
+    fn ask_ahead(&mut self, now: Time, ask: Asked, firm: bool, commands: &mut Vec<Command>) {
         let Asked { pool, instance, .. } = ask;
         let is_quiet = self.places.held() == 0 || self.places.held() + 1 < self.max_starts();
-        if !(is_quiet && self.asks.is_empty() && self.charge(now, ask, commands)) {
-            commands.push(Command::Deny { pool, instance });
+        let is_first = is_quiet && self.asks.is_empty();
+        if firm && is_first {
+            let mut room = self.expected(ask);
+            room.mib += u64::from(self.config.estimate.0);
+            let mut charged = self.charged;
+            charged += room;
+            let fits = self.with_kept(charged).fits_in(self.limit());
+            self.missing = (!fits).then_some((room, now + MAKING_ROOM));
+            if fits && self.charge(now, ask, commands) {
+                return;
+            }
+        } else if is_first && self.charge(now, ask, commands) {
+            return;
         }
+        commands.push(Command::Deny { pool, instance });
     }
 
     /// Grants asks while they fit. Strictly in turn: a large one is not starved by small ones.
@@ -564,6 +589,9 @@ impl Budget {
             for _ in 0..starts.min(LOOK_AHEAD) {
                 wanted += self.expected(ask);
             }
+        }
+        if let Some((room, _)) = self.missing.filter(|_| self.asks.is_empty()) {
+            wanted += room;
         }
         wanted -= self.returning;
         !self.with_kept(wanted).fits_in(self.limit())

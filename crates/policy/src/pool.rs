@@ -8,7 +8,7 @@
 //! caller while it waits. A dispatched request ends with its `Finished`, or with `Lost` of its instance.
 //!
 //! An instance may also be asked for ahead of an expected request (`AskAhead`, `keeping`); from its grant on it is
-//! like any other.
+//! like any other. And some may be wanted at all times ([`Event::Provision`], `provision`).
 //!
 //! An idle instance may be frozen (`Freeze`), then its memory be pushed out (`PageOut`); it is still idle, and is thawed
 //! (`Thaw`) right before its next `Dispatch` (`freezing`).
@@ -18,17 +18,21 @@
 //! a waiting request is served by whichever comes first. An ask is not a start yet: the budget grants it when
 //! the machine can begin one, and asks that nothing needs any more by then are taken back.
 
-mod demand; //   how many instances should be on their way
-mod freezing; // when idle ones stand still
-mod keeping; //  how long idle ones stay, and starting one ahead
-mod slots; //    the instances
+mod demand; //    how many instances should be on their way
+mod freezing; //  when idle ones stand still
+mod keeping; //   how long idle ones stay, and starting one ahead
+mod provision; // those that are wanted whether requests come or not
+mod slots; //     the instances
+
+pub use provision::{Provisioned, Trouble};
 
 use crate::estimate::Estimate;
 use crate::keepalive::{self, History, KeepAlive};
 use demand::Queue;
 use keeping::Keeping;
 use model::Time;
-use slots::{Slots, State, Warmth};
+use provision::Provision;
+use slots::{Slot, Slots, State, Warmth};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -186,6 +190,11 @@ pub enum Event {
     },
     /// The configuration changed.
     Reconfigured(PoolConfig),
+    /// So many instances are wanted whether requests come or not.
+    Provision {
+        /// How many; zero, as at first: none.
+        instances: u32,
+    },
     /// The version is going away: requests that wait are still served, then everything stops. For good.
     Retired,
     /// The budget is short of memory: stop the least recently used idle instance if it has been idle since
@@ -209,6 +218,12 @@ pub enum Command {
     /// Ask the budget for memory that nobody else needs, for an instance that no request waits for yet; answer with
     /// `Granted` or `Denied`.
     AskAhead {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Ask the budget for memory for a provisioned instance; answer with `Granted` or `Denied`. When there is none, idle
+    /// instances should make room, so that it is there when it is asked for again.
+    AskProvisioned {
         /// The instance.
         instance: InstanceKey,
     },
@@ -352,9 +367,11 @@ pub struct Pool {
     granted: Time,
     queue: Queue,
     keeping: Keeping,
+    provision: Provision,
     running: u32,
     starting: u32,
     busy: u32,
+    /// Idle ones of both kinds.
     idle: u32,
     retired: bool,
 }
@@ -376,6 +393,7 @@ impl Pool {
             starting_room: 0,
             granted: Time::ZERO,
             queue: Queue::default(),
+            provision: Provision::default(),
             running: 0,
             starting: 0,
             busy: 0,
@@ -392,14 +410,20 @@ impl Pool {
             Event::Granted { instance } => self.granted(now, instance, commands),
             Event::Denied { instance } => self.denied(now, instance),
             Event::Started { instance } => self.started(now, instance),
-            Event::StartFailed { instance } => self.start_failed(instance, commands),
+            Event::StartFailed { instance } => self.start_failed(now, instance, commands),
             Event::Finished { instance, request } => self.finished(now, instance, request),
-            Event::Lost { instance } => self.lost(instance, commands),
+            Event::Lost { instance } => self.lost(now, instance, commands),
             Event::Reconfigured(config) => {
                 self.keeping.reconfigure(now, config.keeping());
                 self.config = config;
             }
-            Event::Retired => self.retired = true,
+            Event::Provision { instances } => {
+                self.provision.want(now, if self.retired { 0 } else { instances });
+            }
+            Event::Retired => {
+                self.retired = true;
+                self.provision.want(now, 0);
+            }
             Event::Reclaim { unused_since } => self.reclaim(now, unused_since, commands),
             Event::Wake => {}
         }
@@ -420,13 +444,20 @@ impl Pool {
         if let Some(first) = self.waiting.get(self.starting_room as usize) {
             at = at.min(self.refused_at(first.since));
         }
+        if let Some(again) = self.provision.wake_at() {
+            at = at.min(again);
+        }
         (at < Time(u64::MAX)).then_some(at)
     }
 
     /// What the pool has and expects.
     pub fn stats(&self) -> Stats {
-        let (asking, starting, idle, busy) =
-            (self.asking.len(), self.starting as usize, self.idle as usize, self.busy as usize);
+        let (asking, starting, idle, busy) = (
+            self.asking.len() + self.provision.asking(),
+            self.starting as usize,
+            self.idle as usize,
+            self.busy as usize,
+        );
         Stats {
             waiting: self.waiting.len(),
             running: self.running as usize,
@@ -488,25 +519,34 @@ impl Pool {
         };
         let slot = &mut self.slots[index];
         (slot.state, slot.since) = (State::Starting, now);
-        self.granted = now;
-        self.keeping.started += u64::from(self.keeping.is_ahead(instance));
         self.starting += 1;
-        self.starting_room += slot.concurrency;
+        match slot.is_provisioned {
+            true => self.provision.granted(now),
+            false => {
+                self.granted = now;
+                self.starting_room += slot.concurrency;
+                self.keeping.started += u64::from(self.keeping.is_ahead(instance));
+            }
+        }
         commands.push(Command::Start { instance });
     }
 
     fn denied(&mut self, now: Time, instance: InstanceKey) {
         let Some(index) = self.stop_asking(instance) else { return };
-        self.slots.remove(index);
-        match self.keeping.is_ahead(instance) {
-            true => self.keeping.denied(now),
-            false => self.ask_again = now + ASK_PAUSE,
+        match (self.slots[index].is_provisioned, self.keeping.is_ahead(instance)) {
+            (true, _) => self.provision.denied(now),
+            (_, true) => self.keeping.denied(now),
+            _ => self.ask_again = now + ASK_PAUSE,
         }
+        self.slots.remove(index);
     }
 
     /// Takes an instance out of those that wait for memory, if it is one of them.
     fn stop_asking(&mut self, instance: InstanceKey) -> Option<u32> {
         let index = self.slots.find(instance)?;
+        if self.provision.answered(index) {
+            return Some(index);
+        }
         let position = self.asking.iter().position(|&asking| asking == index)?;
         self.asking.remove(position);
         self.asking_room -= self.slots[index].concurrency;
@@ -515,6 +555,9 @@ impl Pool {
 
     fn started(&mut self, now: Time, instance: InstanceKey) {
         let Some(index) = self.stop_starting(instance) else { return };
+        if self.slots[index].is_provisioned {
+            self.provision.started(now);
+        }
         self.start.add(now.since(self.slots[index].since));
         self.queue.measure_anew(now);
         self.make_idle(now, index);
@@ -522,12 +565,16 @@ impl Pool {
 
     /// However a start ends, it ends the wait of as many requests as the instance takes at once, the oldest:
     /// so a covered request never waits for longer than the starts that were under way when it was covered,
-    /// and a function that cannot start is tried at most once per request.
-    fn start_failed(&mut self, instance: InstanceKey, commands: &mut Vec<Command>) {
+    /// and a function that cannot start is tried at most once per request. (A provisioned one covers none.)
+    fn start_failed(&mut self, now: Time, instance: InstanceKey, commands: &mut Vec<Command>) {
         let Some(index) = self.stop_starting(instance) else { return };
-        let served = self.waiting.len().min(self.slots[index].concurrency as usize);
+        let Slot { concurrency, is_provisioned, .. } = self.slots[index];
         self.slots.remove(index);
         commands.push(Command::Release { instance });
+        if is_provisioned {
+            return self.provision.start_failed(now);
+        }
+        let served = self.waiting.len().min(concurrency as usize);
         for waiting in self.waiting.drain(..served) {
             commands.push(Command::Fail { request: waiting.request, instance });
         }
@@ -537,7 +584,9 @@ impl Pool {
     fn stop_starting(&mut self, instance: InstanceKey) -> Option<u32> {
         let index = self.slots.find(instance).filter(|&index| self.slots[index].state == State::Starting)?;
         self.starting -= 1;
-        self.starting_room -= self.slots[index].concurrency;
+        if !self.slots[index].is_provisioned {
+            self.starting_room -= self.slots[index].concurrency;
+        }
         Some(index)
     }
 
@@ -565,20 +614,25 @@ impl Pool {
     fn make_idle(&mut self, now: Time, index: u32) {
         let slot = &mut self.slots[index];
         (slot.state, slot.since, slot.warmth) = (State::Idle, now, Warmth::Warm);
+        self.provision.idle += u32::from(slot.is_provisioned);
         self.slots.link_idle(index);
         self.idle += 1;
     }
 
-    fn lost(&mut self, instance: InstanceKey, commands: &mut Vec<Command>) {
+    /// An idle instance stops being one.
+    fn end_idleness(&mut self, index: u32) {
+        self.slots.unlink_idle(index);
+        self.idle -= 1;
+        self.provision.idle -= u32::from(self.slots[index].is_provisioned);
+    }
+
+    fn lost(&mut self, now: Time, instance: InstanceKey, commands: &mut Vec<Command>) {
         let Some(index) = self.slots.find(instance) else { return };
         match self.slots[index].state {
             State::Asking | State::Vacant => return,
-            State::Starting => return self.start_failed(instance, commands),
+            State::Starting => return self.start_failed(now, instance, commands),
             State::Stopping => {}
-            State::Idle => {
-                self.slots.unlink_idle(index);
-                self.idle -= 1;
-            }
+            State::Idle => self.end_idleness(index),
             State::Busy => {
                 if self.slots[index].is_open() {
                     self.slots.unlink_open(index);
@@ -586,6 +640,9 @@ impl Pool {
                 self.running -= self.slots[index].running.len() as u32;
                 self.busy -= 1;
             }
+        }
+        if self.slots[index].is_provisioned {
+            self.provision.lost(now);
         }
         self.slots.remove(index);
         commands.push(Command::Release { instance });
@@ -600,8 +657,8 @@ impl Pool {
     }
 
     fn stop(&mut self, now: Time, index: u32, commands: &mut Vec<Command>) -> InstanceKey {
-        self.slots.unlink_idle(index);
-        self.idle -= 1;
+        self.end_idleness(index);
+        self.let_go(index);
         let slot = &mut self.slots[index];
         (slot.state, slot.since) = (State::Stopping, now);
         let instance = self.slots.key(index);
@@ -613,21 +670,24 @@ impl Pool {
     fn settle(&mut self, now: Time, commands: &mut Vec<Command>) {
         self.serve(now, commands);
         self.refuse(now, commands);
+        self.withhold(now, commands);
         self.keep(now, commands);
         self.cool(now, commands);
         let demand = self.demand(now);
         self.ask(now, demand, commands);
         self.withdraw(demand, commands);
         self.start_ahead(now, commands);
+        self.provide(now, commands);
         if self.is_empty() {
             (self.waiting, self.asking) = (VecDeque::new(), Vec::new());
         }
     }
 
-    /// Dispatches the oldest requests to the most recently used instances.
+    /// Dispatches the oldest requests to the most recently used instances, provisioned ones first.
     fn serve(&mut self, now: Time, commands: &mut Vec<Command>) {
         while let Some(&Waiting { request, since }) = self.waiting.front() {
-            let index = match (self.slots.open.newest(), self.slots.newest_idle()) {
+            let idle = self.slots.ready.newest().or(self.slots.newest_idle());
+            let index = match (self.slots.open.newest(), idle) {
                 (Some(open), _) => open,
                 (None, Some(idle)) if !self.prefers_hot(now, since) => idle,
                 _ => return,
@@ -644,8 +704,7 @@ impl Pool {
     /// How warm the instance was.
     fn dispatch(&mut self, now: Time, request: RequestKey, index: u32) -> Warmth {
         if self.slots[index].state == State::Idle {
-            self.slots.unlink_idle(index);
-            self.idle -= 1;
+            self.end_idleness(index);
             self.busy += 1;
         } else {
             self.slots.unlink_open(index);

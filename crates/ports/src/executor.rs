@@ -7,12 +7,35 @@
 
 use crate::{BoxFuture, LogSink};
 use bytes::Bytes;
-use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
+use model::{Contract, MadeAhead, MiB, Network, RequestId, Timestamp, Version};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+
+/// Why an instance is started, as functions are told (`AWS_LAMBDA_INITIALIZATION_TYPE`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Initialization {
+    /// For a request, or ahead of one that is expected.
+    #[default]
+    OnDemand,
+    /// To be there whether requests come or not.
+    Provisioned,
+    /// Once, when a version is published, so that what makes later starts faster is made then.
+    SnapStart,
+}
+
+impl Initialization {
+    /// Lambda's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Initialization::OnDemand => "on-demand",
+            Initialization::Provisioned => "provisioned-concurrency",
+            Initialization::SnapStart => "snap-start",
+        }
+    }
+}
 
 /// Everything an executor needs to know to make instances of one function version.
 #[derive(Clone)]
@@ -55,6 +78,8 @@ pub struct InstanceSpec {
     pub log_format: String,
     /// For `AWS_LAMBDA_LOG_LEVEL`, when the format is JSON.
     pub log_level: Option<String>,
+    /// Why it is started.
+    pub initialization: Initialization,
 }
 
 /// What one invocation carries to an instance.
@@ -208,6 +233,19 @@ pub struct Started {
     pub instance: Arc<dyn Instance>,
     /// How long creation and initialisation took.
     pub init: Duration,
+    /// What of it was what.
+    pub phases: Phases,
+}
+
+/// The parts of [`Started::init`], as far as they can be told apart; what they mean is said at [`model::ColdStart`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// From the beginning until the program was started in its sandbox.
+    pub sandbox: Duration,
+    /// … until the runtime was about to load the function; `None` where that is not known.
+    pub runtime: Option<Duration>,
+    /// What had been made ahead of need and was used.
+    pub used: Option<MadeAhead>,
 }
 
 /// Makes instances.

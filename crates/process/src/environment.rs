@@ -105,7 +105,7 @@ pub fn environment(
     set("AWS_LAMBDA_LOG_GROUP_NAME", &spec.log_group);
     set("AWS_LAMBDA_LOG_STREAM_NAME", stream);
     set("AWS_LAMBDA_LOG_FORMAT", &spec.log_format);
-    set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    set("AWS_LAMBDA_INITIALIZATION_TYPE", spec.initialization.name());
     if let Some(level) = &spec.log_level {
         set("AWS_LAMBDA_LOG_LEVEL", level);
     }

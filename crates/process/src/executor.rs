@@ -7,7 +7,7 @@ use crate::class_archive::clear;
 use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
-use crate::instance::{Learner, Process, Running};
+use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
@@ -22,9 +22,11 @@ use crate::stems::{Stem, Stems};
 use crate::training::{self, Trainer};
 use crate::users::Users;
 use crate::wrapped::Wrapped;
-use model::{MiB, Network};
+use model::{MadeAhead, MiB, Network};
 use policy::stock::StockConfig;
-use ports::{BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, StartFailure, Started, Unready};
+use ports::{
+    BoxFuture, Executor, Exit, Instance, InstanceSpec, LogSink, Phases, StartFailure, Started, Unready,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -238,13 +240,15 @@ impl ProcessExecutor {
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
         let archive = launch.archive.clone();
-        let started = self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until).await;
+        let started =
+            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
         let Some((archive, taken)) = archive else { return started };
         let trainer = self.trainer(isolation);
         // The JVM looks at an archive's head only, and trusts the rest.
@@ -257,7 +261,7 @@ impl ProcessExecutor {
                     trainer.distrust(&archive);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
-                return self.start_planned(launch, spec, stream, logs, until).await;
+                return self.start_planned(launch, spec, stream, logs, until, laps).await;
             }
             _ => {}
         }
@@ -277,6 +281,7 @@ impl ProcessExecutor {
         stream: Arc<str>,
         logs: Arc<dyn LogSink>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
@@ -289,10 +294,11 @@ impl ProcessExecutor {
             learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
         if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
-            let Stem { process, framed } = stem;
+            let Stem { process, framed, made } = stem;
+            *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used: Some(made) };
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
-            return Ok(Arc::new(Running::init(process, framed, timeout, until).await?));
+            return ready(process, framed, timeout, until, laps).await;
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -300,9 +306,9 @@ impl ProcessExecutor {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
                 let program = launch.program(variables, None, lines);
                 let process =
-                    self.run(Program { transport: Some(pipes), ..program }, own, output, until).await?;
+                    self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
-                Ok(Arc::new(Running::init(process, framed, timeout, until).await?))
+                ready(process, framed, timeout, until, laps).await
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
@@ -310,9 +316,9 @@ impl ProcessExecutor {
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let program = Program { transport: Some(pipes), runtime_api, ..program };
-                let process = self.run(program, own, output, until).await?;
+                let process = self.run(program, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                Ok(Arc::new(Running::init(process, Wrapped::new(framed, api), timeout, until).await?))
+                ready(process, Wrapped::new(framed, api), timeout, until, laps).await
             }
             Protocol::Http => {
                 let http = match own_network {
@@ -321,16 +327,16 @@ impl ProcessExecutor {
                 };
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(variables, Some(contact), lines);
-                let process = self.run(program, own, output, until).await?;
-                Ok(Arc::new(Running::init(process, http, timeout, until).await?))
+                let process = self.run(program, own, output, until, laps).await?;
+                ready(process, http, timeout, until, laps).await
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
-                let process = self.run(Program { runtime_api, ..program }, own, output, until).await?;
+                let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                Ok(Arc::new(Running::init(process, api, timeout, until).await?))
+                ready(process, api, timeout, until, laps).await
             }
         }
     }
@@ -368,10 +374,12 @@ impl ProcessExecutor {
         own: bool,
         output: Arc<Output>,
         until: Instant,
+        laps: &mut Laps,
     ) -> Result<Process, Unready> {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
+        *laps = Laps { sandboxed: Some(Instant::now()), ..Laps::default() };
         Ok(Process::new(child, output))
     }
 }
@@ -386,8 +394,9 @@ impl Executor for ProcessExecutor {
         Box::pin(async move {
             let began = Instant::now();
             let until = began + spec.init_timeout;
-            let instance = self.begin(spec, stream, logs, until).await?;
-            Ok(Started { instance, init: began.elapsed() })
+            let mut laps = Laps::default();
+            let instance = self.begin(spec, stream, logs, until, &mut laps).await?;
+            Ok(Started { instance, init: began.elapsed(), phases: laps.since(began) })
         })
     }
 
@@ -438,6 +447,39 @@ fn has_swap() -> bool {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
     total.is_some_and(|kib| kib.trim() != "0 kB")
+}
+
+/// When a start had come how far.
+#[derive(Default)]
+struct Laps {
+    sandboxed: Option<Instant>,
+    loading: Option<std::time::Instant>,
+    used: Option<MadeAhead>,
+}
+
+impl Laps {
+    fn since(&self, began: Instant) -> Phases {
+        let Some(sandboxed) = self.sandboxed else { return Phases::default() };
+        let runtime = match (self.used, self.loading) {
+            // It had booted before.
+            (Some(_), _) => Some(Duration::ZERO),
+            (None, loading) => loading.map(|at| at.saturating_duration_since(sandboxed.into_std())),
+        };
+        Phases { sandbox: sandboxed - began, runtime, used: self.used }
+    }
+}
+
+/// Waits until the process is ready.
+async fn ready<T: Transport>(
+    process: Process,
+    transport: T,
+    timeout: Duration,
+    until: Instant,
+    laps: &mut Laps,
+) -> Result<Arc<dyn Instance>, Unready> {
+    let running = Running::init(process, transport, timeout, until).await?;
+    laps.loading = running.loading();
+    Ok(Arc::new(running))
 }
 
 /// A step of a start, unless time is up first.

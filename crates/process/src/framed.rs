@@ -36,6 +36,7 @@ enum Kind {
     StreamError,
     Log,
     Imports,
+    Loading,
 }
 
 struct Frame {
@@ -194,6 +195,7 @@ impl Conversation {
             match self.parse()? {
                 Some(Frame { kind: Kind::Log, body, .. }) => process.output.record(body),
                 Some(Frame { kind: Kind::Imports, body, .. }) => process.imported(&body),
+                Some(Frame { kind: Kind::Loading, .. }) => process.loads(),
                 Some(frame) => return Ok(frame),
                 None => {
                     if self.answers.read_buf(&mut self.buffer).await? == 0 {
@@ -261,6 +263,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
         b'Z' => Kind::StreamEnd,
         b'F' => Kind::StreamError,
         b'L' => Kind::Log,
+        b'G' => Kind::Loading,
         other => return Err(io::Error::other(format!("no frame begins with byte {other}"))),
     })
 }

@@ -9,7 +9,7 @@ use ports::{
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -74,6 +74,11 @@ impl<T: Transport> Running<T> {
         }
     }
 
+    /// When its runtime was about to load the function, if that is known.
+    pub fn loading(&self) -> Option<Instant> {
+        self.process.loading.get().copied()
+    }
+
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
         let started = Instant::now();
         self.process.output.begin(Some(invocation.request_id));
@@ -133,6 +138,8 @@ pub struct Process {
     follower: tokio::task::AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
+    /// When its runtime was about to load the function.
+    loading: OnceLock<Instant>,
 }
 
 impl Process {
@@ -140,12 +147,18 @@ impl Process {
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
         let (learner, ending, sampled) = (Mutex::default(), AtomicBool::new(false), Mutex::new(None));
-        Process { child, output, learner, follower, ending, sampled }
+        let loading = OnceLock::new();
+        Process { child, output, learner, follower, ending, sampled, loading }
     }
 
     /// Has `learner` told, once, what the function imported.
     pub fn tell_imports(&self, learner: Option<Learner>) {
         *self.learner.lock().expect("no panic while held") = learner;
+    }
+
+    /// The runtime has booted and loads the function from here on.
+    pub fn loads(&self) {
+        let _ = self.loading.set(Instant::now());
     }
 
     /// The bootstrap has said what the function imported.

@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::sandbox::Sandbox;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::zygote::Zygote;
-use model::{MiB, Time};
+use model::{MadeAhead, MiB, Time};
 use policy::stock::{Command, Event, Kind, Stock, StockConfig};
 use ports::{LogEvent, LogSink};
 use std::collections::HashMap;
@@ -58,6 +58,8 @@ pub struct Stem {
     pub process: Process,
     /// The transport, over which it waits to be told.
     pub framed: Framed,
+    /// Whether it waited, or was forked just now.
+    pub made: MadeAhead,
 }
 
 /// The stems of one server.
@@ -111,6 +113,7 @@ impl Stems {
             return taken;
         }
         let stem = self.fork(kind, zygote?, recipe).await;
+        let stem = stem.map(|stem| Stem { made: MadeAhead::Fork, ..stem });
         stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another"))
             .ok()
     }
@@ -273,7 +276,8 @@ impl Stem {
         let (output, lines) =
             Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
         let (framed, pipes) = Framed::pair().map_err(NotStarted::at("make a pipe"))?;
-        Ok(Stem { process: Process::new(start(pipes, lines).await?, output), framed })
+        let process = Process::new(start(pipes, lines).await?, output);
+        Ok(Stem { process, framed, made: MadeAhead::Runtime })
     }
 
     /// Makes it an instance of a function: in `sandbox`, with these variables. It then loads the function, as

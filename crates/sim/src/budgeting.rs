@@ -1,9 +1,9 @@
 //! The rules of the budget and of concurrency, checked against accounts of our own.
 
 use crate::pooling::{Broken, ensure};
-use model::{MiB, Time};
+use model::{MiB, Time, Version};
 use policy::budget::{BudgetConfig, Command, Event, PoolKey};
-use policy::concurrency::Throttle;
+use policy::concurrency::{Admitted, Throttle};
 use policy::{Budget, Concurrency, InstanceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -268,7 +268,7 @@ impl Flights {
 
     /// Admits a request and compares the verdict with the rules; whether it was let in.
     pub(crate) fn admit(&mut self, concurrency: &mut Concurrency, function: usize) -> Result<bool, Broken> {
-        let verdict = concurrency.admit(function as u64);
+        let verdict = concurrency.admit(function as u64, Version::Latest).map(|_| ());
         let reserved: u32 = self.reserved.iter().flatten().sum();
         let sharing: u32 =
             self.in_flight.iter().zip(&self.reserved).filter(|(_, r)| r.is_none()).map(|(n, _)| n).sum();
@@ -284,7 +284,7 @@ impl Flights {
     }
 
     pub(crate) fn release(&mut self, concurrency: &mut Concurrency, function: usize) -> Result<(), Broken> {
-        concurrency.release(function as u64);
+        concurrency.release(function as u64, Version::Latest, Admitted::Beyond);
         self.in_flight[function] -= 1;
         self.check(concurrency, function)
     }

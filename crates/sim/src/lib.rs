@@ -20,6 +20,7 @@ pub mod trace; //    where invocations come from //    a trace under several pol
 mod budgeting; // the rules of the budget and of concurrency, checked
 mod keeping; //   the rules of keeping idle instances and of starting one ahead, checked
 mod pooling; //   the rules of a pool, checked
+mod providing; // the rules of provisioned instances, checked
 mod world; //     virtual time: the shell, the executor and the callers
 
 pub use random::Random;

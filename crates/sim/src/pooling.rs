@@ -4,6 +4,7 @@
 //! wrong and which state is. It shares nothing with the pool but those.
 
 use crate::keeping::Keeping;
+use crate::providing::Providing;
 use crate::report::clock;
 use model::Time;
 use policy::pool::{Command, Event, Reason};
@@ -62,6 +63,8 @@ pub(crate) struct Account {
     pub(crate) used_ahead: u64,
     /// How long idle instances may stay, and which were started ahead.
     keeping: Keeping,
+    /// Instances that are wanted whether requests come or not, and which they are.
+    pub(crate) providing: Providing,
 }
 
 /// An instance as seen from outside.
@@ -103,6 +106,7 @@ impl Account {
             used_ahead: 0,
             longest_estimate: config.start_estimate,
             keeping: Keeping::new(&config),
+            providing: Providing::default(),
             longest: (config.max_wait, Duration::ZERO),
             config,
             retired: false,
@@ -129,8 +133,13 @@ impl Account {
         self.waiting.iter().find(|waiting| waiting.0 == request).map(|waiting| waiting.1)
     }
 
-    /// Idle instances, each with the time since when.
+    /// Idle instances that may be let go, each with the time since when.
     pub(crate) fn idle(&self) -> impl Iterator<Item = (InstanceKey, Time)> {
+        self.all_idle().filter(|(key, _)| !self.providing.has(*key))
+    }
+
+    /// … and provisioned ones.
+    fn all_idle(&self) -> impl Iterator<Item = (InstanceKey, Time)> {
         self.instances.iter().filter_map(|(&key, instance)| instance.idle_since().map(|since| (key, since)))
     }
 
@@ -143,6 +152,8 @@ impl Account {
         }
         let was_ahead = matches!(*event, Event::Denied { instance } if self.keeping.is_ahead(instance));
         self.keeping.event(now, event);
+        let stage = |instance: &InstanceKey| self.instances.get(instance).map(|instance| instance.stage);
+        let was_provisioned = self.providing.event(now, event, stage);
         match *event {
             Event::Arrived { request } => {
                 self.arrived += 1;
@@ -153,16 +164,18 @@ impl Account {
                 self.stray = Some(instance);
             }
             Event::Granted { instance } => {
-                self.granted = now;
+                if !was_provisioned {
+                    self.granted = now;
+                }
                 self.enter(instance, Stage::Granted);
             }
             Event::Denied { instance } => {
-                if self.instances.remove(&instance).is_some() && !was_ahead {
+                if self.instances.remove(&instance).is_some() && !was_ahead && !was_provisioned {
                     self.denied = Some(now);
                 }
             }
             Event::Started { instance } => self.enter(instance, Stage::Ready(now)),
-            Event::StartFailed { instance } => self.start_failed(instance),
+            Event::StartFailed { instance } => self.start_failed(instance, was_provisioned),
             Event::Finished { instance, request } => {
                 if let Some(instance) = self.instances.get_mut(&instance)
                     && instance.running.remove(&request).is_some()
@@ -172,7 +185,7 @@ impl Account {
                 }
             }
             Event::Lost { instance } => match self.instances.get(&instance).map(|instance| instance.stage) {
-                Some(Stage::Starting(_)) => self.start_failed(instance),
+                Some(Stage::Starting(_)) => self.start_failed(instance, was_provisioned),
                 _ => self.enter(instance, Stage::Gone),
             },
             Event::Reconfigured(ref config) => {
@@ -183,15 +196,15 @@ impl Account {
             }
             Event::Retired => self.retired = true,
             Event::Reclaim { unused_since } => self.reclaiming = Some(unused_since),
-            Event::Wake => {}
+            Event::Provision { .. } | Event::Wake => {}
         }
     }
 
-    /// Fails as many requests as the instance would have taken.
-    fn start_failed(&mut self, instance: InstanceKey) {
+    /// Fails as many requests as the instance would have taken; none when it is a provisioned one.
+    fn start_failed(&mut self, instance: InstanceKey, was_provisioned: bool) {
         self.enter(instance, Stage::Failed);
         let room = self.instances.get(&instance).map_or(0, |instance| instance.room as usize);
-        self.failing = self.waiting.len().min(room);
+        self.failing = if was_provisioned { 0 } else { self.waiting.len().min(room) };
     }
 
     fn enter(&mut self, instance: InstanceKey, stage: Stage) {
@@ -212,13 +225,18 @@ impl Account {
                 self.check_ask(instance)
             }
             Command::AskAhead { instance } => self.check_ask_ahead(now, instance),
+            Command::AskProvisioned { instance } => {
+                self.providing.check_ask(now, instance)?;
+                self.insert(instance)
+            }
             Command::Release { instance } => self.released(instance),
             Command::Start { instance } => {
                 let stage = self.instances.get(&instance).map(|instance| instance.stage);
                 ensure!(stage == Some(Stage::Granted), "{instance} is started without memory: {stage:?}");
-                match self.keeping.is_ahead(instance) {
-                    true => self.started_ahead += 1,
-                    false => self.starts += 1,
+                match (self.providing.has(instance), self.keeping.is_ahead(instance)) {
+                    (true, _) => {}
+                    (_, true) => self.started_ahead += 1,
+                    _ => self.starts += 1,
                 }
                 ensure!(self.starts <= self.arrived, "more starts than requests: a retry storm");
                 self.enter(instance, Stage::Starting(now));
@@ -256,7 +274,8 @@ impl Account {
 
     /// What is frozen has run nothing for long enough, and longer than all that is not.
     fn check_freeze(&mut self, now: Time, key: InstanceKey) -> Result<(), Broken> {
-        let oldest = self.instances.values().filter(|i| !i.frozen).filter_map(Instance::idle_since).min();
+        let warm = self.idle().filter(|(key, _)| !self.instances[key].frozen);
+        let oldest = warm.map(|(_, since)| since).min();
         let after = self.config.freeze_after;
         let Some(instance) = self.instances.get_mut(&key) else { return Err(format!("{key} freezes, gone")) };
         let since = instance.idle_since().filter(|since| now.since(*since) >= after);
@@ -312,6 +331,7 @@ impl Account {
         };
         match gone.stage {
             Stage::Gone | Stage::Failed => Ok(()),
+            Stage::Asked if self.providing.has(instance) => self.providing.check_withheld(instance),
             Stage::Asked => {
                 let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
                 let served = self.instances.values().any(|i| matches!(i.stage, Stage::Ready(_)));
@@ -335,7 +355,8 @@ impl Account {
         if self.instances.values().all(|instance| instance.running.is_empty()) {
             self.turned = now;
         }
-        let newest = self.idle().map(|idle| idle.1).max();
+        let ready = self.all_idle().filter(|(key, _)| self.providing.has(*key)).map(|idle| idle.1).max();
+        let newest = ready.or(self.idle().map(|idle| idle.1).max());
         let some_open = self.instances.values().any(Instance::is_open);
         let Some(instance) = self.instances.get_mut(&key) else {
             return Err(format!("{request} is given to {key}, which is gone"));
@@ -349,7 +370,11 @@ impl Account {
         ensure!((instance.running.len() as u32) < instance.room, "{key} runs more than its concurrency");
         match instance.idle_since() {
             Some(_) if some_open => return Err(format!("{key} is woken while a busy one has room")),
-            Some(since) => ensure!(Some(since) == newest, "{key} is not the most recently used"),
+            Some(since) => {
+                ensure!(Some(since) == newest, "{key} is not the most recently used");
+                let is_first = ready.is_none() || self.providing.has(key);
+                ensure!(is_first, "{key} is used, and a provisioned one is idle");
+            }
             None => {}
         }
         instance.running.insert(request, now);
@@ -381,6 +406,11 @@ impl Account {
     fn stopped(&mut self, now: Time, key: InstanceKey) -> Result<(), Broken> {
         let since = self.instances.get(&key).and_then(Instance::idle_since);
         let Some(since) = since else { return Err(format!("{key} is stopped and not idle")) };
+        if self.providing.has(key) {
+            self.providing.check_withheld(key)?;
+            self.enter(key, Stage::Stopping);
+            return Ok(());
+        }
         let reclaimed = self.reclaiming.is_some_and(|unused_since| since <= unused_since);
         self.keeping.begin(now, self.is_quiet());
         let ahead_until = self.keeping.stopped(key, reclaimed || self.retired);
@@ -398,9 +428,10 @@ impl Account {
         Ok(())
     }
 
-    /// Requests that instances in such a stage can run at once.
+    /// Requests that instances in such a stage can run at once; requests do not count on provisioned ones.
     fn room(&self, wanted: impl Fn(Stage) -> bool) -> usize {
-        self.instances.values().filter(|instance| wanted(instance.stage)).map(|i| i.room as usize).sum()
+        let counted = self.instances.iter().filter(|(key, i)| wanted(i.stage) && !self.providing.has(**key));
+        counted.map(|(_, i)| i.room as usize).sum()
     }
 
     /// What must hold after a step.
@@ -409,6 +440,9 @@ impl Account {
         self.check_stats(pool)?;
         self.check_wake(now, pool)?;
         self.check_demand()?;
+        self.providing.check(pool, |key| self.instances.get(key).map(|instance| instance.stage))?;
+        let idle = self.all_idle().filter(|(key, _)| self.providing.has(*key)).count();
+        self.providing.check_surplus(idle)?;
         self.keeping.settle(now, self.is_quiet());
         self.check_time(now)?;
         ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
@@ -422,6 +456,7 @@ impl Account {
     pub(crate) fn check_time(&mut self, now: Time) -> Result<(), Broken> {
         self.check_waits(now)?;
         self.check_warmth(now)?;
+        self.providing.check_time(now, self.late())?;
         let keep_alive = if self.retired { Duration::ZERO } else { self.config.keep_alive };
         if self.is_windowed() && !self.retired {
             let (late, start) = (self.late(), self.longest_start());
@@ -443,7 +478,9 @@ impl Account {
         let one_at_a_time = self.idle().all(|(key, _)| self.instances[&key].room == 1);
         for (key, instance) in &self.instances {
             ensure!(!instance.frozen || instance.running.is_empty(), "{key} is frozen and runs something");
-            let Some(since) = instance.idle_since().filter(|_| one_at_a_time) else { continue };
+            // Provisioned ones are always ready.
+            let idle = instance.idle_since().filter(|_| one_at_a_time && !self.providing.has(*key));
+            let Some(since) = idle else { continue };
             let due = |after: Duration| now >= since + after + self.late();
             ensure!(instance.frozen || !due(self.config.freeze_after), "{key} is idle and not frozen");
             let worth_it = self.config.page_out_start.is_zero();
@@ -455,7 +492,8 @@ impl Account {
 
     /// Whether what was learned says how long the idle instance may stay.
     fn is_windowed(&self) -> bool {
-        self.keeping.is_windowed() && self.is_quiet() && self.idle().count() <= 1
+        let any_wanted = self.providing.wanted > 0;
+        !any_wanted && self.keeping.is_windowed() && self.is_quiet() && self.all_idle().count() <= 1
     }
 
     /// Whether nothing runs or waits.
@@ -515,7 +553,7 @@ impl Account {
         ensure!(self.waiting.len() <= self.config.max_waiting.max(self.surplus), "more wait than may");
         let coming = self.room(|stage| matches!(stage, Stage::Asked | Stage::Starting(_)));
         let asked = self.instances.iter().filter(|(_, instance)| instance.stage == Stage::Asked);
-        let asked = asked.filter(|(key, _)| !self.keeping.is_ahead(**key));
+        let asked = asked.filter(|(key, _)| !self.keeping.is_ahead(**key) && !self.providing.has(**key));
         if let Some((key, newest)) = asked.max_by_key(|(key, _)| key.0 >> 32) {
             let others = coming - newest.room as usize;
             ensure!(self.waiting.len() > others, "{key} is still asked for, and nothing waits for it");
@@ -530,7 +568,7 @@ impl Account {
             "{oldest} waits while a busy instance has room"
         );
         let busy = self.instances.values().filter(|instance| !instance.running.is_empty()).count();
-        let any_idle = self.idle().next().is_some();
+        let any_idle = self.all_idle().next().is_some();
         if any_idle {
             ensure!(busy >= self.config.hot_instances as usize, "{oldest} waits while an instance is idle");
             ensure!(busy > 0, "{oldest} waits for a busy instance and there is none");

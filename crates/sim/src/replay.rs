@@ -183,7 +183,9 @@ impl Replay {
                     self.waiting.remove(&request);
                     self.outcome.refused += 1;
                 }
-                Command::Release { .. }
+                // Nothing is provisioned here.
+                Command::AskProvisioned { .. }
+                | Command::Release { .. }
                 | Command::Reclaimed { .. }
                 | Command::Freeze { .. }
                 | Command::PageOut { .. }

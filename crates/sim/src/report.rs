@@ -35,6 +35,10 @@ pub struct Report {
     pub started_ahead: u64,
     /// … and then served one.
     pub used_ahead: u64,
+    /// … that were provisioned.
+    pub provided: u64,
+    /// Requests that ran on a provisioned instance.
+    pub on_provided: u64,
     /// Instances frozen, paged out, thawed, and those that could not be thawed.
     pub frozen: u64,
     /// See `frozen`.

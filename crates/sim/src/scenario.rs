@@ -37,6 +37,8 @@ pub struct Function {
     pub pool: PoolConfig,
     /// Reserved concurrency.
     pub reserved: Option<u32>,
+    /// Instances that are wanted whether requests come or not.
+    pub provisioned: u32,
     /// The most memory that an instance may use.
     pub limit: MiB,
     /// Memory that an instance uses at first; it grows to twice that, within the limit.
@@ -195,6 +197,19 @@ impl Scenario {
         }
         scenario
     }
+
+    /// The same with provisioned instances, whose number changes while things go wrong.
+    pub fn provisioned_from_seed(seed: u64) -> Scenario {
+        let random = &mut Random::new(seed.rotate_left(48) ^ 3);
+        let mut scenario = match random.chance(0.5) {
+            true => Scenario::from_seed(seed),
+            false => Scenario::learning_from_seed(seed),
+        };
+        for function in &mut scenario.functions {
+            function.provisioned = random.pick(&[0, 1, 1, 3, 6]);
+        }
+        scenario
+    }
 }
 
 impl Function {
@@ -204,6 +219,7 @@ impl Function {
         Function {
             pool: PoolConfig { keep_alive: Duration::from_secs(3), ..PoolConfig::default() },
             reserved: None,
+            provisioned: 0,
             limit: MiB(128),
             memory: MiB(20),
             start,
@@ -237,6 +253,7 @@ impl Function {
         Function {
             pool: draw_pool(random),
             reserved: random.pick(&[None, None, None, None, None, None, Some(1), Some(10)]),
+            provisioned: 0,
             limit: MiB(128),
             memory: random.pick(&[MiB(3), MiB(20), MiB(60), MiB(120)]),
             start,

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Time is let on by this much before the rules that it alone can break are checked: later is soon enough.
 const CHECK_EVERY: Duration = Duration::from_millis(1);
 
+/// Provisioned instances that are missing are there after this time, if they can be had: longer than any pause.
+const LONG: Duration = Duration::from_secs(100);
+
 /// No scenario needs more.
 const MAX_HAPPENINGS: u64 = 1_000_000;
 
@@ -80,6 +83,10 @@ enum Happening {
         due: Time,
     },
     Fault,
+    /// Another number of provisioned instances is wanted.
+    Provide {
+        function: usize,
+    },
     /// Something has been waited for; now it takes this much work.
     Work(Duration, Box<Happening>),
     /// A piece of work is done, if none has begun or ended since this was said.
@@ -174,6 +181,12 @@ pub(crate) struct World<'a> {
     requests: BTreeMap<RequestKey, Live>,
     /// Requests that each function has still to be sent.
     unsent: Vec<u64>,
+    /// Provisioned instances that each function is to have.
+    wanted: Vec<u32>,
+    /// Changes of those numbers still to come.
+    provides_left: u32,
+    /// Since when nothing is left but those.
+    calm: Option<Time>,
     /// Requests that have arrived again.
     again: u64,
     /// When the rules that time alone can break were last checked.
@@ -213,6 +226,9 @@ impl<'a> World<'a> {
             flights: Flights::new(scenario.account_limit, scenario.functions.len()),
             requests: BTreeMap::new(),
             unsent: scenario.functions.iter().map(|function| function.requests).collect(),
+            wanted: Vec::new(),
+            provides_left: 100,
+            calm: None,
             again: 0,
             checked: Time::ZERO,
             faults_left: 200,
@@ -247,6 +263,7 @@ impl<'a> World<'a> {
     fn play(&mut self) -> Result<(), Broken> {
         self.open()?;
         self.drain()?;
+        self.check_provided()?;
         ensure!(self.requests.is_empty(), "{} requests never ended", self.requests.len());
         for (key, member) in &self.members {
             let stats = member.pool.stats();
@@ -266,6 +283,39 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// All provisioned instances are there again after what went wrong; then none is wanted any more.
+    fn check_provided(&mut self) -> Result<(), Broken> {
+        let stats = self.budget.stats();
+        for member in self.members.values() {
+            let plan = self.plan(member.function);
+            let budget = &self.scenario.budget;
+            let most = stats.charged.0 + plan.limit.0 + budget.headroom.0 + budget.estimate.0;
+            let descriptors = stats.descriptors + 3 + plan.pool.instance_concurrency;
+            let has_room = most <= stats.limit.0 && descriptors <= budget.descriptors;
+            member.account.providing.check_complete(&member.pool, has_room)?;
+        }
+        for pool in self.members.keys().copied().collect::<Vec<_>>() {
+            self.tell_pool(pool, Event::Provision { instances: 0 })?;
+        }
+        self.wanted.iter_mut().for_each(|wanted| *wanted = 0);
+        self.provides_left = 0;
+        self.drain()
+    }
+
+    /// Whether nothing is left but provisioned instances, and those are there or have had time to be.
+    fn is_over(&mut self) -> bool {
+        if !self.is_calm() || !self.requests.is_empty() || self.wanted.iter().all(|&wanted| wanted == 0) {
+            self.calm = None;
+            return false;
+        }
+        let since = *self.calm.get_or_insert(self.now);
+        let is_there = |member: &Member| {
+            let provisioned = member.pool.provisioned();
+            provisioned.available == provisioned.wanted
+        };
+        self.now.since(since) >= LONG || self.members.values().all(is_there)
+    }
+
     /// Sets the stage: pools, reservations, workloads, faults.
     fn open(&mut self) -> Result<(), Broken> {
         let scenario = self.scenario;
@@ -273,6 +323,10 @@ impl<'a> World<'a> {
             self.flights.reserve(&mut self.concurrency, function, plan.reserved)?;
             let pool = self.add_pool(function, plan.pool.clone());
             self.current.push(pool);
+            self.wanted.push(0);
+            if plan.provisioned > 0 {
+                self.later(Duration::from_millis(1), Happening::Provide { function });
+            }
             let senders = match plan.workload {
                 Workload::Closed(callers, _) => callers,
                 _ => 1,
@@ -306,6 +360,9 @@ impl<'a> World<'a> {
             ensure!(self.number < MAX_HAPPENINGS, "no end after {MAX_HAPPENINGS} happenings");
             self.happen(happening)?;
             self.deliver()?;
+            if self.is_over() {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -371,6 +428,7 @@ impl<'a> World<'a> {
             Happening::PoolTimer { pool, due } => self.pool_timer(pool, due),
             Happening::BudgetTimer { due } => self.budget_timer(due),
             Happening::Fault => self.fault(),
+            Happening::Provide { function } => self.provide(function),
             Happening::Work(work, end) => {
                 self.work(work, *end);
                 Ok(())

@@ -23,17 +23,32 @@ fn learn(seed: u64) -> Report {
     run(&Scenario::learning_from_seed(seed)).unwrap_or_else(|failure| panic!("{failure} (learning)"))
 }
 
+/// Plays the scenario of a seed with provisioned instances.
+#[track_caller]
+fn provide(seed: u64) -> Report {
+    run(&Scenario::provisioned_from_seed(seed)).unwrap_or_else(|failure| panic!("{failure} (provisioned)"))
+}
+
+/// Instances that are there for hours take long to play: of many seeds, one in four has some.
+fn play_all(seed: u64, is_one: bool) {
+    drop((play(seed), learn(seed)));
+    if is_one || seed.is_multiple_of(4) {
+        provide(seed);
+    }
+}
+
 #[test]
 fn every_rule_holds_after_every_step_whatever_goes_wrong() {
     let seeds = match variable("BROOKLET_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..variable("BROOKLET_SIM_SEEDS").unwrap_or(400),
     };
+    let is_one = seeds.end - seeds.start == 1;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let seeds = seeds.clone().skip(thread).step_by(threads);
-            scope.spawn(move || seeds.for_each(|seed| drop((play(seed), learn(seed)))));
+            scope.spawn(move || seeds.for_each(|seed| play_all(seed, is_one)));
         }
     });
 }
@@ -46,6 +61,7 @@ fn seeds_that_once_failed_no_longer_do() {
             let seed = seed.parse().expect("a seed is a number");
             play(seed);
             learn(seed);
+            provide(seed);
         }
     }
 }
@@ -64,6 +80,16 @@ fn instances_are_started_ahead_used_and_stopped_unused() {
     let started: u64 = reports.iter().map(|report| report.started_ahead).sum();
     let used: u64 = reports.iter().map(|report| report.used_ahead).sum();
     assert!(used > 200 && started > used + 50, "{started} started ahead, {used} used");
+}
+
+#[test]
+fn requests_run_on_provisioned_instances_and_on_others_beside_them() {
+    let reports: Vec<_> = (0..60).map(provide).collect();
+    let provided: u64 = reports.iter().map(|report| report.provided).sum();
+    let starts: u64 = reports.iter().map(|report| report.starts).sum();
+    let used: u64 = reports.iter().map(|report| report.on_provided).sum();
+    assert!(provided > 300 && starts > provided + 300, "{provided} of {starts} starts are provisioned");
+    assert!(used > 1_000, "{used} requests ran on them");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What tools ask about as a matter of course and what cannot exist here yet: the answer of a function without it.
 
 use super::{Answer, Request};
-use crate::error::{ApiError, Kind, Result};
+use crate::error::{ApiError, Result};
 use node::control::Function;
 use serde_json::json;
 
@@ -27,15 +27,6 @@ pub async fn runtime_management(request: &Request<'_>) -> Answer {
 pub async fn recursion(request: &Request<'_>) -> Answer {
     function(request).await?;
     Ok(json!({ "RecursiveLoop": "Allow" }))
-}
-
-/// `GetProvisionedConcurrencyConfig`.
-pub async fn provisioned_concurrency(request: &Request<'_>) -> Answer {
-    function(request).await?;
-    Err(ApiError::new(
-        Kind::ProvisionedConcurrencyConfigNotFoundException,
-        "No Provisioned Concurrency Config found for this function",
-    ))
 }
 
 /// `GetFunctionEventInvokeConfig`.

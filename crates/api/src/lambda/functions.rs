@@ -217,11 +217,19 @@ fn logging(logging: &mut Input<'_>) -> Result<LoggingSettings> {
     })
 }
 
+/// What `SnapStart.ApplyOn` may be.
+const SNAP_START: [&str; 2] = ["PublishedVersions", "None"];
+
 /// Members that are kept and given back. One that was emptied is `null`: it is to be forgotten.
 fn echoed(input: &mut Input<'_>) -> Result<std::collections::BTreeMap<String, Value>> {
     let mut echoed = std::collections::BTreeMap::new();
     for member in ["VpcConfig", "DeadLetterConfig", "FileSystemConfigs", "SnapStart"] {
         if let Some(value) = input.echo(member)? {
+            if member == "SnapStart"
+                && let Some(wrong) = value["ApplyOn"].as_str().filter(|given| !SNAP_START.contains(given))
+            {
+                return Err(ApiError::not_in_enum("snapStart.applyOn", wrong, &SNAP_START.join(", ")));
+            }
             let emptied = match member {
                 "VpcConfig" => is_empty(&value["SubnetIds"]) && is_empty(&value["SecurityGroupIds"]),
                 "DeadLetterConfig" => is_empty(&value["TargetArn"]),

@@ -9,6 +9,7 @@ mod limits; //      reserved concurrency, account settings
 pub(crate) mod name; // the ways to name a function
 mod operations; //  the table
 mod policies; //    resource policies
+mod provisioned; // provisioned concurrency
 mod shapes; //      members of answers
 mod tags;
 mod urls;

@@ -2,7 +2,7 @@
 //! of botocore; a test compares them).
 
 use super::{Answer, Request, SMALL};
-use super::{absent, aliases, functions, limits, policies, tags, urls, versions};
+use super::{absent, aliases, functions, limits, policies, provisioned, tags, urls, versions};
 use http::Method;
 use percent_encoding::percent_decode_str;
 use ports::BoxFuture;
@@ -113,10 +113,10 @@ operations! {
     GetFunctionScalingConfig GET "/2025-11-30/functions/{FunctionName}/function-scaling-config" 200 NotYet;
     PutFunctionScalingConfig PUT "/2025-11-30/functions/{FunctionName}/function-scaling-config" 202 NotYet;
 
-    ListProvisionedConcurrencyConfigs GET "/2019-09-30/functions/{FunctionName}/provisioned-concurrency?List=ALL" 200 (empty "ProvisionedConcurrencyConfigs");
-    GetProvisionedConcurrencyConfig GET "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 200 (absent::provisioned_concurrency);
-    PutProvisionedConcurrencyConfig PUT "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 202 NotYet;
-    DeleteProvisionedConcurrencyConfig DELETE "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 204 NotYet;
+    ListProvisionedConcurrencyConfigs GET "/2019-09-30/functions/{FunctionName}/provisioned-concurrency?List=ALL" 200 (provisioned::list);
+    GetProvisionedConcurrencyConfig GET "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 200 (provisioned::get);
+    PutProvisionedConcurrencyConfig PUT "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 202 (provisioned::put);
+    DeleteProvisionedConcurrencyConfig DELETE "/2019-09-30/functions/{FunctionName}/provisioned-concurrency" 204 (provisioned::delete);
 
     GetFunctionEventInvokeConfig GET "/2019-09-25/functions/{FunctionName}/event-invoke-config" 200 (absent::event_invoke_config);
     PutFunctionEventInvokeConfig PUT "/2019-09-25/functions/{FunctionName}/event-invoke-config" 200 NotYet;

@@ -3,7 +3,7 @@
 use crate::auth::sigv4::{hex, unhex};
 use crate::time::{iso, iso_z};
 use base64::Engine;
-use model::{Account, Cors, InvokeMode, LATEST, Network};
+use model::{Account, Cors, InvokeMode, LATEST, Network, Version};
 use node::control::{Function, FunctionUrl, NamedAlias, Page};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -69,18 +69,22 @@ pub fn listed(function: &Function, account: &Account) -> Map<String, Value> {
         members.insert("Layers".into(), layers.collect());
     }
     for (member, value) in &configuration.echoed {
-        members.insert(member.clone(), echoed(member, value));
+        members.insert(member.clone(), echoed(member, value, function.version));
     }
     members
 }
 
 /// What is added to members that are only kept: the parts that the service itself fills in.
-fn echoed(member: &str, value: &Value) -> Value {
+fn echoed(member: &str, value: &Value, version: Version) -> Value {
     let mut value = value.clone();
     match (member, &mut value) {
         ("VpcConfig", Value::Object(vpc)) => drop(vpc.entry("VpcId").or_insert("".into())),
-        // Snapshots are not taken; instances start from processes kept ready instead.
-        ("SnapStart", Value::Object(snap)) => drop(snap.entry("OptimizationStatus").or_insert("Off".into())),
+        // No snapshot is taken: a version is initialised once when it is published (docs/lambda-api.md).
+        ("SnapStart", Value::Object(snap)) => {
+            let is_on =
+                version != Version::Latest && snap.get("ApplyOn") == Some(&"PublishedVersions".into());
+            snap.insert("OptimizationStatus".into(), if is_on { "On" } else { "Off" }.into());
+        }
         _ => {}
     }
     value

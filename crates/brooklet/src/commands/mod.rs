@@ -1,5 +1,6 @@
 //! What each command does: one file each.
 
+mod bench;
 pub mod completions;
 mod deploy;
 mod dev;
@@ -13,7 +14,7 @@ pub mod runtimes;
 mod show;
 mod simulate;
 
-use crate::cli::{At, Cli, Command};
+use crate::cli::{At, Bench, Cli, Command};
 use crate::client::Client;
 use crate::error::{Doing, Result};
 use crate::exit::Exit;
@@ -38,6 +39,9 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Show(args) => talk(args.at.clone(), async |lambda| show::run(args, lambda).await),
         Command::Rm(args) => talk(args.at.clone(), async |lambda| rm::run(args, lambda).await),
         Command::Runtimes(command) => runtimes::run(command),
+        Command::Bench(Bench::Coldstart(args)) => {
+            talk(args.at.clone(), async |lambda| bench::coldstart(args, lambda).await)
+        }
         Command::Simulate(args) => simulate::run(args),
         Command::Doctor(args) => {
             talk(args.at.clone(), async |lambda| doctor::run(args, &lambda.client).await)

@@ -18,6 +18,7 @@ pub async fn run(args: Show, lambda: &Lambda) -> Result<Exit> {
     let name = function["Configuration"]["FunctionName"].as_str().unwrap_or(&args.name).to_string();
     function["Versions"] = Value::Array(lambda.versions(&name).await?);
     function["Aliases"] = Value::Array(lambda.aliases(&name).await?);
+    function["ProvisionedConcurrency"] = Value::Array(lambda.provisioned(&name).await?);
     function["Url"] = lambda.url(&name).await?.unwrap_or(Value::Null);
     match args.output {
         Output::Json => output::json(&function)?,
@@ -53,6 +54,7 @@ fn describe(function: &Value) -> String {
             "aliases",
             list(&function["Aliases"], |a| format!("{} → {}", text(&a["Name"]), text(&a["FunctionVersion"]))),
         ),
+        ("provisioned", list(&function["ProvisionedConcurrency"], provisioned)),
         ("url", text(&function["Url"]["FunctionUrl"])),
     ];
     let line = |(name, value): (&str, String)| format!("{name:<12} {value}");
@@ -76,6 +78,17 @@ fn network(policy: &Value) -> String {
         Some("default") => "as the server's configuration says".to_string(),
         _ => text(policy),
     }
+}
+
+/// `live: 3 of 5 ready`, and why there are not more.
+fn provisioned(config: &Value) -> String {
+    let count = |what: &str| text(&config[format!("{what}ProvisionedConcurrentExecutions")]);
+    let qualifier = text(&config["FunctionArn"]).rsplit(':').next().unwrap_or_default().to_owned();
+    let reason = match config["StatusReason"].as_str() {
+        Some(reason) => format!(" ({reason})"),
+        None => String::new(),
+    };
+    format!("{qualifier}: {} of {} ready{reason}", count("Available"), count("Requested"))
 }
 
 /// Only said when it is not the usual 1.
@@ -123,6 +136,11 @@ mod tests {
             "Tags": {"team": "shop"},
             "Versions": [{"Version": "$LATEST"}, {"Version": "1"}],
             "Aliases": [{"Name": "live", "FunctionVersion": "1"}],
+            "ProvisionedConcurrency": [{
+                "FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:hello:live",
+                "RequestedProvisionedConcurrentExecutions": 5, "AvailableProvisionedConcurrentExecutions": 3,
+                "Status": "IN_PROGRESS",
+            }],
             "Url": null,
         });
         insta::assert_snapshot!(describe(&function), @r"
@@ -135,6 +153,7 @@ mod tests {
         tags         team=shop
         versions     1
         aliases      live → 1
+        provisioned  live: 3 of 5 ready
         ");
     }
 }

@@ -153,7 +153,7 @@ fn change(function: &mut Value, method: &str, rest: &[&str], body: &Value) -> An
             function["Url"] = body.clone();
             function["Url"]["FunctionUrl"] = json!("http://abc.lambda-url.us-east-1.localhost/");
         }
-        ("GET", ["versions" | "aliases"]) => return ok(json!({})),
+        ("GET", ["versions" | "aliases" | "provisioned-concurrency"]) => return ok(json!({})),
         _ => return refuse(404, "UnknownOperationException", &rest.join("/")),
     }
     ok(function["Configuration"].clone())

@@ -2,7 +2,7 @@
 
 use super::functions::precondition;
 use super::registry::{Draft, Registry, new_id};
-use super::{ControlError, NamedAlias, Page, PutAlias, validate};
+use super::{ControlError, NamedAlias, Page, PutAlias, What, provisioned, validate};
 use model::{Alias, FunctionHead, Version};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Registry {
                 description: String::new(),
                 revision_id: String::new(),
             };
-            self.set_alias(&mut draft.head, alias, &request)
+            self.set_alias(draft, alias, &request)
         };
         let version = request.version.as_deref();
         let missing = |error| self.qualified(error, &request.function, version);
@@ -43,7 +43,7 @@ impl Registry {
                 ControlError::not_found(format!("Alias not found: {arn}"))
             })?;
             precondition(&alias.revision_id, request.revision_id.as_deref())?;
-            self.set_alias(&mut draft.head, alias, &request)
+            self.set_alias(draft, alias, &request)
         };
         let (_, alias) = self.change(&request.function, decide).await?;
         Ok(NamedAlias { function: request.function, name: request.name, alias })
@@ -51,10 +51,11 @@ impl Registry {
 
     fn set_alias(
         &self,
-        head: &mut FunctionHead,
+        draft: &mut Draft,
         mut alias: Alias,
         request: &PutAlias,
     ) -> Result<Alias, ControlError> {
+        let head = &mut draft.head;
         if let Some(version) = &request.version {
             alias.version = self.existing_version(head, version)?;
         }
@@ -69,6 +70,11 @@ impl Registry {
         validate::routing(&alias)?;
         alias.revision_id = new_id();
         head.aliases.insert(request.name.clone(), alias.clone());
+        if head.provisioned.contains_key(&request.name) {
+            // What was provisioned follows the alias.
+            provisioned::check_versions(head, &request.name)?;
+            draft.announce.push(What::Provisioned);
+        }
         Ok(alias)
     }
 
@@ -132,6 +138,9 @@ impl Registry {
         let decide = |draft: &mut Draft| match draft.head.aliases.remove(name) {
             Some(_) => {
                 draft.head.policies.remove(name);
+                if draft.head.provisioned.remove(name).is_some() {
+                    draft.announce.push(What::Provisioned);
+                }
                 Ok(draft.head.urls.remove(name))
             }
             None => Ok(None),

@@ -1,10 +1,11 @@
 //! Reserved concurrency.
 
 use super::ledger::Turn;
-use super::registry::{Draft, RESERVED, Registry, document, reserved_key};
+use super::registry::{Draft, PROVISIONED, RESERVED, Registry, document, reserved_key};
 use super::{ControlError, What, validate};
 use model::LATEST;
 use ports::store::Expect;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A function's reserved concurrency.
@@ -25,10 +26,18 @@ impl Registry {
         let limit = validate::reserved_concurrency(limit)?;
         let reserving = self.reserving.clone().lock_owned().await;
         self.entry(name).await.map_err(|error| self.qualified(error, name, Some(LATEST)))?;
-        let others = self.reservations().await?;
-        let others: u64 = others.iter().filter(|r| &*r.name != name).map(|r| u64::from(r.limit)).sum();
+        let provisioned = self.entry(name).await?.head.total_provisioned();
+        if limit < provisioned {
+            return Err(ControlError::invalid(
+                "ReservedConcurrentExecutions",
+                format!(
+                    "ReservedConcurrentExecutions {limit} should not be lower than function's total provisioned concurrency [{provisioned}]."
+                ),
+            ));
+        }
+        let others = self.set_aside(Some(name)).await?;
         let limits = &self.options.limits;
-        if others + u64::from(limit) + u64::from(limits.unreserved_concurrency)
+        if u64::from(others) + u64::from(limit) + u64::from(limits.unreserved_concurrency)
             > u64::from(limits.account_concurrency)
         {
             return Err(ControlError::invalid(
@@ -83,6 +92,26 @@ impl Registry {
             }
         }
         Ok(reservations)
+    }
+
+    /// What is reserved and provisioned of the account's concurrency, by functions other than `except`.
+    pub(super) async fn set_aside(&self, except: Option<&str>) -> Result<u32, ControlError> {
+        let mut names = BTreeSet::new();
+        for prefix in [RESERVED, PROVISIONED] {
+            self.scan(prefix, |document| {
+                names.insert(document.key[prefix.len()..].to_owned());
+                Ok(())
+            })
+            .await?;
+        }
+        let mut sum = 0_u32;
+        for name in names.iter().filter(|name| Some(name.as_str()) != except) {
+            if let Some((head, _)) = self.read_head(name).await? {
+                // What is provisioned comes out of the function's reservation, when it has one.
+                sum = sum.saturating_add(head.reserved_concurrency.unwrap_or(head.total_provisioned()));
+            }
+        }
+        Ok(sum)
     }
 
     async fn set_reserved(&self, turn: Turn, name: &str, limit: Option<u32>) -> Result<(), ControlError> {

@@ -12,6 +12,9 @@ pub enum ControlError {
         /// What does not exist.
         message: String,
     },
+    /// Nothing is provisioned for this version or alias (`ProvisionedConcurrencyConfigNotFoundException`).
+    #[error("No Provisioned Concurrency Config found for this function")]
+    NotProvisioned,
     /// It exists already, is in use, or is being changed (`ResourceConflictException`).
     #[error("{message}")]
     Conflict {

@@ -3,7 +3,8 @@
 use super::package::{UnpackedCode, blocking};
 use super::registry::version_key;
 use super::registry::{
-    Draft, FUNCTIONS, Registry, VERSIONS, head_key, new_id, now, parse, reserved_key, url_key,
+    Draft, FUNCTIONS, Registry, VERSIONS, head_key, new_id, now, parse, provisioned_key, reserved_key,
+    url_key,
 };
 use super::{
     AccountUsage, ControlError, CreateFunction, Function, ListFunctions, Page, Settings, UpdateCode,
@@ -40,6 +41,7 @@ impl Registry {
             versions: Vec::new(),
             aliases: BTreeMap::new(),
             urls: BTreeMap::new(),
+            provisioned: BTreeMap::new(),
             reserved_concurrency: None,
             tags,
             policies: BTreeMap::new(),
@@ -201,7 +203,7 @@ impl Registry {
         // crash leaves.
         let urls = head.urls.values().map(|url| url_key(&url.id));
         let versions = head.versions.iter().map(|number| version_key(&head.uid, *number));
-        for key in urls.chain(versions).chain([reserved_key(name)]) {
+        for key in urls.chain(versions).chain([reserved_key(name), provisioned_key(name)]) {
             if let Err(error) = self.store.delete(&key, Expect::Any).await {
                 tracing::warn!(%key, %error, "left to the next sweep");
             }
@@ -226,13 +228,13 @@ impl Registry {
         })
         .await?;
         let limits = &self.options.limits;
-        let reserved: u32 = self.reservations().await?.iter().map(|reservation| reservation.limit).sum();
+        let set_aside = self.set_aside(None).await?;
         Ok(AccountUsage {
             functions,
             code_bytes,
             code_bytes_limit: limits.code_storage_bytes,
             concurrency: limits.account_concurrency,
-            unreserved_concurrency: limits.account_concurrency.saturating_sub(reserved),
+            unreserved_concurrency: limits.account_concurrency.saturating_sub(set_aside),
         })
     }
 

@@ -16,6 +16,7 @@ mod package; //     packages: kept, unpacked, found again
 mod pattern; //     the service model's patterns
 mod pins; //        what a change is about to refer to
 mod policies; //    resource policies: kept, not enforced
+mod provisioned; // provisioned concurrency
 mod registry; //    the store behind it: reading, changing and announcing one function
 mod request; //     what callers ask and get, as types
 mod sweep; //       what crashes and updates left behind
@@ -27,6 +28,7 @@ mod versions; //    publish, list
 pub use concurrency::Reservation;
 pub use error::{ControlError, Violation};
 pub use package::UnpackedCode;
+pub use provisioned::{ProvisionedConfig, ToProvide};
 pub use registry::{CheckRuntime, Limits, Options, Registry};
 pub use request::*;
 pub use sweep::Swept;

@@ -18,18 +18,32 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 /// An unpacked package. Its folder stays on disk at least as long as this lives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct UnpackedCode {
     path: PathBuf,
+    /// How long it took to unpack it for somebody who wanted to run it, until it is told: µs.
+    unpacking_us: AtomicU64,
+}
+
+impl PartialEq for UnpackedCode {
+    fn eq(&self, other: &UnpackedCode) -> bool {
+        self.path == other.path
+    }
 }
 
 impl UnpackedCode {
     /// A folder that nobody else manages.
     pub fn at(path: PathBuf) -> UnpackedCode {
-        UnpackedCode { path }
+        UnpackedCode { path, unpacking_us: AtomicU64::new(0) }
+    }
+
+    /// How long it took to unpack it when it was wanted for running; told once, and zero when it was there already.
+    pub fn take_unpacking(&self) -> Duration {
+        Duration::from_micros(self.unpacking_us.swap(0, Ordering::Relaxed))
     }
 
     /// The folder.
@@ -204,6 +218,8 @@ impl Packages {
             return Ok(code);
         }
         let path = self.dir.join(sha256);
+        let (began, is_wanted) = (Instant::now(), zip.is_none());
+        let mut unpacking = Duration::ZERO;
         if !tokio::fs::try_exists(&path).await.map_err(|error| unreadable(&path, &error))? {
             let zip = match zip {
                 Some(zip) => zip,
@@ -212,8 +228,10 @@ impl Packages {
             let temporary = self.dir.join(temporary_name(&self.run));
             let (path, limits) = (path.clone(), self.limits.clone());
             blocking(move || unpack_into_place(&zip, &temporary, &path, &limits)).await??;
+            unpacking = if is_wanted { began.elapsed() } else { Duration::ZERO };
         }
-        let code = Arc::new(UnpackedCode { path });
+        let unpacking_us = AtomicU64::new(unpacking.as_micros() as u64);
+        let code = Arc::new(UnpackedCode { path, unpacking_us });
         let mut in_use = self.in_use();
         if in_use.len() == in_use.capacity() {
             // Before it grows: so it stays in proportion to what is in use.

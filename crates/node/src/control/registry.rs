@@ -218,6 +218,7 @@ pub(super) const FUNCTIONS: &str = "function/";
 pub(super) const VERSIONS: &str = "version/";
 pub(super) const URLS: &str = "url/";
 pub(super) const RESERVED: &str = "reserved/";
+pub(super) const PROVISIONED: &str = "provisioned/";
 
 pub(super) fn head_key(name: &str) -> String {
     format!("{FUNCTIONS}{name}")
@@ -233,6 +234,10 @@ pub(super) fn url_key(id: &str) -> String {
 
 pub(super) fn reserved_key(name: &str) -> String {
     format!("{RESERVED}{name}")
+}
+
+pub(super) fn provisioned_key(name: &str) -> String {
+    format!("{PROVISIONED}{name}")
 }
 
 pub(super) fn document<T: serde::Serialize>(value: &T) -> Bytes {

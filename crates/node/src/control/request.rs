@@ -288,4 +288,8 @@ pub enum What {
     Deleted,
     /// Reserved concurrency is now this; `None` shares the account's.
     Reserved(Option<u32>),
+    /// This version was published with SnapStart.
+    SnapStart(u64),
+    /// What is provisioned has changed: [`super::Registry::to_provide`] says how it is now.
+    Provisioned,
 }

@@ -3,7 +3,8 @@
 use super::ControlError;
 use super::pins::Watch;
 use super::registry::{
-    FUNCTIONS, RESERVED, Registry, URLS, VERSIONS, parse, reserved_key, url_key, version_key,
+    FUNCTIONS, PROVISIONED, RESERVED, Registry, URLS, VERSIONS, parse, provisioned_key, reserved_key,
+    url_key, version_key,
 };
 use model::{Configuration, FunctionHead};
 use ports::store::Expect;
@@ -13,7 +14,7 @@ use std::time::Duration;
 /// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Versions, URL ids and reservations whose function is gone or does not know them.
+    /// Versions, URL ids, reservations and provisions whose function is gone or does not know them.
     pub documents: u64,
     /// Packages that no version uses.
     pub packages: u64,
@@ -50,7 +51,7 @@ impl Registry {
         let documents = self.ledger.pins.watch();
         let packages = self.packages.pins.watch();
         let mut candidates = Vec::new();
-        for prefix in [VERSIONS, URLS, RESERVED] {
+        for prefix in [VERSIONS, URLS, RESERVED, PROVISIONED] {
             self.scan(prefix, |document| {
                 candidates.push(document.key.clone());
                 Ok(())
@@ -75,6 +76,7 @@ impl Registry {
             known.extend(head.versions.iter().map(|number| version_key(&head.uid, *number)));
             known.extend(head.urls.values().map(|url| url_key(&url.id)));
             known.extend(head.reserved_concurrency.map(|_| reserved_key(&head.name)));
+            known.extend((!head.provisioned.is_empty()).then(|| provisioned_key(&head.name)));
             used.insert(head.latest.code.sha256.clone());
             Ok(())
         })

@@ -132,6 +132,9 @@ impl Registry {
             head.versions.remove(place);
             head.policies.remove(&number.to_string());
             draft.announce.push(What::VersionDeleted(number));
+            if head.provisioned.remove(&number.to_string()).is_some() {
+                draft.announce.push(What::Provisioned);
+            }
             Ok(())
         };
         let (head, ()) = self.change(name, decide).await?;
@@ -160,6 +163,9 @@ impl Draft {
             configuration.description = description.to_owned();
         }
         self.head.latest = Arc::new(Configuration { revision_id: new_id(), ..(*self.head.latest).clone() });
+        if configuration.snap_start() {
+            self.announce.push(What::SnapStart(number));
+        }
         self.head.next_version = number + 1;
         self.head.versions.push(number);
         self.head.last_published = Some(Published { version: number, digest });

@@ -54,6 +54,23 @@ pub fn init_error_type(failure: &StartFailure) -> String {
     kind.unwrap_or("Runtime.Unknown").to_owned()
 }
 
+/// Why a provisioned instance could not be initialised: Lambda's reason and what is known beyond it.
+pub fn init_words(failure: &StartFailure, timeout: Duration) -> String {
+    let detail = match failure {
+        StartFailure::Init(json) => {
+            let json = serde_json::from_slice::<serde_json::Value>(json).unwrap_or_default();
+            let message = json.get("errorMessage").and_then(|message| message.as_str()).unwrap_or_default();
+            format!("{}: {message}", init_error_type(failure))
+        }
+        StartFailure::TimedOut => {
+            format!("Sandbox.Timedout: no end after {:.2} seconds", timeout.as_secs_f64())
+        }
+        StartFailure::Exited(exit) => format!("{}: {}", exit_type(exit), words(exit)),
+        StartFailure::Full(message) | StartFailure::Machine(message) => return message.clone(),
+    };
+    format!("FUNCTION_ERROR_INIT_FAILURE: {detail}")
+}
+
 /// The payload of an invocation whose instance could not be initialised.
 pub fn init_payload(failure: StartFailure, id: RequestId, timeout: Duration) -> Bytes {
     match failure {

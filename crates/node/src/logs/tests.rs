@@ -45,6 +45,7 @@ fn record(id: RequestId) -> MeterRecord {
         duration_us: 1,
         billed_ms: 1,
         init_us: None,
+        cold_start: None,
         memory: MiB(128),
         max_memory: MiB(1),
     }

@@ -4,7 +4,7 @@
 //! have given the instance a request: what must not happen is that it is frozen after it was thawed for that.
 
 use bytes::Bytes;
-use model::MiB;
+use model::{ColdStart, MiB};
 use policy::pool::InstanceKey;
 use ports::Instance;
 use std::io;
@@ -22,6 +22,8 @@ pub struct Running {
     pub stream: Arc<str>,
     /// How long its start took.
     pub init: Duration,
+    /// … and what it consisted of, with what came before.
+    pub cold_start: ColdStart,
     /// The end of what it wrote while it started, for its first invocation: at most 4 KiB.
     pub log_end: Mutex<Bytes>,
     /// Cleared by its first invocation.

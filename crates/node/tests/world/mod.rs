@@ -49,6 +49,8 @@ impl World {
                 What::VersionDeleted(number) => format!("version {number} deleted"),
                 What::Deleted => "deleted".to_owned(),
                 What::Reserved(limit) => format!("reserved {limit:?}"),
+                What::SnapStart(number) => format!("version {number} with SnapStart"),
+                What::Provisioned => "provisioned".to_owned(),
             };
             seen.lock().unwrap().push(format!("{} {what}", change.name));
         });
@@ -187,6 +189,7 @@ pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, ControlError>) -> String {
     let error = outcome.expect_err("this is refused");
     let kind = match &error {
         ControlError::NotFound { .. } => "not found",
+        ControlError::NotProvisioned => "not provisioned",
         ControlError::Conflict { .. } => "conflict",
         ControlError::PreconditionFailed { .. } => "precondition",
         ControlError::Violations(_) => "violations",

@@ -68,8 +68,9 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
         ["ask", p, i, limit] => {
             Event::Ask { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4 }
         }
-        ["ask_ahead", p, i, limit] => {
-            Event::AskAhead { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4 }
+        [ask @ ("ask_ahead" | "ask_firmly"), p, i, limit] => {
+            let firm = ask == "ask_firmly";
+            Event::AskAhead { pool: pool(p), instance: instance(i), limit: mib(limit), descriptors: 4, firm }
         }
         ["released", p, i] => Event::Released { pool: pool(p), instance: instance(i) },
         ["observed", p, i, used] => Event::Observed { pool: pool(p), instance: instance(i), used: mib(used) },
@@ -173,6 +174,41 @@ fn an_instance_asked_for_ahead_leaves_a_place_for_the_start_of_another() {
         5ms observed p3 i1 10
         6ms ask_ahead p2 i3 60
             grant p2 i3
+        ",
+    );
+}
+
+#[test]
+fn a_firm_ask_leaves_room_for_one_more_and_has_idle_instances_make_room_for_a_while() {
+    // 100 MiB; an instance is expected to use 10, and 2 of headroom.
+    check(
+        BudgetConfig { estimate: MiB(10), ..config() },
+        "
+        0ms ask p1 i1 60
+            grant p1 i1
+        5ms observed p1 i1 85
+        20ms ask_firmly p2 i1 60
+            deny p2 i1
+            reclaim p1 unused since 0ms
+        21ms reclaimed p1 i1 none
+        22ms released p1 i1
+        120ms ask_firmly p2 i2 60
+            grant p2 i2
+        ",
+    );
+    check(
+        BudgetConfig { estimate: MiB(10), ..config() },
+        "
+        0ms ask p1 i1 60
+            grant p1 i1
+        5ms observed p1 i1 85
+        20ms ask_firmly p2 i1 60
+            deny p2 i1
+            reclaim p1 unused since 0ms
+        21ms reclaimed p1 nothing none
+        700ms kept 0
+        wake
+            never
         ",
     );
 }

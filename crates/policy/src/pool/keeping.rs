@@ -1,7 +1,7 @@
 //! How long idle instances stay, and starting one ahead of an expected request.
 //!
 //! What is learned ([`crate::keepalive`]) is about the function's idle time, while nothing of it runs or waits. Its windows
-//! hold for the last idle instance: the one that the next request will use. Instances beyond it stay for
+//! hold for the last idle instance: the one that the next request will use. Instances beyond it, or beside provisioned ones, stay for
 //! [`super::PoolConfig::keep_alive`] whatever was learned, the least recently used goes first.
 //!
 //! An instance is started ahead when a window opens, sooner by as long as a start takes, and there is none. It asks the
@@ -142,7 +142,8 @@ impl Pool {
 
     /// The beginning of idle time and its window, when windows are what the idle instance is kept by.
     fn windowed(&self) -> Option<(Time, Option<Window>)> {
-        let is_learned = self.idle <= 1 && self.keeping.policy.config().learns();
+        let is_learned =
+            self.idle <= 1 && !self.provision.is_wanted() && self.keeping.policy.config().learns();
         let since = self.keeping.quiet.filter(|_| is_learned)?;
         Some((since, self.keeping.window))
     }

@@ -16,7 +16,7 @@ pub(super) enum State {
     Asking,
     /// Is being made.
     Starting,
-    /// Runs nothing; in the idle list of its warmth.
+    /// Runs nothing; in the idle list of its warmth, or in `ready` when it is provisioned.
     Idle,
     /// Runs at least one request; in the `open` list while it can take another.
     Busy,
@@ -50,6 +50,8 @@ pub(super) struct Slot {
     pub(super) running: Vec<(RequestKey, Time)>,
     /// How many it may run at once, fixed when it is asked for.
     pub(super) concurrency: u32,
+    /// Whether it is there for good, and not for a request.
+    pub(super) is_provisioned: bool,
     newer: u32,
     older: u32,
 }
@@ -83,15 +85,18 @@ pub(super) struct Slots {
     /// Serial number of the next instance: keys are never reused, so a late event about one that is gone
     /// never reaches another.
     serial: u32,
-    /// Instances that run nothing, by their warmth.
+    /// Instances that run nothing, by their warmth, but for the provisioned ones.
     idle: [List; 3],
+    /// Provisioned instances that run nothing. They are never frozen.
+    pub(super) ready: List,
     /// Instances that run something and can take more.
     pub(super) open: List,
 }
 
 impl Slots {
     pub(super) fn new() -> Slots {
-        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle: [List::EMPTY; 3], open: List::EMPTY }
+        let (idle, ready, open) = ([List::EMPTY; 3], List::EMPTY, List::EMPTY);
+        Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle, ready, open }
     }
 
     /// A new instance, `Asking`.
@@ -106,11 +111,14 @@ impl Slots {
             slot.warmth = Warmth::Warm;
             (slot.serial, slot.state, slot.since, slot.concurrency) =
                 (serial, State::Asking, now, concurrency);
+            slot.is_provisioned = false;
             return index;
         }
-        let (running, state, warmth) = (Vec::new(), State::Asking, Warmth::Warm);
+        let (running, state, warmth, is_provisioned) = (Vec::new(), State::Asking, Warmth::Warm, false);
         let (newer, older) = (NIL, NIL);
-        self.slots.push(Slot { serial, state, since: now, warmth, running, concurrency, newer, older });
+        let slot =
+            Slot { serial, state, since: now, warmth, running, concurrency, is_provisioned, newer, older };
+        self.slots.push(slot);
         (self.slots.len() - 1) as u32
     }
 
@@ -161,20 +169,18 @@ impl Slots {
         std::iter::successors(newest, |&index| Some(self[index].older).filter(|&older| older != NIL)).count()
     }
 
-    /// Puts an idle instance in front of the idle ones of its warmth.
+    /// Puts an idle instance in front of those of its kind.
     pub(super) fn link_idle(&mut self, index: u32) {
-        let warmth = self[index].warmth as usize;
-        let mut list = self.idle[warmth];
+        let mut list = *self.idle_list(index);
         self.link(&mut list, index);
-        self.idle[warmth] = list;
+        *self.idle_list(index) = list;
     }
 
     /// Takes an instance out of the idle ones.
     pub(super) fn unlink_idle(&mut self, index: u32) {
-        let warmth = self[index].warmth as usize;
-        let mut list = self.idle[warmth];
+        let mut list = *self.idle_list(index);
         self.unlink(&mut list, index);
-        self.idle[warmth] = list;
+        *self.idle_list(index) = list;
     }
 
     /// Makes the least recently used instance of its warmth colder.
@@ -182,6 +188,14 @@ impl Slots {
         self.unlink_idle(index);
         self[index].warmth = warmth;
         self.link_idle(index);
+    }
+
+    fn idle_list(&mut self, index: u32) -> &mut List {
+        let slot = &self[index];
+        match slot.is_provisioned {
+            true => &mut self.ready,
+            false => &mut self.idle[slot.warmth as usize],
+        }
     }
 
     /// Puts a busy instance in front of those that can take more.

@@ -18,6 +18,7 @@ namespace Brooklet
             string root = Environment.GetEnvironmentVariable("LAMBDA_TASK_ROOT") ?? Environment.CurrentDirectory;
             Assemblies.LookIn(root);
             Handler handler;
+            Frames.Send('G', new byte[0]); // the server measures how long the runtime took to boot
             try
             {
                 handler = Handler.Load(Environment.GetEnvironmentVariable("_HANDLER") ?? "");

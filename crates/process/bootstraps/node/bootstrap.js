@@ -3,7 +3,8 @@
 // after the other, as AWS documents its Node.js runtimes and as its public runtime client behaves.
 // CommonJS, because an ES module as entry costs every cold start some milliseconds.
 
-if (process.env.BROOKLET_WAIT) require('./wait.js').becomeFunction() // before anything looks at the environment
+const waited = Boolean(process.env.BROOKLET_WAIT)
+if (waited) require('./wait.js').becomeFunction() // before anything looks at the environment
 
 const console_ = require('./console.js')
 const environment = require('./environment.js')
@@ -46,6 +47,7 @@ async function main () {
   environment.patch()
   console_.patch()
   frames.open(receive)
+  if (!waited) frames.sendText('G', '') // the server measures how long Node.js took to boot
   try {
     handler = await require('./loader.js').load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER || '')
     run = chooseRun(handler)

@@ -41,6 +41,7 @@ class Instance:
     def __init__(self, command, folder, handler, environment=None, waits=False):
         (their_events, self._events), (self._answers, their_answers) = os.pipe(), os.pipe()
         self.frames = []
+        self.loading = False  # whether it has said that its runtime has booted
         self._bytes = b""
         self._out = {}
         env = dict(ENVIRONMENT, LAMBDA_TASK_ROOT=str(folder), _HANDLER=handler, **environment or {})
@@ -122,6 +123,11 @@ class Instance:
         kind, meta, body = struct.unpack("<BxxxII", head)
         assert head[1] in (0, 1) and head[2:4] == b"\0\0", head
         frame = (chr(kind), self._exactly(meta).decode(), self._exactly(body))
+        if frame[0] == "G":
+            assert frame == ("G", "", b"") and not self.loading, "said once, with nothing more"
+            assert not [kind for kind, _, _ in self.frames if kind != "L"], "and before anything but log lines"
+            self.loading = True
+            return self.receive()
         self.frames.append(frame)
         return frame
 

@@ -63,6 +63,7 @@ pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
         log_group: "/aws/lambda/f".into(),
         log_format: "Text".into(),
         log_level: None,
+        initialization: ports::Initialization::OnDemand,
     }
 }
 

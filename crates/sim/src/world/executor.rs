@@ -19,6 +19,7 @@ impl World<'_> {
     pub(super) fn start(&mut self, pool: PoolKey, instance: InstanceKey) {
         self.report.starts += 1;
         let (faults, function) = (self.faults(), self.members[&pool].function);
+        self.report.provided += u64::from(self.members[&pool].account.providing.has(instance));
         let plan = self.plan(function);
         let mut span = plan.spread.draw(plan.start, &mut self.random);
         if self.random.chance(faults.slow_start) {
@@ -113,8 +114,12 @@ impl World<'_> {
             return;
         }
         memory.0 = (memory.0 + memory.0 / 8).min(plan.memory.0 * 2).min(plan.limit.0);
+        // A provisioned one may be there for hours: once it has stopped growing there is nothing to see.
+        let is_grown = *memory == used && member.account.providing.has(instance);
         self.message(Message::ToBudget(budget::Event::Observed { pool, instance, used }));
-        self.later(OBSERVED_EVERY, Happening::Observe { pool, instance });
+        if !is_grown {
+            self.later(OBSERVED_EVERY, Happening::Observe { pool, instance });
+        }
     }
 
     /// Almost nothing is left of an instance's memory, if it is still to be paged out.
@@ -183,6 +188,10 @@ impl World<'_> {
                 let config = self.members[&pool].account.config.clone();
                 self.current[function] = self.add_pool(function, config);
                 self.tell_pool(pool, Event::Retired)?;
+                let instances = self.wanted[function];
+                if instances > 0 {
+                    self.tell_pool(self.current[function], Event::Provision { instances })?;
+                }
             }
             4 => {
                 let reserved =
@@ -197,6 +206,27 @@ impl World<'_> {
         }
         let delay = self.random.exponential(self.scenario.faults.interval);
         self.later(delay, Happening::Fault);
+        Ok(())
+    }
+
+    /// Wants another number of provisioned instances, now and then, until everything has been sent: then the planned one.
+    pub(super) fn provide(&mut self, function: usize) -> Result<(), Broken> {
+        let most = self.plan(function).provisioned;
+        if self.provides_left == 0 {
+            return Ok(());
+        }
+        self.provides_left -= 1;
+        let is_calm = self.is_calm() || self.provides_left == 0; // the last change is to the planned number
+        let instances = match is_calm || self.wanted[function] == 0 {
+            true => most,
+            false => self.random.below(u64::from(most) + 1) as u32,
+        };
+        self.wanted[function] = instances;
+        self.tell_pool(self.current[function], Event::Provision { instances })?;
+        if !is_calm {
+            let delay = self.random.exponential(Duration::from_millis(500));
+            self.later(delay, Happening::Provide { function });
+        }
         Ok(())
     }
 

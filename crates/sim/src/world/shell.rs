@@ -70,10 +70,11 @@ impl World<'_> {
                 let (limit, descriptors) = (plan.limit, 3 + plan.pool.instance_concurrency);
                 self.message(Message::ToBudget(budget::Event::Ask { pool, instance, limit, descriptors }));
             }
-            Command::AskAhead { instance } => {
+            Command::AskAhead { instance } | Command::AskProvisioned { instance } => {
+                let firm = matches!(command, Command::AskProvisioned { .. });
                 let plan = self.plan(self.members[&pool].function);
                 let (limit, descriptors) = (plan.limit, 3 + plan.pool.instance_concurrency);
-                let ask = budget::Event::AskAhead { pool, instance, limit, descriptors };
+                let ask = budget::Event::AskAhead { pool, instance, limit, descriptors, firm };
                 self.message(Message::ToBudget(ask));
             }
             Command::Release { instance } => {
@@ -119,7 +120,10 @@ impl World<'_> {
             self.later(Duration::ZERO, Happening::ThawFails { pool, instance, request });
             return Ok(());
         }
-        let init = member.inits.get(&instance).copied();
+        let is_provisioned = member.account.providing.has(instance);
+        self.report.on_provided += u64::from(is_provisioned);
+        // Nobody pays for the start of a provisioned one.
+        let init = member.inits.get(&instance).copied().filter(|_| !is_provisioned);
         let plan = self.plan(member.function);
         let Some(live) = self.requests.get_mut(&request).filter(|live| live.pool == pool) else {
             return Err(format!("{request} is dispatched after its end"));

@@ -1,0 +1,174 @@
+"""Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+
+import pytest
+
+from harness import aws, packages
+from harness.processes import wait_until
+from harness.server import run
+
+PARTS = re.compile(
+    r"Cold Start: queue ([\d.]+) ms, code ([\d.]+) ms, sandbox ([\d.]+) ms, (?:runtime ([\d.]+) ms(?: \((\w+)\))?, )?init ([\d.]+) ms"
+)
+
+
+@pytest.fixture
+def own(fresh):
+    server = fresh()
+    return server, aws.Deployer(aws.client(server), "cold")
+
+
+def parts(log):
+    """The phases in a log, in milliseconds, and the runtime that was made ahead."""
+    found = PARTS.search(log)
+    assert found, log
+    queue, code, sandbox, runtime, used, init = found.groups()
+    return [float(ms) for ms in (queue, code, sandbox, runtime or 0, init)], used
+
+
+def records(server):
+    lines = "".join(path.read_text() for path in sorted((server.data_dir / "meter").iterdir()))
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def metrics(server):
+    """What Prometheus would scrape: {name and labels: value}."""
+    with urllib.request.urlopen(server.url + "/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        text = answer.read().decode()
+    assert text.endswith("# EOF\n")
+    samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in samples}
+
+
+def test_report_tells_the_phases_after_lambdas_own_fields_and_they_add_up(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    _, log = function.tail({"do": "instance"})
+    report = next(line for line in log.splitlines() if line.startswith("REPORT"))
+    fields = [field.partition(":")[0] for field in report.split("\t") if field]
+    assert fields == [
+        "REPORT RequestId",
+        "Duration",
+        "Billed Duration",
+        "Memory Size",
+        "Max Memory Used",
+        "Init Duration",
+        "Cold Start",
+    ]
+    init = float(re.search(r"Init Duration: ([\d.]+) ms", report)[1])
+    phases, used = parts(report)
+    assert sum(phases[2:]) == pytest.approx(init, abs=0.05), "sandbox, runtime and init are all of it"
+    assert used is None and phases[3] > 0, "nothing waited yet, so the interpreter had to boot"
+    _, log = function.tail({"do": "instance"})
+    assert "Cold Start" not in log and "Init Duration" not in log, "a warm one has none"
+    cold, warm = records(server)
+    assert sum(cold["cold_start"][f"{phase}_us"] for phase in ("sandbox", "runtime", "init")) == pytest.approx(
+        cold["init_us"], abs=5
+    )
+    assert "cold_start" not in warm
+
+
+def test_a_runtime_that_waited_is_told_as_such(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+
+    def start():
+        run("bench", "coldstart", function.name, "--count", 1, "--data", '{"do": "instance"}', env=at(server))
+        return parts(run("logs", function.name, env=at(server)).stdout.splitlines()[-1])
+
+    used = wait_until(lambda: (got := start())[1] and got, "a runtime was ready for a start")
+    assert used[1] in ("waited", "forked") and used[0][3] == 0
+
+
+def at(server):
+    return {"BROOKLET_SERVER": server.url}
+
+
+def test_an_official_client_has_no_runtime_phase_because_nothing_tells_it_from_init(own):
+    _, deploy = own
+    function = deploy(packages.shell())
+    _, log = function.tail({})
+    assert "runtime" not in log[log.index("Cold Start") :]
+
+
+def test_json_logs_have_the_telemetry_apis_records_of_an_initialisation(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", LoggingConfig={"LogFormat": "JSON"})
+    function({"do": "instance"})
+    lines = run("logs", function.name, env=at(server)).stdout.splitlines()
+    entries = [json.loads(line[line.index("{") :]) for line in lines if '"type":"platform.' in line]
+    kinds = [entry["type"] for entry in entries]
+    assert kinds[:4] == ["platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.start"]
+    start, done, report = (entry["record"] for entry in entries[:3])
+    assert start["initializationType"] == "on-demand" and start["phase"] == "init"
+    assert (start["functionVersion"], start["runtimeVersion"]) == ("$LATEST", packages.PYTHON)
+    assert done == {"initializationType": "on-demand", "phase": "init", "status": "success"}
+    assert report["metrics"]["durationMs"] > 0
+    assert entries[-1]["type"] == "platform.report"
+    assert entries[-1]["record"]["coldStart"] == report["coldStart"]
+    assert set(report["coldStart"]) == {"queueMs", "codeMs", "sandboxMs", "runtimeMs", "initMs"}
+
+
+def test_text_logs_begin_with_the_initialisation(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    function({"do": "instance"})
+    lines = run("logs", function.name, env=at(server)).stdout.splitlines()
+    assert f"INIT_START Runtime Version: {packages.PYTHON}" in lines[0]
+    assert "START RequestId" in lines[1]
+
+
+def test_metrics_count_invocations_errors_throttles_cold_starts_instances_and_memory(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    for _ in range(3):
+        function({"do": "instance"})
+    function.error({"do": "fail", "message": "as asked"})
+    function.client.put_function_concurrency(FunctionName=function.name, ReservedConcurrentExecutions=0)
+    with pytest.raises(function.client.exceptions.TooManyRequestsException):
+        function.invoke()
+    found = metrics(server)
+    assert found['brooklet_invocations_total{status="success"}'] == 3
+    assert found['brooklet_invocations_total{status="error"}'] == 1
+    assert found['brooklet_throttles_total{limit="reserved"}'] == 1
+    assert found["brooklet_invocation_duration_seconds_count"] == 4
+    for phase in ("queue", "code", "sandbox", "runtime", "init"):
+        assert found[f'brooklet_cold_start_phase_seconds_count{{phase="{phase}"}}'] == 1
+    assert found['brooklet_instances{state="idle"}'] == 1
+    assert 0 < found['brooklet_memory_bytes{of="instances"}'] < found['brooklet_memory_bytes{of="limit"}']
+    size = len(found)
+    deploy(packages.python_probe(), packages.PYTHON, "probe.handler")({"do": "instance"})
+    assert len(metrics(server)) == size, "however many functions there are"
+
+
+def test_metrics_are_for_whoever_has_a_key_where_there_are_keys(fresh):
+    server = fresh(config='[access-keys]\nAKIDEXAMPLE = "secretsecretsecretsecret"\n')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(server.url + "/metrics")
+    assert refused.value.code == 403
+
+
+def test_bench_coldstart_makes_cold_starts_and_shows_their_phases(own):
+    server, deploy = own
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
+    event = ("--data", '{"do": "instance"}')
+    done = run("bench", "coldstart", function.name, "--count", 5, *event, "--output", "json", env=at(server))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["function"], shown["coldStarts"], shown["warm"]) == (function.name, 5, 0)
+    assert sum(shown["used"].values()) == 5
+    for phase in ("queue", "code", "sandbox", "init", "caller"):
+        assert 0 <= shown["ms"][phase]["p50"] <= shown["ms"][phase]["p90"] <= shown["ms"][phase]["max"]
+    assert shown["ms"]["caller"]["p50"] > shown["ms"]["sandbox"]["p50"] + shown["ms"]["init"]["p50"] > 0
+    table = run("bench", "coldstart", function.name, "--count", 2, *event, env=at(server))
+    assert re.search(r"^phase +p50 ms +p90 ms +max ms\nqueue ", table.stdout), table.stdout
+    assert "2 cold starts" in table.stderr
+    absent = run("bench", "coldstart", "nobody", env=at(server))
+    assert absent.returncode == 7 and "brooklet deploy" in absent.stderr
+    failing = run("bench", "coldstart", function.name, "--data", '{"do": "fail", "message": "no"}', env=at(server))
+    assert failing.returncode == 9 and "no" in failing.stderr
