@@ -90,6 +90,22 @@ def alive(pid):
         return False
 
 
+def is_frozen(pid):
+    """Whether nothing of a process runs: its control group is frozen, or a signal has stopped it."""
+    try:
+        if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return True
+        lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        own = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for mount in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+            events = pathlib.Path(mount, own, "cgroup.events")
+            if events.exists():
+                return "frozen 1" in events.read_text()
+    except (OSError, StopIteration):
+        pass
+    return False
+
+
 def orphans(started):
     """Children of this process that are alive and that it did not start itself."""
     strangers = [pid for pid in children(os.getpid()) if pid not in started]
@@ -104,9 +120,13 @@ def orphans(started):
 
 def control_groups():
     """Every control group that a server of ours has made, in all hierarchies."""
-    # `walk` goes on when a group goes away meanwhile.
-    walk = os.walk("/sys/fs/cgroup")
-    return {os.path.join(path, name) for path, names, _ in walk for name in names if name.startswith("brooklet-")}
+    found = set()
+    # Others' come and go meanwhile: what is no longer there is passed over.
+    for at, folders, _ in os.walk("/sys/fs/cgroup"):
+        own = [name for name in folders if name.startswith("brooklet-")]
+        found |= {os.path.join(at, name) for name in own}
+        folders[:] = [name for name in folders if name not in own]
+    return found
 
 
 def wait_until(condition, what, seconds=20):

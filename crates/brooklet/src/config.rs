@@ -54,6 +54,12 @@ pub struct Config {
     pub keep_alive: Policy,
     /// How exactly idle times are learned: 10ms to 1h. They are learned up to 240 times as much. Default `1m`.
     pub keep_alive_bin: Duration,
+    /// An instance that has nothing to do for so long is frozen until its next request, as on Lambda: nothing in it
+    /// runs. 0s to 24h, or `never`. Programs of the HTTP contract are not frozen. Default `1s`.
+    pub freeze_after: Duration,
+    /// The memory of an instance that has had nothing to do for so long is pushed out, where the machine has swap and
+    /// control groups limit memory, and the function takes 50 ms or more to start. 0s to 24h, or `never`. Default `1m`.
+    pub page_out_after: Duration,
     /// Whether a Java function is started once more after its first start, without an event, to make a class-data
     /// archive that speeds up all later starts. Default `true`.
     pub class_archives: bool,
@@ -80,7 +86,7 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "listen",
     "data-dir",
     "account-id",
@@ -94,6 +100,8 @@ const KEYS: [&str; 18] = [
     "idle-timeout",
     "keep-alive",
     "keep-alive-bin",
+    "freeze-after",
+    "page-out-after",
     "class-archives",
     "account-concurrency",
     "memory-reserve",
@@ -160,6 +168,8 @@ pub fn resolve(
                 within(text, units::duration, Duration::from_millis(10), seconds(3_600), "10ms to 1h")
             })
             .unwrap_or(seconds(60)),
+        freeze_after: reader.get("freeze-after", up_to_a_day).unwrap_or(seconds(1)),
+        page_out_after: reader.get("page-out-after", up_to_a_day).unwrap_or(seconds(60)),
         class_archives: reader.get("class-archives", boolean).unwrap_or(true),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
@@ -321,6 +331,14 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+/// `Duration::MAX` for `never`.
+fn up_to_a_day(text: &str) -> std::result::Result<Duration, String> {
+    match text {
+        "never" => Ok(Duration::MAX),
+        _ => within(text, units::duration, seconds(0), seconds(86_400), "0s to 24h (or say never)"),
+    }
+}
+
 fn within<T: PartialOrd>(
     text: &str,
     parse: impl Fn(&str) -> std::result::Result<T, String>,
@@ -463,6 +481,8 @@ mod tests {
             idle_timeout: seconds(600),
             keep_alive: Policy::Fixed,
             keep_alive_bin: seconds(60),
+            freeze_after: seconds(1),
+            page_out_after: seconds(60),
             class_archives: true,
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
@@ -551,6 +571,8 @@ mod tests {
         for (key, least, most, below, above) in [
             ("idle-timeout", "1s", "24h", "999ms", "86401s"),
             ("keep-alive-bin", "10ms", "1h", "9ms", "3601s"),
+            ("freeze-after", "0s", "never", "-1s", "86401s"),
+            ("page-out-after", "24h", "never", "sometimes", "86401s"),
             ("account-concurrency", "1", "100000", "0", "100001"),
             ("drain-timeout", "0s", "15m", "-1s", "901s"),
             ("log-limit", "8MiB", "1TiB", "7MiB", "2TiB"),

@@ -14,6 +14,7 @@ use node::logs::Logs;
 use node::{Node, NodeConfig, histories, provision};
 use policy::descriptors::Share;
 use policy::keepalive;
+use ports::Executor;
 use process::{Issuer, ProcessExecutor, Settings};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub async fn run(config: Config) -> Result<()> {
             memory: memory_for_instances(config.memory_reserve),
             descriptors: descriptors.instances,
             keep_alive,
+            freeze_after: config.freeze_after,
+            page_out_after: if executor.pages_out() { config.page_out_after } else { Duration::MAX },
             init_timeout: INIT_TIMEOUT,
         },
         executor,
@@ -241,7 +244,7 @@ fn registry(
         account: account.clone(),
         code_dir: data.code(),
         limits: Limits { account_concurrency: config.account_concurrency, ..Limits::default() },
-        check_runtime: Arc::new(move |runtime, package| ports::Executor::check(&*executor, runtime, package)),
+        check_runtime: Arc::new(move |runtime, package| executor.check(runtime, package)),
     };
     let store = EmbeddedStore::open(data).map_err(data_dir_error)?;
     Registry::open(Arc::new(store), Arc::new(FileBlobs::new(data)), options)

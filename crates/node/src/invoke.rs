@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::pools::{Assigned, FailedStart, PoolShell, Pools, Running};
 use crate::provision::Provisioned;
 use bytes::Bytes;
-use model::{Account, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
+use model::{Account, Contract, MeterRecord, MiB, RequestId, Status, Timestamp, Version};
 use policy::budget::{Budget, BudgetConfig};
 use policy::concurrency::{Admitted, Concurrency};
 use policy::keepalive::{self, History};
@@ -117,6 +117,10 @@ pub struct NodeConfig {
     pub descriptors: u32,
     /// How long idle instances are kept, and whether some are started ahead of requests.
     pub keep_alive: keepalive::Config,
+    /// An instance that runs nothing for so long is frozen; `Duration::MAX`: never. Not programs of the HTTP contract.
+    pub freeze_after: Duration,
+    /// A frozen one that runs nothing for so long is paged out, where the executor can; `Duration::MAX`: never.
+    pub page_out_after: Duration,
     /// The least that initialisation may take before it is cut off; a longer function timeout extends it.
     pub init_timeout: Duration,
 }
@@ -394,7 +398,14 @@ impl Node {
     }
 
     fn pool_config(&self, target: &Target) -> PoolConfig {
+        let freeze_after = match target.configuration.contract() {
+            Contract::Lambda => self.config.freeze_after,
+            // It keeps connections, whose time would be up when it is thawed: as the next request comes.
+            Contract::Http => Duration::MAX,
+        };
         PoolConfig {
+            freeze_after,
+            page_out_after: self.config.page_out_after,
             instance_concurrency: target.configuration.instance_concurrency.max(1),
             keep_alive: self.config.keep_alive.timeout,
             keep_policy: self.config.keep_alive.policy,

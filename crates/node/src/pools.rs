@@ -4,6 +4,10 @@
 //! await: a warm dispatch is one locked step before the invocation and one after it. What one step asks of
 //! another machine (a pool of the budget, the budget of a pool) is done after the lock is given back.
 
+mod running; // an instance, frozen and thawed in order
+
+pub use running::Running;
+
 use crate::clock::Clock;
 use crate::control::UnpackedCode;
 use crate::invoke::trouble;
@@ -15,7 +19,7 @@ use model::{ColdStart, MiB};
 use policy::budget::{self, Budget, PoolKey};
 use policy::keepalive::History;
 use policy::pool::{self, Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Trouble};
-use ports::{Executor, Initialization, Instance, InstanceSpec, Phases, StartFailure, Started, Unready};
+use ports::{Executor, Initialization, InstanceSpec, Phases, StartFailure, Started, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -80,26 +84,11 @@ struct State {
     /// When the timer wakes, if one runs.
     armed: Option<model::Time>,
     commands: Vec<Command>,
+    /// Instances to be frozen, and to be paged out, as soon as the lock is given back.
+    freezing: Vec<Arc<Running>>,
+    paging_out: Vec<Arc<Running>>,
     /// When instances were asked for that have not been begun.
     asked: HashMap<InstanceKey, Instant>,
-}
-
-/// An instance and what is told about it.
-pub struct Running {
-    /// Its name in the pool.
-    pub key: InstanceKey,
-    /// Itself.
-    pub instance: Arc<dyn Instance>,
-    /// Its log stream.
-    pub stream: Arc<str>,
-    /// How long its start took.
-    pub init: Duration,
-    /// … and what it consisted of, with what came before.
-    pub cold_start: ColdStart,
-    /// The end of what it wrote while it started, for its first invocation: at most 4 KiB.
-    pub log_end: Mutex<Bytes>,
-    /// Cleared by its first invocation.
-    pub fresh: AtomicBool,
 }
 
 /// What became of a request that wanted an instance.
@@ -175,6 +164,8 @@ impl Pools {
             next_request: 0,
             armed: None,
             commands: Vec::new(),
+            freezing: Vec::new(),
+            paging_out: Vec::new(),
             asked: HashMap::new(),
         };
         let log = self.logs.function(&spec.function, spec.log_format == "JSON");
@@ -380,6 +371,32 @@ impl Idleness {
 impl PoolShell {
     /// Waits for an instance; must be followed by [`PoolShell::finished`] when it got one.
     pub async fn assign(self: &Arc<PoolShell>) -> Assigned {
+        loop {
+            match self.ask_for_one().await {
+                // Nothing of the request has begun there.
+                Assigned::To(_, running) if !self.thaw(&running) => self.lost(running.key),
+                assigned => return assigned,
+            }
+        }
+    }
+
+    /// Lets an instance that got a request run, if it does not; false when it is of no use any more.
+    fn thaw(&self, running: &Running) -> bool {
+        match running.thaw() {
+            Ok(true) => {
+                let (pool, instance) = (self.key, running.key);
+                self.pools.tell_budget(budget::Event::Thawed { pool, instance });
+                true
+            }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::warn!(function = self.spec.function, %error, "a frozen instance could not go on");
+                false
+            }
+        }
+    }
+
+    async fn ask_for_one(self: &Arc<PoolShell>) -> Assigned {
         let receiver = {
             let mut state = self.lock();
             let request = RequestKey(state.next_request);
@@ -388,7 +405,8 @@ impl PoolShell {
             state.pool.step(self.pools.clock.now(), Event::Arrived { request }, &mut commands);
             // The warm path: an instance is free for this request (and not for one that waited), nothing else is
             // to be done.
-            if let [Command::Dispatch { request: first, instance }] = commands[..]
+            if let [Command::Dispatch { request: first, instance }]
+            | [Command::Thaw { .. }, Command::Dispatch { request: first, instance }] = commands[..]
                 && first == request
                 && let Some(running) = state.instances.get(&instance)
             {
@@ -475,6 +493,7 @@ impl PoolShell {
         // What concerns this pool alone, under the lock; the rest after it.
         commands.retain(|command| !state.answer(command, &failure));
         self.arm(&mut state);
+        self.cool(&mut state);
         if commands.is_empty() {
             state.commands = commands;
             return;
@@ -508,10 +527,24 @@ impl PoolShell {
                 Command::Stop { instance } => {
                     tokio::spawn(stop(self.clone(), instance));
                 }
-                Command::Dispatch { .. } | Command::Refuse { .. } | Command::Fail { .. } => {
-                    unreachable!("answered under the lock")
-                }
+                Command::Dispatch { .. }
+                | Command::Refuse { .. }
+                | Command::Fail { .. }
+                | Command::Freeze { .. }
+                | Command::PageOut { .. }
+                | Command::Thaw { .. } => unreachable!("answered under the lock"),
             }
+        }
+    }
+
+    /// Has instances frozen and paged out; that takes the kernel microseconds to milliseconds each.
+    fn cool(self: &Arc<PoolShell>, state: &mut State) {
+        if !state.freezing.is_empty() {
+            let freezing = std::mem::take(&mut state.freezing);
+            tokio::task::spawn_blocking(move || freezing.iter().for_each(|running| running.freeze()));
+        }
+        if !state.paging_out.is_empty() {
+            tokio::spawn(page_out(self.clone(), std::mem::take(&mut state.paging_out)));
         }
     }
 
@@ -634,7 +667,10 @@ impl PoolShell {
             for running in batch {
                 if let Some(used) = running.instance.memory() {
                     let (pool, instance) = (self.key, running.key);
-                    self.pools.tell_budget(budget::Event::Observed { pool, instance, used });
+                    self.pools.tell_budget(match running.is_paged_out() {
+                        true => budget::Event::PagedOut { pool, instance, used },
+                        false => budget::Event::Observed { pool, instance, used },
+                    });
                 }
             }
             tokio::task::yield_now().await;
@@ -665,9 +701,21 @@ impl PoolShell {
 }
 
 impl State {
-    /// Answers the request that a command is about; false when the command is about something else.
+    /// Answers the request that a command is about, or notes which instance it makes colder; false when the command is
+    /// about something else.
     fn answer(&mut self, command: &Command, failure: &Option<FailedStart>) -> bool {
         let (request, assigned) = match command {
+            Command::Freeze { instance } => {
+                let running = self.instances.get(instance).inspect(|running| running.is_to_freeze());
+                self.freezing.extend(running.cloned());
+                return true;
+            }
+            Command::PageOut { instance } => {
+                self.paging_out.extend(self.instances.get(instance).cloned());
+                return true;
+            }
+            // Whoever has the request that is dispatched next does it.
+            Command::Thaw { .. } => return true,
             Command::Dispatch { request, instance } => match self.instances.get(instance) {
                 Some(running) => (*request, Assigned::To(*request, running.clone())),
                 None => (*request, Assigned::Refused(Reason::Retired)), // lost in this very moment
@@ -741,6 +789,7 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
             let fresh = AtomicBool::new(ahead.is_none());
             let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
+            let hold = Default::default();
             shell.started(Running {
                 key: instance,
                 instance: handle,
@@ -749,6 +798,7 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
                 cold_start,
                 log_end,
                 fresh,
+                hold,
             });
         }
         Err(Unready { failure, max_memory }) => {
@@ -765,9 +815,21 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
 async fn stop(shell: Arc<PoolShell>, instance: InstanceKey) {
     let running = shell.lock().instances.get(&instance).cloned();
     if let Some(running) = running {
+        // So that nothing freezes it on its way out.
+        let _ = running.thaw();
         running.instance.stop(STOP_GRACE).await;
     }
     shell.lost(instance);
+}
+
+/// One after the other: a machine that has to write to its swap has enough to do.
+async fn page_out(shell: Arc<PoolShell>, instances: Vec<Arc<Running>>) {
+    for running in instances {
+        if let Some(used) = running.page_out().await {
+            let (pool, instance) = (shell.key, running.key);
+            shell.pools.tell_budget(budget::Event::PagedOut { pool, instance, used });
+        }
+    }
 }
 
 async fn keep_awake(shell: Weak<PoolShell>) {

@@ -6,9 +6,10 @@
 //!
 //! Of descriptors an instance is charged what it can come to hold, from its grant to its end. Of memory, what
 //! counts is what instances really use, not their limits: a running one its last observation, a
-//! starting one what instances of its pool have used before, each plus a fixed headroom. Observations that
-//! grow can bring the total above the limit; then nothing is granted and idle instances are reclaimed until
-//! it fits again. What the executor keeps ahead of need counts as well, and gives way first.
+//! starting one what instances of its pool have used before, each plus a fixed headroom. One whose memory has been
+//! pushed out is charged what is left of it, without headroom, because it cannot grow; when it is thawed it is charged
+//! what it was before. Observations that grow can bring the total above the limit; then nothing is granted and idle
+//! instances are reclaimed until it fits again. What the executor keeps ahead of need counts as well, and gives way first.
 //!
 //! The warm path never comes here. So the budget does not know which instances are idle; it keeps, for each
 //! pool, a time before which none of its idle instances has been idle, and when memory is short it asks the
@@ -130,6 +131,22 @@ pub enum Event {
         instance: InstanceKey,
         /// Memory in use.
         used: MiB,
+    },
+    /// The memory of a frozen instance has been pushed out ([`crate::pool::Command::PageOut`]); told again when it changes.
+    PagedOut {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
+        /// Memory that is still in use.
+        used: MiB,
+    },
+    /// An instance of which that was told runs again.
+    Thawed {
+        /// The pool.
+        pool: PoolKey,
+        /// The instance.
+        instance: InstanceKey,
     },
     /// The pool's answer to [`Command::Reclaim`] ([`crate::pool::Command::Reclaimed`]). Must always come.
     Reclaimed {
@@ -279,6 +296,8 @@ impl std::ops::SubAssign for Room {
 struct Charge {
     room: Room,
     returning: bool,
+    /// Memory that it was charged before its own was pushed out.
+    before: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -325,6 +344,8 @@ impl Budget {
             }
             Event::Released { pool, instance } => self.released(pool, instance),
             Event::Observed { pool, instance, used } => self.observed(pool, instance, used),
+            Event::PagedOut { pool, instance, used } => self.paged_out(pool, instance, used),
+            Event::Thawed { pool, instance } => self.thawed(pool, instance),
             Event::Reclaimed { pool, instance, oldest } => self.reclaimed(now, pool, instance, oldest),
             Event::Kept { used } => {
                 self.kept_in_vain = match self.giving_up {
@@ -400,18 +421,36 @@ impl Budget {
     fn observed(&mut self, pool: PoolKey, instance: InstanceKey, used: MiB) {
         let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
         self.places.end((pool, instance));
-        let before = charge.room;
-        charge.room.mib = u64::from(used.0.saturating_add(self.config.headroom.0));
-        let totals = [Some(&mut self.charged), charge.returning.then_some(&mut self.returning)];
-        for total in totals.into_iter().flatten() {
-            *total -= before;
-            *total += charge.room;
-        }
+        charge.before = None;
+        self.recharge(pool, instance, u64::from(used.0.saturating_add(self.config.headroom.0)));
         if let Some(holder) = self.pools.get_mut(&pool) {
             holder.learned = Some(match holder.learned {
                 Some(MiB(learned)) if used.0 < learned => MiB(learned - (learned - used.0).div_ceil(8)),
                 _ => used,
             });
+        }
+    }
+
+    fn paged_out(&mut self, pool: PoolKey, instance: InstanceKey, used: MiB) {
+        let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
+        charge.before.get_or_insert(charge.room.mib);
+        self.recharge(pool, instance, used.0.into());
+    }
+
+    fn thawed(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let charge = self.instances.get_mut(&(pool, instance));
+        if let Some(before) = charge.and_then(|charge| charge.before.take()) {
+            self.recharge(pool, instance, before);
+        }
+    }
+
+    /// Charges an instance this much memory from now on.
+    fn recharge(&mut self, pool: PoolKey, instance: InstanceKey, mib: u64) {
+        let Some(charge) = self.instances.get_mut(&(pool, instance)) else { return };
+        let before = std::mem::replace(&mut charge.room.mib, mib);
+        let totals = [Some(&mut self.charged), charge.returning.then_some(&mut self.returning)];
+        for total in totals.into_iter().flatten() {
+            total.mib = total.mib - before + mib;
         }
     }
 
@@ -488,7 +527,7 @@ impl Budget {
         }
         self.places.take(now, (ask.pool, ask.instance), self.start_patience());
         self.charged = charged;
-        self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false });
+        self.instances.insert((ask.pool, ask.instance), Charge { room, returning: false, before: None });
         let holder = self.pools.entry(ask.pool).or_default();
         holder.instances += 1;
         if holder.instances == 1 {

@@ -10,12 +10,16 @@
 //! An instance may also be asked for ahead of an expected request (`AskAhead`, `keeping`); from its grant on it is
 //! like any other. And some may be wanted at all times ([`Event::Provision`], `provision`).
 //!
+//! An idle instance may be frozen (`Freeze`), then its memory be pushed out (`PageOut`); it is still idle, and is thawed
+//! (`Thaw`) right before its next `Dispatch` (`freezing`).
+//!
 //! Requests are served in order of arrival by the most recently used instance that can take one. When none
 //! can, the pool weighs waiting for a busy one against starting others ([`PoolConfig::wait_bound`], `demand`);
 //! a waiting request is served by whichever comes first. An ask is not a start yet: the budget grants it when
 //! the machine can begin one, and asks that nothing needs any more by then are taken back.
 
 mod demand; //    how many instances should be on their way
+mod freezing; //  when idle ones stand still
 mod keeping; //   how long idle ones stay, and starting one ahead
 mod provision; // those that are wanted whether requests come or not
 mod slots; //     the instances
@@ -28,7 +32,7 @@ use demand::Queue;
 use keeping::Keeping;
 use model::Time;
 use provision::Provision;
-use slots::{Slot, Slots, State};
+use slots::{Slot, Slots, State, Warmth};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -68,6 +72,14 @@ pub struct PoolConfig {
     pub keep_policy: keepalive::Policy,
     /// How exactly idle times are learned (default 1 minute; [`keepalive::Config::bin`]).
     pub keep_bin: Duration,
+    /// An instance idle for this long is frozen: nothing in it runs until its next request (default `Duration::MAX`:
+    /// never). Zero: as soon as it has nothing to do. Instances that run several requests at once are not frozen.
+    pub freeze_after: Duration,
+    /// A frozen instance idle for this long has its memory pushed out, to swap (default `Duration::MAX`: never).
+    pub page_out_after: Duration,
+    /// But not where a start is expected to take less than this: a new one is there sooner than such memory comes back
+    /// (default 50 ms).
+    pub page_out_start: Duration,
     /// How long a start is expected to take until one was observed (default 100 ms).
     pub start_estimate: Duration,
     /// Requests that may wait; one more is refused with [`Reason::Queue`] (default 1,000).
@@ -107,6 +119,9 @@ impl Default for PoolConfig {
             keep_alive: Duration::from_secs(600),
             keep_policy: keepalive::Policy::Fixed,
             keep_bin: Duration::from_secs(60),
+            freeze_after: Duration::MAX,
+            page_out_after: Duration::MAX,
+            page_out_start: Duration::from_millis(50),
             start_estimate: Duration::from_millis(100),
             max_waiting: 1_000,
             max_wait: Duration::from_secs(5),
@@ -167,7 +182,8 @@ pub enum Event {
         /// The request.
         request: RequestKey,
     },
-    /// An instance is gone: it crashed, became unusable, or stopped as it was told.
+    /// An instance is gone: it crashed, became unusable, could not be thawed, or stopped as it was told. A request that
+    /// was dispatched to it and has not begun may arrive again, under another name.
     Lost {
         /// The instance.
         instance: InstanceKey,
@@ -219,6 +235,22 @@ pub enum Command {
     },
     /// Make an instance; answer with `Started` or `StartFailed`.
     Start {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Let nothing in an idle instance run any more.
+    Freeze {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Push the memory of a frozen instance out, while it is frozen.
+    PageOut {
+        /// The instance.
+        instance: InstanceKey,
+    },
+    /// Let a frozen instance run again, before the `Dispatch` that follows is carried out; answer with `Lost` if that
+    /// cannot be done.
+    Thaw {
         /// The instance.
         instance: InstanceKey,
     },
@@ -281,6 +313,10 @@ pub struct Stats {
     pub starting: usize,
     /// Instances that run nothing.
     pub idle: usize,
+    /// … of which are frozen, and …
+    pub frozen: usize,
+    /// … are frozen with their memory pushed out.
+    pub paged_out: usize,
     /// Instances that run something.
     pub busy: usize,
     /// Instances told to stop and not gone yet.
@@ -396,7 +432,7 @@ impl Pool {
 
     /// When to call [`step`](Pool::step) with `Event::Wake` if nothing happens before; `None`: never.
     pub fn wake_at(&self) -> Option<Time> {
-        let mut at = self.keep_at().unwrap_or(Time(u64::MAX));
+        let mut at = self.keep_at().unwrap_or(Time(u64::MAX)).min(self.cool_at());
         if self.idle > 0 {
             if let Some(front) = self.waiting.front() {
                 at = at.min(front.since + self.config.spread_limit);
@@ -428,6 +464,8 @@ impl Pool {
             asking,
             starting,
             idle,
+            frozen: self.slots.count(Warmth::Frozen),
+            paged_out: self.slots.count(Warmth::PagedOut),
             busy,
             stopping: self.slots.len as usize - asking - starting - idle - busy,
             service: self.service.after(ENOUGH_REQUESTS).map(Duration::from_nanos),
@@ -575,7 +613,7 @@ impl Pool {
 
     fn make_idle(&mut self, now: Time, index: u32) {
         let slot = &mut self.slots[index];
-        (slot.state, slot.since) = (State::Idle, now);
+        (slot.state, slot.since, slot.warmth) = (State::Idle, now, Warmth::Warm);
         self.provision.idle += u32::from(slot.is_provisioned);
         self.slots.link_idle(index);
         self.idle += 1;
@@ -613,8 +651,8 @@ impl Pool {
     fn reclaim(&mut self, now: Time, unused_since: Time, commands: &mut Vec<Command>) {
         let old_enough = |index: &u32| self.slots[*index].since <= unused_since;
         let instance =
-            self.slots.idle.oldest().filter(old_enough).map(|index| self.stop(now, index, commands));
-        let oldest = self.slots.idle.oldest().map(|index| self.slots[index].since);
+            self.slots.oldest_idle().filter(old_enough).map(|index| self.stop(now, index, commands));
+        let oldest = self.slots.oldest_idle().map(|index| self.slots[index].since);
         commands.push(Command::Reclaimed { instance, oldest });
     }
 
@@ -634,6 +672,7 @@ impl Pool {
         self.refuse(now, commands);
         self.withhold(now, commands);
         self.keep(now, commands);
+        self.cool(now, commands);
         let demand = self.demand(now);
         self.ask(now, demand, commands);
         self.withdraw(demand, commands);
@@ -647,19 +686,23 @@ impl Pool {
     /// Dispatches the oldest requests to the most recently used instances, provisioned ones first.
     fn serve(&mut self, now: Time, commands: &mut Vec<Command>) {
         while let Some(&Waiting { request, since }) = self.waiting.front() {
-            let idle = self.slots.ready.newest().or(self.slots.idle.newest());
+            let idle = self.slots.ready.newest().or(self.slots.newest_idle());
             let index = match (self.slots.open.newest(), idle) {
                 (Some(open), _) => open,
                 (None, Some(idle)) if !self.prefers_hot(now, since) => idle,
                 _ => return,
             };
             self.waiting.pop_front();
-            self.dispatch(now, request, index);
-            commands.push(Command::Dispatch { request, instance: self.slots.key(index) });
+            let instance = self.slots.key(index);
+            if self.dispatch(now, request, index) > Warmth::Warm {
+                commands.push(Command::Thaw { instance });
+            }
+            commands.push(Command::Dispatch { request, instance });
         }
     }
 
-    fn dispatch(&mut self, now: Time, request: RequestKey, index: u32) {
+    /// How warm the instance was.
+    fn dispatch(&mut self, now: Time, request: RequestKey, index: u32) -> Warmth {
         if self.slots[index].state == State::Idle {
             self.end_idleness(index);
             self.busy += 1;
@@ -667,6 +710,7 @@ impl Pool {
             self.slots.unlink_open(index);
         }
         let slot = &mut self.slots[index];
+        let warmth = std::mem::replace(&mut slot.warmth, Warmth::Warm);
         slot.state = State::Busy;
         slot.running.push((request, now));
         if self.running == 0 {
@@ -676,6 +720,7 @@ impl Pool {
         if slot.is_open() {
             self.slots.link_open(index);
         }
+        warmth
     }
 
     /// Whether the oldest request, there since `since`, had better wait for a busy instance than take an

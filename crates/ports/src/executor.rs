@@ -1,12 +1,14 @@
 //! `Executor` makes instances of a function; `Instance` runs invocations, one or many at once.
 //!
 //! One lifecycle for every kind (process, HTTP program, Wasm): `start` creates and initialises; `invoke` any
-//! number of times, never more at once than the spec's concurrency; `stop` ends it and everything it made.
+//! number of times, never more at once than the spec's concurrency; `stop` ends it and everything it made. Between two
+//! invocations it may be frozen and thawed.
 //! The caller decides *when*; an executor only knows *how*.
 
 use crate::{BoxFuture, LogSink};
 use bytes::Bytes;
 use model::{Contract, MadeAhead, MiB, Network, RequestId, Timestamp, Version};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,6 +274,11 @@ pub trait Executor: Send + Sync + 'static {
     /// Memory is short: gives up something of what [`Executor::kept`] counts, if there is anything.
     fn give_up(&self) {}
 
+    /// Whether [`Instance::page_out`] can do anything on this machine.
+    fn pages_out(&self) -> bool {
+        false
+    }
+
     /// The most file descriptors of the server that an instance of `spec` can hold at once, from the beginning
     /// of its start to its end.
     fn descriptors(&self, _spec: &InstanceSpec) -> u32 {
@@ -287,12 +294,37 @@ pub trait Instance: Send + Sync {
     /// called more often at once than the spec's concurrency.
     fn invoke(&self, invocation: Invocation, stream: StreamSink) -> BoxFuture<'_, Completion>;
 
+    /// Lets nothing in the instance run from now on (a moment later at the latest), until [`Instance::thaw`]. Never called
+    /// while it runs an invocation, nor at once with `thaw`. It takes microseconds and waits for nothing.
+    ///
+    /// # Errors
+    /// `Unsupported` where instances cannot be frozen: it runs on, and may be thawed all the same. Others when it is gone.
+    fn freeze(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Lets a frozen instance run again; nothing when it is not frozen. It takes microseconds and waits for nothing: what
+    /// is sent to the instance next, it finds.
+    ///
+    /// # Errors
+    /// It is gone, or of no use any more.
+    fn thaw(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Pushes the memory of a frozen instance out, to swap, as far as that goes; the instance gets it back as it needs it,
+    /// also if it is thawed meanwhile. Takes milliseconds or more.
+    fn page_out(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Memory in use now, for the machine's budget; `None` when the instance is gone.
     fn memory(&self) -> Option<MiB>;
 
     /// Resolves when the instance is gone, whoever ended it. May be awaited by one caller at a time.
     fn gone(&self) -> BoxFuture<'_, Exit>;
 
-    /// Ends the instance and everything it started: told to finish first, killed after `grace`.
+    /// Ends the instance and everything it started: told to finish first, killed after `grace`. Frozen ones are thawed for
+    /// that.
     fn stop(&self, grace: Duration) -> BoxFuture<'_, ()>;
 }

@@ -170,7 +170,11 @@ fn perform(
         }
         SIGNAL => {
             let signal = message.number()? as usize;
-            each_child(|child| _ = sys!(KILL, -(child as isize), signal));
+            match sys!(GETPID) {
+                // Every process of the namespace but this one.
+                1 => _ = sys!(KILL, -1isize, signal),
+                _ => each_child(|child| _ = sys!(KILL, -(child as isize), signal)),
+            }
         }
         UNMOUNT => check(sys!(UMOUNT2, message.text()?.0, MNT_DETACH))?,
         CLOSE => drop_privileges(plan, false)?,

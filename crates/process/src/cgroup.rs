@@ -31,7 +31,7 @@ pub struct Resources {
     pub tasks: u32,
 }
 
-/// Which limits groups enforce on this machine.
+/// What groups enforce on this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforced {
     /// Memory.
@@ -40,6 +40,9 @@ pub struct Enforced {
     pub cpu: bool,
     /// Number of processes.
     pub tasks: bool,
+    /// That nothing in a group runs while it is frozen. In v2 alone: what a frozen v1 group holds does not die of a
+    /// signal either, and would outlive a server that was killed.
+    pub freezing: bool,
 }
 
 /// The server's groups, under which every instance has its own.
@@ -188,6 +191,34 @@ impl Group {
         Some(MiB::from_bytes_ceil(own.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum()))
     }
 
+    /// Stops everything here, or lets it go on; `None` where groups cannot do that. What is frozen still dies of SIGKILL.
+    pub fn freeze(&self, frozen: bool) -> Option<io::Result<()>> {
+        let (_, dir) = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.freezing)?;
+        Some(std::fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }))
+    }
+
+    /// What pushes the memory of this group out to swap, as far as the kernel finds it worth while; it takes
+    /// milliseconds.
+    pub fn page_out(&self) -> impl FnOnce() + Send + use<> {
+        let place = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.memory);
+        let place = place.map(|(hierarchy, dir)| (hierarchy.kind, dir.clone()));
+        move || {
+            let Some((kind, dir)) = place else { return };
+            let set = |file: &str, value: &str| std::fs::write(dir.join(file), value);
+            // An error means that not everything could be reclaimed.
+            let _ = match kind {
+                Kind::V1 => set("memory.force_empty", "0"),
+                Kind::V2 => {
+                    let used = std::fs::read_to_string(dir.join("memory.current")).unwrap_or_default();
+                    // Otherwise an instance may not swap: its memory is limited, and swap would be more of it.
+                    let _ = set("memory.swap.max", "max");
+                    let _ = set("memory.reclaim", used.trim());
+                    set("memory.swap.max", "0")
+                }
+            };
+        }
+    }
+
     /// How much memory it had of its own, when it was ended because that was too much; `None` when it was not.
     pub fn ran_out_of_memory(&self) -> Option<MiB> {
         let (limit, ended) = {
@@ -245,7 +276,7 @@ impl Hierarchy {
             std::fs::write(&path, &value)
                 .map_err(NotStarted::at(format!("write {value} to {}", path.display())))
         };
-        let Enforced { memory, cpu, tasks } = self.enforced;
+        let Enforced { memory, cpu, tasks, .. } = self.enforced;
         let bytes = (u64::from(resources.memory.0) + u64::from(resources.tmp.0)) << 20;
         let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
         if memory && before.is_none_or(|was| (was.memory, was.tmp) != (resources.memory, resources.tmp)) {
@@ -282,6 +313,7 @@ impl Enforced {
             memory: self.memory || other.memory,
             cpu: self.cpu || other.cpu,
             tasks: self.tasks || other.tasks,
+            freezing: self.freezing || other.freezing,
         }
     }
 
@@ -352,7 +384,8 @@ impl Mount {
             }
             give_children(&dir, '+');
             let given = read(dir.join("cgroup.subtree_control"));
-            let enforced = Enforced::from_names(given.split_whitespace());
+            let freezing = dir.join("cgroup.freeze").exists();
+            let enforced = Enforced { freezing, ..Enforced::from_names(given.split_whitespace()) };
             let hierarchy = Hierarchy { dir, kind: Kind::V2, enforced, left: left.clone() };
             if enforced.memory {
                 if let Some(Hierarchy { dir, .. }) = without {

@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -35,6 +35,7 @@ pub struct Child {
     program: u32,
     /// Whether it shares memory with what it was forked from.
     shares: bool,
+    frozen: AtomicBool,
     exit: Mutex<Option<Exit>>,
     peak_mib: AtomicU32,
 }
@@ -46,7 +47,7 @@ impl Child {
         // SAFETY: `pidfd` owns its descriptor, which stays registered exactly as long as it is open.
         let pidfd = unsafe { AsyncFd::register(pidfd)? };
         let (control, wires) = (Arc::new(control), Mutex::default());
-        let (exit, peak_mib) = (Mutex::default(), AtomicU32::new(0));
+        let (exit, peak_mib, frozen) = (Mutex::default(), AtomicU32::new(0), AtomicBool::new(false));
         Ok(Child {
             pidfd,
             control,
@@ -56,6 +57,7 @@ impl Child {
             wires,
             program: 0,
             shares: false,
+            frozen,
             exit,
             peak_mib,
         })
@@ -234,14 +236,50 @@ impl Child {
         }
     }
 
+    /// Lets nothing in the sandbox run any more: its control group is frozen, with the first process; where there is none,
+    /// the first process stops all others with a signal.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.frozen.store(true, Ordering::Relaxed);
+        self.let_run(false)
+    }
+
+    /// Lets it go on; nothing when it was not frozen.
+    pub fn thaw(&self) -> io::Result<()> {
+        if self.try_exit().is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        match self.frozen.swap(false, Ordering::Relaxed) {
+            true => self.let_run(true).or_else(|error| match error.kind() {
+                io::ErrorKind::Unsupported => Ok(()),
+                _ => Err(error),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn let_run(&self, run: bool) -> io::Result<()> {
+        if let Some(done) = self.group.freeze(!run) {
+            return done;
+        }
+        // Without a process namespace nobody knows all of its processes.
+        match self.walled {
+            true => self.signal_all(if run { libc::SIGCONT } else { libc::SIGSTOP }),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Sends a signal to everything in the sandbox but its first process, a moment later.
+    fn signal_all(&self, signal: i32) -> io::Result<()> {
+        let mut script = Script::default();
+        script.add(ops::SIGNAL, &[]).number(signal as u32);
+        self.control.post(script.bytes()?)
+    }
+
     /// Asks the program to end, kills everything after `grace`, and waits until it is gone.
     pub async fn stop(&self, grace: Duration) {
-        if !grace.is_zero() && self.try_exit().is_none() {
-            let mut script = Script::default();
-            script.add(ops::SIGNAL, &[]).number(libc::SIGTERM as u32);
-            if script.bytes().and_then(|bytes| self.control.send(bytes, &[])).is_ok() {
-                let _ = tokio::time::timeout(grace, self.exited()).await;
-            }
+        let tell = || self.signal_all(libc::SIGTERM).and_then(|()| self.thaw());
+        if !grace.is_zero() && self.try_exit().is_none() && tell().is_ok() {
+            let _ = tokio::time::timeout(grace, self.exited()).await;
         }
         self.kill();
         self.exited().await;

@@ -429,6 +429,10 @@ impl Executor for ProcessExecutor {
         self.stems.give_up();
     }
 
+    fn pages_out(&self) -> bool {
+        self.enforced.memory && has_swap()
+    }
+
     fn descriptors(&self, spec: &InstanceSpec) -> u32 {
         /// Its output, its first process and the socket to that; the alarm for its memory; in its own network the two
         /// doors, Brooklet's API, and what answers for the name server.
@@ -443,6 +447,13 @@ impl Executor for ProcessExecutor {
             Some(Protocol::Wrapped) => any + 2 + 1 + OWN_CONNECTIONS,
         }
     }
+}
+
+/// Whether this machine has somewhere to put memory.
+fn has_swap() -> bool {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
+    total.is_some_and(|kib| kib.trim() != "0 kB")
 }
 
 /// When a start had come how far.

@@ -98,6 +98,19 @@ impl<T: Transport> Instance for Running<T> {
         Box::pin(self.run(invocation, stream))
     }
 
+    fn freeze(&self) -> io::Result<()> {
+        self.process.child.freeze()
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        self.process.child.thaw()
+    }
+
+    fn page_out(&self) -> BoxFuture<'_, ()> {
+        let page_out = self.process.child.group().page_out();
+        Box::pin(async move { drop(tokio::task::spawn_blocking(page_out).await) })
+    }
+
     fn memory(&self) -> Option<MiB> {
         self.process.child.memory()
     }

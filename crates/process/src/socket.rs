@@ -79,6 +79,29 @@ impl Control {
         Ok(())
     }
 
+    /// Sends a row whose outcome nobody asks for. What was answered to such rows meanwhile is taken away, so that answers
+    /// never fill the socket.
+    ///
+    /// # Errors
+    /// When the program has ended or the first process has gone.
+    pub fn post(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        while state.unanswered > 0 {
+            match self.receive(false) {
+                Ok(reply) if reply.end().is_some() => {
+                    state.ended = reply.end();
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(_) => state.unanswered -= 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.transmit(bytes, &[])?;
+        state.unanswered += 1;
+        Ok(())
+    }
+
     /// The answer to the row that was sent last. Blocks until it comes.
     ///
     /// # Errors

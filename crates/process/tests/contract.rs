@@ -22,6 +22,8 @@ struct Language {
     fails: &'static str,
     exits: &'static str,
     hangs: &'static str,
+    /// Text that counts in the background, and answers with the number.
+    counts: [&'static str; 2],
     exits_before: &'static str,
     hangs_before: &'static str,
 }
@@ -48,6 +50,10 @@ done
     fails: r#"curl -sS -d '{"errorMessage":"no luck"}' "$api/invocation/$id/error" > /dev/null"#,
     exits: "exit 3",
     hangs: "sleep 600",
+    counts: [
+        ": > /tmp/count; (while true; do echo >> /tmp/count; sleep 0.005; done) &",
+        r#"curl -sS -d "$(wc -l < /tmp/count)" "$api/invocation/$id/response" > /dev/null"#,
+    ],
     exits_before: "exit 4",
     hangs_before: "sleep 600",
 };
@@ -62,9 +68,20 @@ const PYTHON: Language = Language {
     fails: "raise ValueError('no luck')",
     exits: "os._exit(3)",
     hangs: "time.sleep(600)",
+    counts: [PYTHON_COUNTS, "return counted[0]"],
     exits_before: "os._exit(4)",
     hangs_before: "time.sleep(600)",
 };
+
+const PYTHON_COUNTS: &str = "
+import threading
+counted = [0]
+def count():
+    while True:
+        counted[0] += 1
+        time.sleep(0.005)
+threading.Thread(target=count, daemon=True).start()
+";
 
 const NODE: Language = Language {
     runtime: newest_node,
@@ -76,6 +93,7 @@ const NODE: Language = Language {
     fails: "throw new Error('no luck')",
     exits: "process.exit(3)",
     hangs: "await new Promise((done) => setTimeout(done, 600000))",
+    counts: ["let counted = 0; setInterval(() => counted++, 5);", "return counted"],
     exits_before: "process.exit(4)",
     hangs_before: "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)",
 };
@@ -108,6 +126,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
     fails: "self.answer(500, b'no luck')",
     exits: "os._exit(3)",
     hangs: "time.sleep(600)",
+    counts: [PYTHON_COUNTS, "self.answer(200, str(counted[0]).encode())"],
     exits_before: "os._exit(4)",
     hangs_before: "time.sleep(600)",
 };
@@ -128,6 +147,7 @@ async fn check(language: Language, isolation: Isolation) {
         fails: make("fails", "", language.fails),
         exits: make("exits", "", language.exits),
         hangs: make("hangs", "", language.hangs),
+        counts: make("counts", language.counts[0], language.counts[1]),
         never_starts: make("never_starts", language.exits_before, language.echo),
         hangs_before_ready: make("hangs_before_ready", language.hangs_before, language.echo),
     };

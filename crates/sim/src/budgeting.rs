@@ -15,8 +15,10 @@ const HOARDING: Duration = Duration::from_millis(50);
 pub(crate) struct Ledger {
     headroom: MiB,
     max_asks: usize,
-    /// What was last observed of each instance that holds memory.
-    granted: BTreeMap<(PoolKey, InstanceKey), Option<MiB>>,
+    /// What each instance that holds memory is to be charged, MiB, once it has been observed.
+    granted: BTreeMap<(PoolKey, InstanceKey), Option<u32>>,
+    /// The same of paged-out instances, as it was before that.
+    paged_out: BTreeMap<(PoolKey, InstanceKey), Option<u32>>,
     /// Descriptors that each instance was asked or granted with.
     descriptors: BTreeMap<(PoolKey, InstanceKey), u32>,
     /// Descriptors that there are.
@@ -46,6 +48,7 @@ impl Ledger {
             headroom: config.headroom,
             max_asks: config.max_asks,
             granted: BTreeMap::new(),
+            paged_out: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             descriptor_limit: config.descriptors,
             ahead: None,
@@ -86,17 +89,31 @@ impl Ledger {
             Event::Released { pool, instance } => {
                 self.descriptors.remove(&(pool, instance));
                 self.granted.remove(&(pool, instance));
+                self.paged_out.remove(&(pool, instance));
                 self.starts.remove(&(pool, instance));
                 self.asks.retain(|&ask| ask != (pool, instance));
             }
             Event::Observed { pool, instance, used } => {
-                if let Some(observed) = self.granted.get_mut(&(pool, instance)) {
-                    *observed = Some(used);
+                if let Some(due) = self.granted.get_mut(&(pool, instance)) {
+                    *due = Some(used.0 + self.headroom.0);
                     self.starts.remove(&(pool, instance));
+                    self.paged_out.remove(&(pool, instance));
+                }
+            }
+            Event::PagedOut { pool, instance, used } => {
+                if let Some(due) = self.granted.get_mut(&(pool, instance)) {
+                    let before = due.replace(used.0);
+                    self.paged_out.entry((pool, instance)).or_insert(before);
+                }
+            }
+            Event::Thawed { pool, instance } => {
+                if let Some(before) = self.paged_out.remove(&(pool, instance)) {
+                    self.granted.insert((pool, instance), before);
                 }
             }
             Event::Dropped { pool } => {
                 self.granted.retain(|key, _| key.0 != pool);
+                self.paged_out.retain(|key, _| key.0 != pool);
                 self.descriptors.retain(|key, _| key.0 != pool);
                 self.starts.retain(|key, _| key.0 != pool);
                 self.asks.retain(|ask| ask.0 != pool);
@@ -195,11 +212,10 @@ impl Ledger {
         let held: u32 = self.granted.keys().map(|key| self.descriptors[key]).sum();
         ensure!(stats.descriptors == held, "{} descriptors charged, {held} held", stats.descriptors);
         ensure!(!granted || held <= self.descriptor_limit, "{held} descriptors of {}", self.descriptor_limit);
-        let used: u32 = self.granted.values().map(|used| used.map_or(0, |MiB(used)| used)).sum();
-        ensure!(charged.0 >= used, "{charged} charged, {used} in use");
+        let due: u32 = self.granted.values().flatten().sum();
+        ensure!(charged.0 >= due, "{charged} charged, {due} due");
         let exact = self.granted.values().all(Option::is_some);
-        let due = used + self.headroom.0 * self.granted.len() as u32;
-        ensure!(!exact || charged.0 == due, "{charged} charged, {due} due");
+        ensure!(!exact || charged.0 == due, "{charged} charged, exactly {due} due");
         ensure!(stats.returning <= charged, "more is coming back than was charged");
         let at = budget.wake_at();
         ensure!(at.is_none_or(|at| at > now), "the budget wakes at {at:?}, which is past");

@@ -48,6 +48,8 @@ pub(crate) struct Account {
     reclaiming: Option<Time>,
     /// Granted when the pool no longer wanted it.
     stray: Option<InstanceKey>,
+    /// The instance that was just thawed.
+    thawed: Option<InstanceKey>,
     /// Requests still to be failed because their start failed.
     failing: usize,
     /// Requests that waited when the queue became shorter than that.
@@ -70,6 +72,10 @@ pub(crate) struct Instance {
     pub(crate) stage: Stage,
     pub(crate) room: u32,
     pub(crate) running: BTreeMap<RequestKey, Time>,
+    /// Whether nothing in it runs.
+    pub(crate) frozen: bool,
+    /// Whether its memory was pushed out.
+    pub(crate) paged_out: bool,
 }
 
 /// What an instance is doing.
@@ -116,6 +122,7 @@ impl Account {
             denied: None,
             reclaiming: None,
             stray: None,
+            thawed: None,
             failing: 0,
             surplus: 0,
         }
@@ -208,6 +215,10 @@ impl Account {
 
     /// A command that the pool gave, in order.
     pub(crate) fn command(&mut self, now: Time, command: &Command) -> Result<(), Broken> {
+        if let Some(thawed) = self.thawed.take() {
+            let used = matches!(*command, Command::Dispatch { instance, .. } if instance == thawed);
+            ensure!(used, "{thawed} is thawed for nothing: {command:?}");
+        }
         match *command {
             Command::Ask { instance } => {
                 self.asked = now;
@@ -241,6 +252,15 @@ impl Account {
                 Ok(())
             }
             Command::Stop { instance } => self.stopped(now, instance),
+            Command::Freeze { instance } => self.check_freeze(now, instance),
+            Command::PageOut { instance } => self.check_page_out(now, instance),
+            Command::Thaw { instance } => {
+                let frozen = self.instances.get_mut(&instance).filter(|instance| instance.frozen);
+                let Some(frozen) = frozen else { return Err(format!("{instance} is thawed and not frozen")) };
+                (frozen.frozen, frozen.paged_out) = (false, false);
+                self.thawed = Some(instance);
+                Ok(())
+            }
             Command::Reclaimed { instance, oldest } => {
                 ensure!(self.reclaiming.take().is_some(), "an answer to no Reclaim");
                 let really = self.idle().map(|idle| idle.1).min();
@@ -250,6 +270,31 @@ impl Account {
                 Ok(())
             }
         }
+    }
+
+    /// What is frozen has run nothing for long enough, and longer than all that is not.
+    fn check_freeze(&mut self, now: Time, key: InstanceKey) -> Result<(), Broken> {
+        let warm = self.idle().filter(|(key, _)| !self.instances[key].frozen);
+        let oldest = warm.map(|(_, since)| since).min();
+        let after = self.config.freeze_after;
+        let Some(instance) = self.instances.get_mut(&key) else { return Err(format!("{key} freezes, gone")) };
+        let since = instance.idle_since().filter(|since| now.since(*since) >= after);
+        ensure!(since.is_some() && !instance.frozen, "{key} is frozen before its time, or not idle");
+        ensure!(since == oldest, "{key} is frozen and another that is idle for longer is not");
+        ensure!(instance.room == 1, "{key} is frozen, and might get a second request before it is thawed");
+        instance.frozen = true;
+        Ok(())
+    }
+
+    fn check_page_out(&mut self, now: Time, key: InstanceKey) -> Result<(), Broken> {
+        let after = self.config.page_out_after;
+        let Some(instance) = self.instances.get_mut(&key) else {
+            return Err(format!("{key} pages out, gone"));
+        };
+        let due = instance.idle_since().is_some_and(|since| now.since(since) >= after);
+        ensure!(due && instance.frozen && !instance.paged_out, "{key} is paged out before its time");
+        instance.paged_out = true;
+        Ok(())
     }
 
     fn check_ask(&mut self, instance: InstanceKey) -> Result<(), Broken> {
@@ -273,7 +318,7 @@ impl Account {
         ensure!(serial > self.last_serial, "{instance} is not a new key");
         self.last_serial = serial;
         let room = self.config.instance_concurrency.max(1);
-        self.instances.insert(instance, Instance { stage: Stage::Asked, room, running: BTreeMap::new() });
+        self.instances.insert(instance, Instance::new(room));
         Ok(())
     }
 
@@ -321,6 +366,7 @@ impl Account {
             "{request} is given to {key}: {:?}",
             instance.stage
         );
+        ensure!(!instance.frozen, "{request} is given to {key}, which is frozen");
         ensure!((instance.running.len() as u32) < instance.room, "{key} runs more than its concurrency");
         match instance.idle_since() {
             Some(_) if some_open => return Err(format!("{key} is woken while a busy one has room")),
@@ -401,6 +447,7 @@ impl Account {
         self.check_time(now)?;
         ensure!(self.reclaiming.is_none(), "a Reclaim is not answered");
         ensure!(self.stray.is_none(), "memory granted too late is not given back: {:?}", self.stray);
+        ensure!(self.thawed.is_none(), "an instance is thawed for nothing: {:?}", self.thawed);
         ensure!(self.failing == 0, "a start failed, and {} requests for it still wait", self.failing);
         Ok(())
     }
@@ -408,6 +455,7 @@ impl Account {
     /// What must hold at any time, whether the pool was woken or not.
     pub(crate) fn check_time(&mut self, now: Time) -> Result<(), Broken> {
         self.check_waits(now)?;
+        self.check_warmth(now)?;
         self.providing.check_time(now, self.late())?;
         let keep_alive = if self.retired { Duration::ZERO } else { self.config.keep_alive };
         if self.is_windowed() && !self.retired {
@@ -421,6 +469,23 @@ impl Account {
         }
         for (key, since) in self.idle() {
             ensure!(now.since(since) < keep_alive + self.late(), "{key} is idle past its keep-alive");
+        }
+        Ok(())
+    }
+
+    /// Nothing is frozen that runs something; what has been idle for long enough is frozen, then paged out.
+    fn check_warmth(&self, now: Time) -> Result<(), Broken> {
+        let one_at_a_time = self.idle().all(|(key, _)| self.instances[&key].room == 1);
+        for (key, instance) in &self.instances {
+            ensure!(!instance.frozen || instance.running.is_empty(), "{key} is frozen and runs something");
+            // Provisioned ones are always ready.
+            let idle = instance.idle_since().filter(|_| one_at_a_time && !self.providing.has(*key));
+            let Some(since) = idle else { continue };
+            let due = |after: Duration| now >= since + after + self.late();
+            ensure!(instance.frozen || !due(self.config.freeze_after), "{key} is idle and not frozen");
+            let worth_it = self.config.page_out_start.is_zero();
+            let page_out = worth_it && due(self.config.page_out_after.max(self.config.freeze_after));
+            ensure!(instance.paged_out || !page_out, "{key} is frozen and not paged out");
         }
         Ok(())
     }
@@ -538,6 +603,10 @@ impl Account {
 }
 
 impl Instance {
+    fn new(room: u32) -> Instance {
+        Instance { stage: Stage::Asked, room, running: BTreeMap::new(), frozen: false, paged_out: false }
+    }
+
     /// Since when it has run nothing; `None` when it does or cannot.
     pub(crate) fn idle_since(&self) -> Option<Time> {
         match self.stage {

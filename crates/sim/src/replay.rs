@@ -184,7 +184,12 @@ impl Replay {
                     self.outcome.refused += 1;
                 }
                 // Nothing is provisioned here.
-                Command::AskProvisioned { .. } | Command::Release { .. } | Command::Reclaimed { .. } => {}
+                Command::AskProvisioned { .. }
+                | Command::Release { .. }
+                | Command::Reclaimed { .. }
+                | Command::Freeze { .. }
+                | Command::PageOut { .. }
+                | Command::Thaw { .. } => {}
             }
         }
         commands.clear();

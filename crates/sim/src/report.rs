@@ -39,6 +39,14 @@ pub struct Report {
     pub provided: u64,
     /// Requests that ran on a provisioned instance.
     pub on_provided: u64,
+    /// Instances frozen, paged out, thawed, and those that could not be thawed.
+    pub frozen: u64,
+    /// See `frozen`.
+    pub paged_out: u64,
+    /// See `frozen`.
+    pub thawed: u64,
+    /// See `frozen`.
+    pub thaws_failed: u64,
     /// Instances stopped because the budget needed the memory.
     pub reclaims: u64,
     /// From arrival to dispatch, for each request that was dispatched; sorted.

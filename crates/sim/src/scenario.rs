@@ -106,6 +106,8 @@ pub struct Faults {
     pub slow_start: f64,
     /// An instance crashes during a request.
     pub crash: f64,
+    /// A frozen instance can not be thawed.
+    pub failed_thaw: f64,
     /// A caller gives up soon.
     pub abandon: f64,
     /// Mean time between two of the rest: an idle or busy instance dies, a function is reconfigured, updated
@@ -152,6 +154,10 @@ impl Scenario {
             function.service_work = extra.pick(&[0.0, 0.1, 1.0]);
             function.pool.wait_limit = extra.pick(&[us(0), ms(100), ms(100)]);
         }
+        let freezing = &mut Random::new(seed.rotate_left(48) ^ 3);
+        for function in &mut functions {
+            draw_freezing(&mut function.pool, freezing);
+        }
         let mut scenario = Scenario {
             seed,
             functions,
@@ -168,6 +174,9 @@ impl Scenario {
             message_delay: random.pick(&[us(0), us(0), us(500), ms(3)]),
             reorder: random.chance(0.5),
         };
+        if scenario.faults.crash > 0.0 {
+            scenario.faults.failed_thaw = freezing.pick(&[0.0, 0.05, 0.5]);
+        }
         scenario.budget.max_starts = extra.pick(&[0, 1, 2, 2, 2, 8]);
         scenario.budget.start_patience = extra.pick(&[us(0), ms(50), ms(50)]);
         scenario.budget.descriptors = random.pick(&[20, 100, u32::MAX, u32::MAX, u32::MAX]);
@@ -275,6 +284,13 @@ pub(crate) fn draw_pool(random: &mut Random) -> PoolConfig {
     }
 }
 
+/// When idle instances are frozen and paged out, in two of three pools.
+pub(crate) fn draw_freezing(pool: &mut PoolConfig, random: &mut Random) {
+    pool.freeze_after = random.pick(&[us(0), ms(1), ms(5), ms(50), Duration::MAX, Duration::MAX]);
+    pool.page_out_after = random.pick(&[us(0), ms(3), ms(20), ms(200), Duration::MAX]);
+    pool.page_out_start = random.pick(&[us(0), ms(50)]);
+}
+
 impl Faults {
     /// One run in three goes well throughout.
     fn draw(random: &mut Random) -> Faults {
@@ -287,6 +303,7 @@ impl Faults {
             crash: random.pick(&[0.0, 0.01, 0.01, 0.3]),
             abandon: random.pick(&[0.0, 0.02, 0.02, 0.5]),
             interval: random.pick(&[ms(0), ms(3), ms(50)]),
+            ..Faults::default()
         }
     }
 }

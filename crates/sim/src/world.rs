@@ -55,6 +55,17 @@ enum Happening {
         pool: PoolKey,
         instance: InstanceKey,
     },
+    /// An instance could not be thawed for a request.
+    ThawFails {
+        pool: PoolKey,
+        instance: InstanceKey,
+        request: RequestKey,
+    },
+    /// The memory of a frozen instance has been pushed out, unless it was thawed meanwhile.
+    PageOutEnds {
+        pool: PoolKey,
+        instance: InstanceKey,
+    },
     CallerLeaves {
         pool: PoolKey,
         request: RequestKey,
@@ -117,6 +128,10 @@ struct Member {
     timer: Option<Time>,
     /// Real memory of instances that were started, and when.
     memory: BTreeMap<InstanceKey, (MiB, Time)>,
+    /// What paged-out instances used before that.
+    paged_out: BTreeMap<InstanceKey, MiB>,
+    /// Instances that could not be thawed, until the request that they were to run has gone elsewhere.
+    stuck: BTreeSet<InstanceKey>,
     /// How long the start took that a request waited for.
     inits: BTreeMap<InstanceKey, Duration>,
     /// Instances that have not run any request yet.
@@ -172,6 +187,8 @@ pub(crate) struct World<'a> {
     provides_left: u32,
     /// Since when nothing is left but those.
     calm: Option<Time>,
+    /// Requests that have arrived again.
+    again: u64,
     /// When the rules that time alone can break were last checked.
     checked: Time,
     /// Faults still to come.
@@ -212,6 +229,7 @@ impl<'a> World<'a> {
             wanted: Vec::new(),
             provides_left: 100,
             calm: None,
+            again: 0,
             checked: Time::ZERO,
             faults_left: 200,
             processors: (scenario.cores > 0).then(|| Processors::new(scenario.cores)),
@@ -328,8 +346,9 @@ impl<'a> World<'a> {
         self.last_pool += 1;
         let account = Account::new(config.clone(), self.scenario.timer_slop);
         let pool = Pool::new(config);
-        let (memory, inits, unused) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let member = Member { function, pool, account, timer: None, memory, inits, unused };
+        let (memory, paged_out, inits) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (stuck, unused) = (BTreeSet::new(), BTreeSet::new());
+        let member = Member { function, pool, account, timer: None, memory, paged_out, stuck, inits, unused };
         self.members.insert(PoolKey(self.last_pool), member);
         PoolKey(self.last_pool)
     }
@@ -396,6 +415,11 @@ impl<'a> World<'a> {
                 self.request_ends(pool, instance, request, crash)
             }
             Happening::StopEnds { pool, instance } => self.lose(pool, instance),
+            Happening::ThawFails { pool, instance, request } => self.thaw_fails(pool, instance, request),
+            Happening::PageOutEnds { pool, instance } => {
+                self.page_out_ends(pool, instance);
+                Ok(())
+            }
             Happening::CallerLeaves { pool, request } => self.caller_leaves(pool, request),
             Happening::Observe { pool, instance } => {
                 self.observe(pool, instance);

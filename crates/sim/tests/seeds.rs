@@ -107,3 +107,17 @@ fn the_seeds_reach_every_kind_of_end() {
     let ends = [total.throttled, total.finished, total.crashed, total.failed, total.refused, total.abandoned];
     assert!(ends.iter().chain([&total.reclaims]).all(|&count| count > 50), "{total:?}");
 }
+
+#[test]
+fn instances_are_frozen_paged_out_thawed_and_sometimes_cannot_be() {
+    let mut total = Report::default();
+    for report in (0..60).map(play) {
+        total.frozen += report.frozen;
+        total.paged_out += report.paged_out;
+        total.thawed += report.thawed;
+        total.thaws_failed += report.thaws_failed;
+    }
+    let counts = [total.frozen, total.paged_out, total.thawed, total.thaws_failed];
+    assert!(counts.iter().all(|&count| count > 20), "{counts:?}");
+    assert!(total.frozen > total.thawed + 50, "some are never used again: {counts:?}");
+}

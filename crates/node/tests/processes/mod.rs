@@ -49,6 +49,8 @@ impl World {
             concurrency_limit: 1_000,
             memory: MiB(8192),
             keep_alive,
+            freeze_after: Duration::from_millis(100),
+            page_out_after: Duration::MAX,
             init_timeout: Duration::from_secs(10),
         };
         World { node: Node::new(config, Arc::new(executor), logs), dir }

@@ -74,6 +74,10 @@ fn parse(config: &BudgetConfig, words: &[&str]) -> Event {
         }
         ["released", p, i] => Event::Released { pool: pool(p), instance: instance(i) },
         ["observed", p, i, used] => Event::Observed { pool: pool(p), instance: instance(i), used: mib(used) },
+        ["paged_out", p, i, used] => {
+            Event::PagedOut { pool: pool(p), instance: instance(i), used: mib(used) }
+        }
+        ["thawed", p, i] => Event::Thawed { pool: pool(p), instance: instance(i) },
         ["reclaimed", p, i, oldest] => Event::Reclaimed {
             pool: pool(p),
             instance: (i != "nothing").then(|| instance(i)),
@@ -716,6 +720,60 @@ fn what_may_not_start_yet_costs_no_idle_instance() {
         30ms ask p2 i2 128
         40ms observed p2 i1 40
             reclaim p1 unused since 0ms
+        ",
+    );
+}
+
+#[test]
+fn memory_that_was_pushed_out_is_there_for_others_until_it_is_needed_again() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms observed p1 i1 78
+        1000ms paged_out p1 i1 3
+        stats
+            charged 3, returning 0, instances 1, asks 0
+        1000ms ask p2 i1 128
+            grant p2 i1
+        1001ms observed p2 i1 40
+        2000ms paged_out p1 i1 2
+        stats
+            charged 44, returning 0, instances 2, asks 0
+        3000ms thawed p1 i1
+            reclaim p1 unused since 0ms
+        stats
+            charged 122, returning 0, instances 2, asks 0
+        3000ms reclaimed p1 nothing none
+            reclaim p2 unused since 1000ms
+        3000ms reclaimed p2 i1 1001ms
+        3000ms released p2 i1
+        stats
+            charged 80, returning 0, instances 1, asks 0
+        ",
+    );
+}
+
+#[test]
+fn what_is_left_of_a_paged_out_instance_says_nothing_about_the_next_one() {
+    check(
+        config(),
+        "
+        0ms ask p1 i1 128
+            grant p1 i1
+        0ms observed p1 i1 40
+        1000ms paged_out p1 i1 1
+        1000ms ask p1 i2 128
+            grant p1 i2
+        stats
+            charged 43, returning 0, instances 2, asks 0
+        1000ms thawed p1 i1
+        stats
+            charged 84, returning 0, instances 2, asks 0
+        1000ms thawed p1 i2
+        stats
+            charged 84, returning 0, instances 2, asks 0
         ",
     );
 }

@@ -78,7 +78,7 @@ impl Pool {
 
     /// When the policy wants something done, if nothing happens before.
     pub(super) fn keep_at(&self) -> Option<Time> {
-        if let Some(oldest) = self.slots.idle.oldest() {
+        if let Some(oldest) = self.slots.oldest_idle() {
             return Some(self.stays_until(oldest));
         }
         let (opens, closes) = self.opens_ahead().filter(|_| self.slots.len == 0)?;
@@ -117,7 +117,7 @@ impl Pool {
 
     /// Stops instances that have been idle for too long, the least recently used first.
     fn expire(&mut self, now: Time, commands: &mut Vec<Command>) {
-        while let Some(oldest) = self.slots.idle.oldest() {
+        while let Some(oldest) = self.slots.oldest_idle() {
             if now < self.stays_until(oldest) && !self.is_between_windows(now) {
                 return;
             }

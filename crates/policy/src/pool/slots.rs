@@ -1,4 +1,4 @@
-//! Where a pool keeps its instances: a slab, and three lists through it in order of last use.
+//! Where a pool keeps its instances: a slab, and lists through it in order of last use.
 //!
 //! A slab rather than a map, so that finding, taking and giving back an instance on the warm path is a few
 //! loads and stores and never allocates.
@@ -16,7 +16,7 @@ pub(super) enum State {
     Asking,
     /// Is being made.
     Starting,
-    /// Runs nothing; in the `idle` list, or in `ready` when it is provisioned.
+    /// Runs nothing; in the idle list of its warmth, or in `ready` when it is provisioned.
     Idle,
     /// Runs at least one request; in the `open` list while it can take another.
     Busy,
@@ -26,6 +26,17 @@ pub(super) enum State {
     Vacant,
 }
 
+/// How soon an idle instance could run. What is idle for longer is never warmer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Warmth {
+    /// At once.
+    Warm,
+    /// When it has been thawed.
+    Frozen,
+    /// When it has been thawed, and what it needs of its memory is back.
+    PagedOut,
+}
+
 /// One instance.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -33,6 +44,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     /// When it entered its state (for `Idle`, `Starting` and `Stopping`).
     pub(super) since: Time,
+    /// How soon it could run; it is frozen only while it is `Idle`.
+    pub(super) warmth: Warmth,
     /// Requests that it runs, with the time each was dispatched.
     pub(super) running: Vec<(RequestKey, Time)>,
     /// How many it may run at once, fixed when it is asked for.
@@ -72,9 +85,9 @@ pub(super) struct Slots {
     /// Serial number of the next instance: keys are never reused, so a late event about one that is gone
     /// never reaches another.
     serial: u32,
-    /// Instances that run nothing, but for the provisioned ones.
-    pub(super) idle: List,
-    /// Provisioned instances that run nothing.
+    /// Instances that run nothing, by their warmth, but for the provisioned ones.
+    idle: [List; 3],
+    /// Provisioned instances that run nothing. They are never frozen.
     pub(super) ready: List,
     /// Instances that run something and can take more.
     pub(super) open: List,
@@ -82,7 +95,7 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new() -> Slots {
-        let (idle, ready, open) = (List::EMPTY, List::EMPTY, List::EMPTY);
+        let (idle, ready, open) = ([List::EMPTY; 3], List::EMPTY, List::EMPTY);
         Slots { slots: Vec::new(), vacant: NIL, len: 0, serial: 1, idle, ready, open }
     }
 
@@ -95,14 +108,16 @@ impl Slots {
             let index = self.vacant;
             let slot = &mut self.slots[index as usize];
             self.vacant = slot.older;
+            slot.warmth = Warmth::Warm;
             (slot.serial, slot.state, slot.since, slot.concurrency) =
                 (serial, State::Asking, now, concurrency);
             slot.is_provisioned = false;
             return index;
         }
-        let (running, state, is_provisioned) = (Vec::new(), State::Asking, false);
+        let (running, state, warmth, is_provisioned) = (Vec::new(), State::Asking, Warmth::Warm, false);
+        let (newer, older) = (NIL, NIL);
         let slot =
-            Slot { serial, state, since: now, running, concurrency, is_provisioned, newer: NIL, older: NIL };
+            Slot { serial, state, since: now, warmth, running, concurrency, is_provisioned, newer, older };
         self.slots.push(slot);
         (self.slots.len() - 1) as u32
     }
@@ -133,6 +148,27 @@ impl Slots {
         InstanceKey(u64::from(self[index].serial) << 32 | u64::from(index))
     }
 
+    /// The most recently used of the idle instances.
+    pub(super) fn newest_idle(&self) -> Option<u32> {
+        self.idle.iter().find_map(|list| list.newest())
+    }
+
+    /// The least recently used of the idle instances.
+    pub(super) fn oldest_idle(&self) -> Option<u32> {
+        self.idle.iter().rev().find_map(|list| list.oldest())
+    }
+
+    /// The least recently used of the idle instances of this warmth.
+    pub(super) fn oldest(&self, warmth: Warmth) -> Option<u32> {
+        self.idle[warmth as usize].oldest()
+    }
+
+    /// How many idle instances of this warmth there are.
+    pub(super) fn count(&self, warmth: Warmth) -> usize {
+        let newest = self.idle[warmth as usize].newest();
+        std::iter::successors(newest, |&index| Some(self[index].older).filter(|&older| older != NIL)).count()
+    }
+
     /// Puts an idle instance in front of those of its kind.
     pub(super) fn link_idle(&mut self, index: u32) {
         let mut list = *self.idle_list(index);
@@ -147,8 +183,19 @@ impl Slots {
         *self.idle_list(index) = list;
     }
 
+    /// Makes the least recently used instance of its warmth colder.
+    pub(super) fn cool(&mut self, index: u32, warmth: Warmth) {
+        self.unlink_idle(index);
+        self[index].warmth = warmth;
+        self.link_idle(index);
+    }
+
     fn idle_list(&mut self, index: u32) -> &mut List {
-        if self[index].is_provisioned { &mut self.ready } else { &mut self.idle }
+        let slot = &self[index];
+        match slot.is_provisioned {
+            true => &mut self.ready,
+            false => &mut self.idle[slot.warmth as usize],
+        }
     }
 
     /// Puts a busy instance in front of those that can take more.

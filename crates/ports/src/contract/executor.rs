@@ -20,6 +20,8 @@ pub struct Functions {
     pub hangs: InstanceSpec,
     /// Ends itself with status 4 before it is ready.
     pub never_starts: InstanceSpec,
+    /// Answers with a number, how often something that it does in the background, every 5 ms or so, has been done.
+    pub counts: InstanceSpec,
     /// Never becomes ready. Its initialisation timeout should be short.
     pub hangs_before_ready: InstanceSpec,
 }
@@ -33,6 +35,8 @@ pub async fn executor(executor: &dyn Executor, functions: Functions) {
     an_instance_that_ends_says_how(executor, &functions).await;
     a_timeout_ends_the_instance(executor, &functions).await;
     a_stopped_instance_is_gone(executor, &functions).await;
+    a_frozen_instance_stands_still_and_goes_on_when_it_is_thawed(executor, &functions).await;
+    a_frozen_instance_can_be_stopped(executor, &functions).await;
     a_start_that_fails_says_how(executor, &functions).await;
     a_start_has_a_time_limit(executor, &functions).await;
 }
@@ -151,6 +155,67 @@ async fn a_stopped_instance_is_gone(executor: &dyn Executor, functions: &Functio
     instance.stop(Duration::from_millis(200)).await;
     instance.gone().await;
     assert_eq!(instance.memory(), None, "nothing of it is left");
+}
+
+/// What the function `counts` has counted up to.
+async fn count(instance: &dyn Instance) -> u64 {
+    match invoke(instance, event(1, "1")).await {
+        (InvokeResult::Answer(answer), true) => {
+            let answer = String::from_utf8_lossy(&answer);
+            answer.trim().parse().unwrap_or_else(|_| panic!("a number, not {answer}"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until it has counted so much further.
+async fn counts_by(instance: &dyn Instance, more: u64) {
+    let from = count(instance).await;
+    while count(instance).await < from + more {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Two instances count. While one is frozen the other, which is not, counts to a hundred: that is how long it takes.
+async fn a_frozen_instance_stands_still_and_goes_on_when_it_is_thawed(
+    executor: &dyn Executor,
+    functions: &Functions,
+) {
+    let (instance, _) = start(executor, &functions.counts).await;
+    let (clock, _) = start(executor, &functions.counts).await;
+    for round in 0..2 {
+        counts_by(&*instance, 5).await;
+        let before = count(&*instance).await;
+        let frozen = instance.freeze();
+        let again = instance.freeze();
+        counts_by(&*clock, 100).await;
+        match &frozen {
+            Ok(()) => {
+                assert!(again.is_ok(), "freezing twice is freezing: {again:?}");
+                instance.page_out().await;
+                assert!(instance.memory().is_some(), "it is still there");
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "{error}"),
+        }
+        assert!(instance.thaw().is_ok() && instance.thaw().is_ok(), "thawing twice is thawing");
+        let after = count(&*instance).await;
+        if frozen.is_ok() {
+            assert!(after < before + 50, "round {round}: it went on from {before} to {after} while frozen");
+        }
+        counts_by(&*instance, 5).await;
+    }
+    instance.stop(Duration::ZERO).await;
+    clock.stop(Duration::ZERO).await;
+}
+
+async fn a_frozen_instance_can_be_stopped(executor: &dyn Executor, functions: &Functions) {
+    for grace in [Duration::ZERO, Duration::from_millis(200)] {
+        let (instance, _) = start(executor, &functions.echo).await;
+        let _ = instance.freeze();
+        instance.stop(grace).await;
+        instance.gone().await;
+        assert!(instance.thaw().is_err(), "what is gone cannot be thawed");
+    }
 }
 
 async fn a_start_that_fails_says_how(executor: &dyn Executor, functions: &Functions) {

@@ -1,8 +1,8 @@
 //! The executor and the misfortunes: how long things take and what goes wrong.
 
-use super::{End, Happening, Message, World};
+use super::{End, Happening, Live, Message, World};
 use crate::pooling::{Broken, Stage};
-use crate::scenario::draw_pool;
+use crate::scenario::{draw_freezing, draw_pool};
 use model::MiB;
 use policy::budget::{self, BudgetConfig, PoolKey};
 use policy::pool::Event;
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// How often an instance's memory is observed.
 const OBSERVED_EVERY: Duration = Duration::from_millis(200);
+
+/// Requests that arrive again have names from here on.
+const AGAIN: u64 = 1 << 32;
 
 impl World<'_> {
     pub(super) fn start(&mut self, pool: PoolKey, instance: InstanceKey) {
@@ -76,7 +79,13 @@ impl World<'_> {
     pub(super) fn lose(&mut self, pool: PoolKey, instance: InstanceKey) -> Result<(), Broken> {
         let Some(member) = self.members.get(&pool) else { return Ok(()) };
         let Some(lost) = member.account.instances.get(&instance) else { return Ok(()) };
-        for request in lost.running.keys().copied().collect::<Vec<_>>() {
+        // What was to be run by one that could not be thawed goes elsewhere.
+        let ran = if member.stuck.contains(&instance) {
+            Vec::new()
+        } else {
+            lost.running.keys().copied().collect()
+        };
+        for request in ran {
             self.end(request, End::Crashed)?;
         }
         self.bury(pool, instance);
@@ -86,6 +95,8 @@ impl World<'_> {
     pub(super) fn bury(&mut self, pool: PoolKey, instance: InstanceKey) {
         let Some(member) = self.members.get_mut(&pool) else { return };
         self.report.unused += u64::from(member.unused.remove(&instance));
+        member.paged_out.remove(&instance);
+        member.stuck.remove(&instance);
         if let Some((_, since)) = member.memory.remove(&instance) {
             self.report.instance_time += self.now.since(since);
         }
@@ -97,6 +108,11 @@ impl World<'_> {
         let plan = &self.scenario.functions[member.function];
         let Some((memory, _)) = member.memory.get_mut(&instance) else { return };
         let used = *memory;
+        if member.paged_out.contains_key(&instance) {
+            self.message(Message::ToBudget(budget::Event::PagedOut { pool, instance, used }));
+            self.later(OBSERVED_EVERY, Happening::Observe { pool, instance });
+            return;
+        }
         memory.0 = (memory.0 + memory.0 / 8).min(plan.memory.0 * 2).min(plan.limit.0);
         // A provisioned one may be there for hours: once it has stopped growing there is nothing to see.
         let is_grown = *memory == used && member.account.providing.has(instance);
@@ -104,6 +120,51 @@ impl World<'_> {
         if !is_grown {
             self.later(OBSERVED_EVERY, Happening::Observe { pool, instance });
         }
+    }
+
+    /// Almost nothing is left of an instance's memory, if it is still to be paged out.
+    pub(super) fn page_out_ends(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let Some(member) = self.members.get_mut(&pool) else { return };
+        let wanted = member.account.instances.get(&instance).is_some_and(|instance| instance.paged_out);
+        let Some((memory, _)) = member.memory.get_mut(&instance).filter(|_| wanted) else { return };
+        let used = MiB(1).min(*memory);
+        member.paged_out.entry(instance).or_insert(std::mem::replace(memory, used));
+        self.message(Message::ToBudget(budget::Event::PagedOut { pool, instance, used }));
+    }
+
+    /// The memory of a frozen instance is its own again, unless it can not be thawed.
+    pub(super) fn thaw(&mut self, pool: PoolKey, instance: InstanceKey) {
+        let fails = self.random.chance(self.faults().failed_thaw);
+        let Some(member) = self.members.get_mut(&pool) else { return };
+        if fails {
+            self.report.thaws_failed += 1;
+            member.stuck.insert(instance);
+            return;
+        }
+        self.report.thawed += 1;
+        if let Some(used) = member.paged_out.remove(&instance)
+            && let Some((memory, _)) = member.memory.get_mut(&instance)
+        {
+            *memory = used;
+            self.message(Message::ToBudget(budget::Event::Thawed { pool, instance }));
+        }
+    }
+
+    /// The request arrives again, under another name, as one that never ran.
+    pub(super) fn thaw_fails(
+        &mut self,
+        pool: PoolKey,
+        instance: InstanceKey,
+        request: RequestKey,
+    ) -> Result<(), Broken> {
+        self.lose(pool, instance)?;
+        let Some(live) = self.requests.remove(&request) else {
+            return Err(format!("{request} has ended, and its instance could not be thawed"));
+        };
+        self.again += 1;
+        let (request, pool) = (RequestKey(AGAIN + self.again), self.current[live.function]);
+        self.requests.insert(request, Live { pool, ..live });
+        self.tell_pool(pool, Event::Arrived { request })
     }
 
     pub(super) fn fault(&mut self) -> Result<(), Broken> {
@@ -119,7 +180,8 @@ impl World<'_> {
             1 => self.kill(pool, |stage| matches!(stage, Stage::Ready(_)))?,
             2 => {
                 let PoolConfig { keep_policy, keep_bin, .. } = self.plan(function).pool;
-                let config = PoolConfig { keep_policy, keep_bin, ..draw_pool(&mut self.random) };
+                let mut config = PoolConfig { keep_policy, keep_bin, ..draw_pool(&mut self.random) };
+                draw_freezing(&mut config, &mut self.random);
                 self.tell_pool(pool, Event::Reconfigured(config))?;
             }
             3 => {

@@ -94,6 +94,13 @@ impl World<'_> {
                 let delay = self.random.exponential(Duration::from_millis(2));
                 self.later(delay, Happening::StopEnds { pool, instance });
             }
+            Command::Freeze { .. } => self.report.frozen += 1,
+            Command::PageOut { instance } => {
+                self.report.paged_out += 1;
+                let delay = self.random.exponential(Duration::from_millis(2));
+                self.later(delay, Happening::PageOutEnds { pool, instance });
+            }
+            Command::Thaw { instance } => self.thaw(pool, instance),
             Command::Reclaimed { instance, oldest } => {
                 self.report.reclaims += u64::from(instance.is_some());
                 self.message(Message::ToBudget(budget::Event::Reclaimed { pool, instance, oldest }));
@@ -109,6 +116,10 @@ impl World<'_> {
         instance: InstanceKey,
     ) -> Result<(), Broken> {
         let (faults, member) = (self.faults(), &self.members[&pool]);
+        if member.stuck.contains(&instance) {
+            self.later(Duration::ZERO, Happening::ThawFails { pool, instance, request });
+            return Ok(());
+        }
         let is_provisioned = member.account.providing.has(instance);
         self.report.on_provided += u64::from(is_provisioned);
         // Nobody pays for the start of a provisioned one.
