@@ -15,6 +15,7 @@ LANGUAGES = {
 
 #: What a caller may be told besides the answer, as (status, kind): documented, and nothing else.
 ENDED = (200, "Runtime.ExitError")
+NOT_MADE = (500, "ServiceException")
 THROTTLED = (429, "ConcurrentInvocationLimitExceeded")
 
 
