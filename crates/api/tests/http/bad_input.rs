@@ -36,7 +36,7 @@ async fn what_is_no_operation() {
         ),
         (
             "GET /_brooklet/v1/secrets",
-            r#"404 UnknownOperationException {"message":"Brooklet's API has no GET /_brooklet/v1/secrets. It has GET /_brooklet/v1/info and GET /_brooklet/v1/functions/<name>/logs."}"#,
+            r#"404 UnknownOperationException {"message":"Brooklet's API has no GET /_brooklet/v1/secrets. It has GET /_brooklet/v1/info, GET /_brooklet/v1/functions/<name>/logs and DELETE /_brooklet/v1/functions/<name>/instances."}"#,
         ),
     ] {
         check(&rig, request, expected).await;
