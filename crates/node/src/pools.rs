@@ -583,7 +583,8 @@ impl PoolShell {
     fn spec_of(&self, is_provisioned: bool) -> Arc<InstanceSpec> {
         let make =
             || Arc::new(InstanceSpec { initialization: Initialization::Provisioned, ..(*self.spec).clone() });
-        match is_provisioned {
+        // A rehearsal's says already why it is started.
+        match is_provisioned && self.spec.initialization == Initialization::OnDemand {
             true => self.provisioned_spec.get_or_init(make).clone(),
             false => self.spec.clone(),
         }
