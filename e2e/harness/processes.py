@@ -118,6 +118,14 @@ def orphans(started):
     return [pid for pid in strangers if alive(pid)]
 
 
+def cgroups_of(pid):
+    """The lines that say which control groups a process is in; none when it has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
 def control_groups():
     """Every control group that a server of ours has made, in all hierarchies."""
     found = set()

@@ -82,6 +82,8 @@ fn help_teaches_every_command() {
         "runtimes",
         "doctor",
         "simulate",
+        "bench",
+        "bench coldstart",
         "completions",
     ];
     for command in commands {
