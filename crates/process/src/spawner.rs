@@ -116,6 +116,8 @@ impl Spawner {
             let (queue, shared) = (queue.clone(), shared.clone());
             let run = move || {
                 block_signals();
+                // What is started is watched.
+                let _runtime = shared.runtime.enter();
                 loop {
                     let job = queue.lock().expect("a spawner never panics").recv();
                     let Ok(job) = job else { return };
@@ -126,6 +128,7 @@ impl Spawner {
         }
         let run = move || {
             block_signals();
+            let _runtime = shared.runtime.enter();
             shared.ahead.keep_ready(|sandbox, resources| shared.make_ahead(sandbox, resources));
         };
         spawner.threads.push(std::thread::Builder::new().name("ahead".into()).spawn(run)?);
@@ -183,7 +186,6 @@ impl Shared {
     fn start(&self, program: &Program, alone: bool) -> Result<Child, NotStarted> {
         let Program { sandbox, argv, environment, transport, output, .. } = program;
         let Program { runtime_api, waits, .. } = *program;
-        let _runtime = self.runtime.enter();
         // What waits for its function itself need not have a sandbox that waited, nor a trial.
         let ahead = (sandbox.is_walled() && !waits && !alone).then(|| self.ahead.take(sandbox)).flatten();
         // From here on the child is taken down again if anything fails.
@@ -214,7 +216,6 @@ impl Shared {
 
     /// A sandbox for any function, ahead of need.
     fn make_ahead(&self, sandbox: &Sandbox, resources: &Resources) -> Result<Child, NotStarted> {
-        let _runtime = self.runtime.enter();
         self.make(sandbox, resources, Some(self.outside.inside(network::RUNTIME_API)))
     }
 

@@ -88,7 +88,6 @@ impl Zygote {
         transport: &[OwnedFd; 2],
         output: &OwnedFd,
     ) -> Result<Child, NotStarted> {
-        let _runtime = shared.runtime.enter();
         let group = shared.groups.make(&sandbox.resources())?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let mut script = Script::default();
@@ -138,7 +137,6 @@ impl Zygote {
 /// Has the process that is to be a zygote begin to boot.
 fn begin(shared: &Shared, program: &Program) -> Result<Child, NotStarted> {
     let Program { sandbox, argv, environment, output, .. } = program;
-    let _runtime = shared.runtime.enter();
     let mut child = shared.first_process(sandbox.namespaces_of_zygote(), &RESOURCES)?;
     child.is_the_program().map_err(NotStarted::at("find the program"))?;
     let mut script = child.group().join_script(Path::to_owned);

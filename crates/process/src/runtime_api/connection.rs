@@ -36,7 +36,13 @@ impl Connection {
                 self.body().await?;
                 self.next().await
             }
-            ("POST", "init/error") => {
+            // Where SnapStart takes a snapshot, after which this is answered in every copy. Nothing is copied here: what
+            // was initialised goes on at once. Source: AWS Lambda developer guide, "Using the Lambda runtime API".
+            ("GET", "restore/next") => {
+                self.body().await?;
+                self.wire.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"").await
+            }
+            ("POST", "init/error" | "restore/error") => {
                 let error = self.body().await?;
                 match self.shared.initialised(Err(error)) {
                     true => self.accepted().await,
