@@ -59,7 +59,8 @@ def test_processes_that_a_function_started_do_not_outlive_its_instance(deploy, s
     before = set(server.descendants())
     function({"do": "children", "session": True})
     function({"do": "children"})
-    assert len(set(server.descendants()) - before) >= 4, "the sandbox's first process, the program, its two children"
+    # The program and its sandbox's first process may have waited before.
+    assert len(set(server.descendants()) - before) >= 2, "its two children"
     function.invoke({"do": "sleep", "ms": 60_000})
     gone = "the timed out instance and its children are gone, those of another session too"
     wait_until(lambda: not set(server.descendants()) - before and not orphans(started), gone)

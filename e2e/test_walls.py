@@ -152,7 +152,9 @@ def test_what_the_kernel_counts_by_user_one_function_can_not_take_from_all(walle
     assert 0 < ask(greedy, "pipes", wanted=300) < 300
     assert ask(greedy, "a_pipes_size") < 65536
     assert ask(modest, "a_pipes_size") == 65536
-    theirs = [set(processes.users(pid)) for pid in walled.instances()]
+    # The first process of what still waits for a function is root: it has the sandbox to finish.
+    theirs = [users for pid in walled.instances() if 0 not in (users := set(processes.users(pid)))]
+    assert len(theirs) >= 2
     assert len(set.union(*theirs)) == sum(map(len, theirs)) == len(theirs), "no two are the same user"
     assert all(user >= 0x70000000 for users in theirs for user in users)
 

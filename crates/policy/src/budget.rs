@@ -101,7 +101,7 @@ pub enum Event {
     /// start could still begin beside it (or none is under way).
     ///
     /// A firm one ([`crate::pool::Command::AskProvisioned`]) is for an instance that will not give way to anybody, so it has to
-    /// leave room for one more of [`BudgetConfig::estimate`]. When that is all it is denied for, room is made for a while,
+    /// leave room for one more that was never observed. When that is all it is denied for, room is made for a while,
     /// as if it waited.
     AskAhead {
         /// The pool.
@@ -493,7 +493,7 @@ impl Budget {
         let is_first = is_quiet && self.asks.is_empty();
         if firm && is_first {
             let mut room = self.expected(ask);
-            room.mib += u64::from(self.config.estimate.0);
+            room.mib += u64::from(self.config.estimate.0.saturating_add(self.config.headroom.0));
             let mut charged = self.charged;
             charged += room;
             let fits = self.with_kept(charged).fits_in(self.limit());
