@@ -252,9 +252,8 @@ impl Drop for Group {
 }
 
 impl Hierarchy {
-    /// Without this all functions together would weigh as much as one process outside their group; they are to be worth
-    /// several on each core. And the server would weigh no more than one of theirs: it comes before all of them,
-    /// because each request of any function waits for it.
+    /// Without this all functions together would weigh as much as one process outside their group, such as a thread of the
+    /// server; they are to be worth several on each core.
     fn weigh_together(&self) {
         let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
         let (file, one, most) = match self.kind {
@@ -263,9 +262,6 @@ impl Hierarchy {
         };
         if self.enforced.cpu {
             let _ = std::fs::write(self.dir.join(file), (4 * cores * one).min(most).to_string());
-        }
-        if let Some((_, own)) = &self.left {
-            let _ = std::fs::write(own.join(file), most.to_string());
         }
     }
 
@@ -360,11 +356,8 @@ impl Mount {
             Kind::V1 => {
                 let enforced = Enforced::from_names(self.controllers.iter().map(String::as_str));
                 let dir = here.join(name);
-                if !enforced.is_any() || !make_anew(&dir) {
-                    return None;
-                }
-                let left = enforced.cpu.then(|| move_below(&here, name)).flatten();
-                Some(Hierarchy { dir, kind: Kind::V1, enforced, left })
+                let hierarchy = |dir| Hierarchy { dir, kind: Kind::V1, enforced, left: None };
+                (enforced.is_any() && make_anew(&dir)).then(|| hierarchy(dir))
             }
             Kind::V2 => self.settle_unified(&here, name),
         }
@@ -454,11 +447,7 @@ fn step_down(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
     if !alone || !something_to_give || !here.join("cgroup.type").exists() {
         return None;
     }
-    move_below(here, name)
-}
-
-/// Moves this process to a group of its own below the one that it is in. Takes some 10 ms.
-fn move_below(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
+    // Takes some 10 ms.
     let own = here.join(format!("{name}.server"));
     let _ = std::fs::create_dir(&own);
     std::fs::write(own.join("cgroup.procs"), "0").ok()?;
