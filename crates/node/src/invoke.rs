@@ -600,6 +600,12 @@ impl Conversation<'_> {
                 invoking.await
             }
         };
+        // A very short stream may be over, or broken off, before its head was noticed.
+        if ending.is_none()
+            && let Ok(stream) = head.try_recv()
+        {
+            ending = Some(self.reply_stream(&mut answer, stream));
+        }
         let Completion { result, duration, reusable, max_memory } = completion;
         self.pool.finished(running, key, reusable);
         drop(permit);
@@ -619,11 +625,7 @@ impl Conversation<'_> {
         let tail = tail.map(Tail::finish);
         let reply = match result {
             InvokeResult::Answer(payload) => Reply::Answer(payload),
-            // A very short stream may be over before its head was noticed.
             InvokeResult::Streamed(_) | InvokeResult::StreamError => {
-                if let Ok(stream) = head.try_recv() {
-                    ending = Some(self.reply_stream(&mut answer, stream));
-                }
                 if let Some(ending) = ending {
                     let _ = ending.send(Ending { error: None, log_tail: tail });
                 }
