@@ -379,7 +379,7 @@ def test_nothing_is_left_after_kill_nine(tmp_path):
     function = deployer(packages.python_probe(), packages.PYTHON, "probe.handler")
     function({"do": "children", "session": True})
     left = set(processes.descendants(server.process.pid))
-    assert len(left) >= 4
+    assert len(left) >= 3
     # Other servers may run on this machine, and have groups of their own.
     own = {name for pid in left for name in re.findall(r"brooklet-\w+", processes.cgroups_of(pid))}
     server.kill()
