@@ -9,7 +9,7 @@ use node::invoke::{InvokeRequest, Refusal, Reply};
 use node::logs::Logs;
 use node::{Node, NodeConfig};
 use policy::keepalive::Config;
-use ports::Payload;
+use ports::{Executor, Payload};
 use process::{Isolation, ProcessExecutor, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,11 @@ impl World {
             connections: 64,
         };
         let executor = ProcessExecutor::new(settings).expect("an executor");
+        World::over(Arc::new(executor), dir, keep_alive)
+    }
+
+    /// With this executor.
+    pub fn over(executor: Arc<dyn Executor>, dir: tempfile::TempDir, keep_alive: Config) -> World {
         let logs = Logs::open(dir.path(), node::logs::DEFAULT_KEPT).expect("logs");
         let config = NodeConfig {
             descriptors: u32::MAX,
@@ -53,7 +58,7 @@ impl World {
             page_out_after: Duration::MAX,
             init_timeout: Duration::from_secs(10),
         };
-        World { node: Node::new(config, Arc::new(executor), logs), dir }
+        World { node: Node::new(config, executor, logs), dir }
     }
 
     pub fn function(&self, name: &str, runtime: &str, handler: &str, files: &[(&str, &str)]) -> Target {
