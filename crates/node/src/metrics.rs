@@ -1,7 +1,7 @@
 //! What is counted, for Prometheus. A small set whose size does not depend on what functions there are: who wants to know
 //! of one function asks its log, which has a record of every invocation.
 //!
-//! Counting costs the warm path a few atomic operations; what the pools know anyway is read when somebody asks.
+//! Counting costs the warm path a few atomic operations and a short lock; what the pools know anyway is read when somebody asks.
 
 use crate::invoke::{Refusal, Throttle};
 use model::{ColdStart, MeterRecord, MiB, Status};

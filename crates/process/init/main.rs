@@ -14,6 +14,7 @@
 mod message; // what the server says, and what is answered
 mod ops; //     in which words
 mod program; // what a process does to itself before it is a function's program
+mod sched; //   how it is scheduled
 mod sys; //     system calls
 
 use message::*;

@@ -2,6 +2,7 @@
 
 use crate::message::*;
 use crate::ops::*;
+use crate::sched::SchedAttr;
 use crate::sys::sys;
 
 /// Where a program that is given a transport writes; it reads at [`CONTROL_FD`]. Of the processes that come here one has
@@ -156,8 +157,7 @@ pub fn settle(plan: &Plan, output: i32, transport: [i32; 2], cwd: *const u8, clo
     // Not before everything else, as the server's own threads are, and with the kernel's usual slice. Whoever the server
     // wakes with an event does not take the processor from it at once: it has more to hand out. A third more requests a
     // second where all processors are busy. Refused: it goes without.
-    let usual =
-        SchedAttr { size: 48, policy: SCHED_BATCH, flags: 0, nice: 0, priority: 0, slice: 0, rest: [0; 2] };
+    let usual = SchedAttr::new(SCHED_BATCH, 0, 0);
     sys!(SCHED_SETATTR, 0, &raw const usual, 0);
     check(sys!(CHDIR, cwd))?;
     if plan.has_own_user() {
@@ -177,18 +177,6 @@ pub fn settle(plan: &Plan, output: i32, transport: [i32; 2], cwd: *const u8, clo
         check(sys!(SECCOMP, 1, 0, &raw const program))?;
     }
     Ok(())
-}
-
-/// `struct sched_attr`, of sched_setattr(2).
-#[repr(C)]
-struct SchedAttr {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    slice: u64,
-    rest: [u64; 2],
 }
 
 /// Confines this process to its view, for good. The folders are those that are there now: what is mounted over them

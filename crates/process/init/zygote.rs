@@ -15,6 +15,7 @@
 mod message;
 mod ops;
 mod program;
+mod sched;
 mod sys;
 
 use message::*;

@@ -1,5 +1,9 @@
 //! What the kernel offers and allows this process.
 
+#[path = "../init/sched.rs"]
+mod sched;
+
+use sched::SchedAttr;
 use std::io;
 
 /// The newest Landlock ABI that the kernel speaks; `None` without Landlock.
@@ -64,26 +68,8 @@ pub fn unless_cut_off(mut call: impl FnMut() -> isize) -> io::Result<usize> {
 pub fn come_first() {
     const SLICE_NS: u64 = 100_000;
     const NICE: i32 = -5;
-    #[repr(C)]
-    struct Attributes {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        slice: u64,
-        rest: [u64; 2],
-    }
     for nice in [NICE, 0] {
-        let attributes = Attributes {
-            size: size_of::<Attributes>() as u32,
-            policy: libc::SCHED_OTHER as u32,
-            flags: 0,
-            nice,
-            priority: 0,
-            slice: SLICE_NS,
-            rest: [0; 2],
-        };
+        let attributes = SchedAttr::new(libc::SCHED_OTHER as u32, nice, SLICE_NS);
         // SAFETY: the attributes live on this stack for the call, which reads no more than their size.
         if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
             return;
