@@ -24,7 +24,8 @@ use std::time::SystemTime;
 pub const SUFFIX: &str = ".jvm";
 /// Where an instance sees its own.
 const SEEN: &str = "/var/sdk/jvm";
-const ARCHIVE: &str = "archive";
+/// The file in the folder of an archive.
+pub const ARCHIVE: &str = "archive";
 const CLASSES: &str = "classes.jar";
 /// Archives of one package that are kept: of handlers, JVMs, and options that differ.
 const KEPT: usize = 4;
@@ -33,11 +34,39 @@ const MAX_ENTRIES: usize = 500_000;
 
 /// How a JVM makes and takes an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub enum Kind {
     /// From JDK 13 on (JEP 350): the classes that were loaded, beside the JDK's own archive.
     Dynamic,
     /// From JDK 25 on (JEP 483, 514): loaded and linked, with objects of the heap, instead of the JDK's own.
     Ahead,
+}
+
+impl Kind {
+    /// Of a JVM; `None` where it makes none.
+    pub fn of(found: &Found) -> Option<Kind> {
+        match (found.language, found.version.parse::<u32>()) {
+            ("java", Ok(25..)) => Some(Kind::Ahead),
+            ("java", Ok(13..)) => Some(Kind::Dynamic),
+            _ => None,
+        }
+    }
+
+    /// What has a JVM take the archive in `file`.
+    pub fn taking(self, file: &str) -> Vec<OsString> {
+        match self {
+            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}").into()],
+            // One that does not fit is no matter for the function's log.
+            Kind::Ahead => vec![format!("-XX:AOTCache={file}").into(), "-Xlog:aot=off".into()],
+        }
+    }
+
+    /// What has a JVM make one in `file` when it ends.
+    pub fn making(self, file: &str) -> OsString {
+        match self {
+            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}").into(),
+            Kind::Ahead => format!("-XX:AOTCacheOutput={file}").into(),
+        }
+    }
 }
 
 /// The archive that fits a start, made or not.
@@ -60,11 +89,7 @@ impl Archive {
         places: &Places,
         sdk: Option<(&Path, &str)>,
     ) -> Option<Archive> {
-        let kind = match (found.language, found.version.parse::<u32>()) {
-            ("java", Ok(25..)) => Kind::Ahead,
-            ("java", Ok(13..)) => Kind::Dynamic,
-            _ => return None,
-        };
+        let kind = Kind::of(found)?;
         if !spec.layer_dirs.is_empty() || own_options(spec).any(rules_out) {
             return None;
         }
@@ -81,10 +106,7 @@ impl Archive {
             .filter(|word| !word.as_encoded_bytes().starts_with(b"-Xm"))
             .for_each(|w| w.hash(&mut key));
         own_options(spec).for_each(|option| option.hash(&mut key));
-        let home = found.path().parent()?.parent()?.to_owned();
-        for file in ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"] {
-            identify(&home.join(file)).hash(&mut key);
-        }
+        identify_jvm(found).hash(&mut key);
         let mut shelf = spec.code_dir.clone().into_os_string();
         shelf.push(SUFFIX);
         let dir = PathBuf::from(shelf).join(format!("{:016x}", key.finish()));
@@ -109,26 +131,18 @@ impl Archive {
     /// Changes a command line into one that takes the archive.
     pub fn take(&self, argv: &mut Vec<OsString>) {
         let file = format!("{SEEN}/{ARCHIVE}");
-        let flags = match self.kind {
-            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}")],
-            // One that does not fit is no matter for the function's log.
-            Kind::Ahead => vec![format!("-XX:AOTCache={file}"), "-Xlog:aot=off".into()],
-        };
+        let flags = self.kind.taking(&file);
         let classes = self.dir.join(CLASSES).is_file();
         self.rewrite(argv, flags, classes, true);
     }
 
     /// Changes a command line into one that makes the archive when the JVM ends, in `file`.
     pub fn make(&self, argv: &mut Vec<OsString>, file: &str, staged: &Staged) {
-        let flag = match self.kind {
-            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}"),
-            Kind::Ahead => format!("-XX:AOTCacheOutput={file}"),
-        };
-        self.rewrite(argv, vec![flag], staged.classes, false);
+        self.rewrite(argv, vec![self.kind.making(file)], staged.classes, false);
     }
 
     /// The JVM makes no archive with a folder on its class path, but lets one be appended when it takes it.
-    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<String>, classes: bool, folder: bool) {
+    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<OsString>, classes: bool, folder: bool) {
         let Some(at) = argv.iter().position(|word| word == "-cp") else { return };
         let first = classes.then(|| format!("{SEEN}/{CLASSES}"));
         let last = folder.then(|| self.task.clone());
@@ -136,7 +150,7 @@ impl Archive {
         if let Some(class_path) = argv.get_mut(at + 1) {
             *class_path = path.join(":").into();
         }
-        argv.splice(at..at, flags.into_iter().map(OsString::from));
+        argv.splice(at..at, flags);
     }
 
     /// Makes ready in `dir`, which is emptied first, what a training run needs.
@@ -208,6 +222,14 @@ pub fn clear(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file, if it is there.
+pub fn clear_file(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn seen(dir: &Path) -> Bind {
     Bind { source: dir.to_owned(), target: SEEN.into() }
 }
@@ -245,8 +267,16 @@ fn class_folders(spec: &InstanceSpec, task: &str, sdk: Option<(&Path, &str)>) ->
     folders
 }
 
+/// What an archive's JVM must be the same in.
+pub fn identify_jvm(found: &Found) -> Vec<Option<(OsString, u64, Option<SystemTime>)>> {
+    let program = found.path();
+    let home = program.parent().and_then(Path::parent).unwrap_or(&program);
+    let files = ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"];
+    files.map(|file| identify(&home.join(file))).into()
+}
+
 /// What a JVM looks at to see whether a file is the same.
-fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
+pub fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
     let meta = file.metadata().ok()?;
     Some((file.as_os_str().to_owned(), meta.len(), meta.modified().ok()))
 }
@@ -303,6 +333,12 @@ fn refuse_what_would_change_places(files: &[String], jars: impl Iterator<Item = 
     Ok(())
 }
 
+/// Puts the classes below `root` into a jar.
+pub fn pack_classes(root: &Path, jar: &Path) -> io::Result<()> {
+    let files = files_of(root)?;
+    pack(root, &files.iter().filter(|file| is_class(file)).collect::<Vec<_>>(), jar)
+}
+
 /// No folders among the entries: whoever lists packages by them finds the package's own folder, as ever.
 fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
     let mut writer = zip::ZipWriter::new(io::BufWriter::new(File::create_new(jar)?));
@@ -319,7 +355,7 @@ fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
 }
 
 /// The function's user must be able to read it, whatever the server's umask.
-fn open_to_all(dir: &Path) -> io::Result<()> {
+pub fn open_to_all(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
     for entry in std::fs::read_dir(dir)? {

@@ -10,6 +10,7 @@ use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
@@ -65,6 +66,9 @@ pub struct Settings {
     pub class_archives: bool,
 }
 
+/// Where an instance's lines go: the sink, and the stream there.
+type Log = (Arc<dyn LogSink>, Arc<str>);
+
 /// At most this many sandboxes wait for a program.
 const AHEAD: usize = 4;
 
@@ -85,6 +89,7 @@ pub struct ProcessExecutor {
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
+    clients: Clients,
 }
 
 impl ProcessExecutor {
@@ -125,6 +130,7 @@ impl ProcessExecutor {
             runtimes,
             learning,
             trainer: OnceLock::new(),
+            clients: Clients::default(),
         })
     }
 
@@ -253,21 +259,33 @@ impl ProcessExecutor {
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
         let archive = launch.archive.clone();
-        let started =
-            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
+        let jvm = launch.jvm(&self.settings, &spec, &self.clients);
+        let (waiting, missing) = match jvm {
+            Some(jvm) if jvm.is_made() => (Some(jvm), None),
+            jvm => (None, jvm),
+        };
+        let log = (logs.clone(), stream.clone());
+        let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
+        if let (Ok(_), Some(jvm)) = (&started, missing) {
+            let (spec, runtime, archive) = (spec.clone(), runtime.clone(), training::Made::OfWaiting(jvm));
+            self.trainer(isolation).want(training::Wanted { spec, runtime, archive });
+        }
         let Some((archive, taken)) = archive else { return started };
         let trainer = self.trainer(isolation);
         // The JVM looks at an archive's head only, and trusts the rest.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            Ok(_) if !taken => {
+                let archive = training::Made::OfFunction(archive);
+                trainer.want(training::Wanted { spec, runtime, archive });
+            }
             // Or it was taken away between the plan and the start.
             Err(_) if taken && (crashed || !archive.is_made()) => {
                 if crashed {
                     trainer.distrust(&archive);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
-                return self.start_planned(launch, spec, stream, logs, until, laps).await;
+                return self.start_planned(launch, None, spec, (logs, stream), until, laps).await;
             }
             _ => {}
         }
@@ -283,12 +301,13 @@ impl ProcessExecutor {
     async fn start_planned(
         &self,
         launch: Launch,
+        jvm: Option<Jvm>,
         spec: Arc<InstanceSpec>,
-        stream: Arc<str>,
-        logs: Arc<dyn LogSink>,
+        log: Log,
         until: Instant,
         laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
+        let (logs, stream) = log.clone();
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
@@ -338,11 +357,49 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
+                if let Some(jvm) = &jvm
+                    && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
+                {
+                    let used = Some(stem.made);
+                    *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used };
+                    return ready(stem.process, api, timeout, until, laps).await;
+                }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
                 ready(process, api, timeout, until, laps).await
+            }
+        }
+    }
+
+    /// A waiting JVM of this kind, on its way to be this instance, which finds its Runtime API at `api`.
+    async fn jvm(
+        &self,
+        launch: &Launch,
+        jvm: &Jvm,
+        variables: &[(String, String)],
+        api: &mut RuntimeApi,
+        (logs, stream): &Log,
+    ) -> Option<Stem> {
+        let stem = self.stems.take(&launch.jvm_recipe(jvm, variables, api.address())).await?;
+        let (name, address) = api.contact();
+        let mut variables = variables.to_vec();
+        variables.push((name.to_owned(), address));
+        let become_instance = async || {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            api.serve_in(&stem.process).map_err(NotStarted::at("listen for the runtime"))?;
+            stem.process.output.belong_to(logs.clone(), stream.clone());
+            stem.introduce(&variables, &jvm.then).await.map(|()| stem)
+        };
+        match become_instance().await {
+            Ok(stem) => {
+                self.stems.used();
+                Some(stem)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a waiting JVM could not become an instance; starting another");
+                None
             }
         }
     }
@@ -361,7 +418,11 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
+        let become_instance = async |stem: Stem| {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            stem.introduce(variables, "").await.map(|()| stem)
+        };
+        match become_instance(stem?).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)

@@ -37,6 +37,7 @@ enum Kind {
     Log,
     Imports,
     Loading,
+    Waits,
 }
 
 struct Frame {
@@ -72,11 +73,21 @@ impl Framed {
         Ok((framed, [their_events.into(), their_answers.into()]))
     }
 
-    /// Tells a bootstrap that waits for its function the variables of that.
-    pub async fn introduce(&mut self, variables: &[(String, String)]) -> io::Result<()> {
+    /// Tells a runtime that waits for its function the variables of that, and a JVM its class path.
+    pub async fn introduce(&mut self, variables: &[(String, String)], class_path: &str) -> io::Result<()> {
         let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
         let conversation = self.conversation.get_mut().expect("no panic while held");
-        conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
+        let conversation = conversation.as_mut().expect("nobody has taken it yet");
+        conversation.write(b'B', class_path.as_bytes(), body.as_bytes()).await
+    }
+
+    /// Waits until a runtime says that it waits.
+    pub async fn waits(&mut self, process: &Process) -> io::Result<()> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        match conversation.as_mut().expect("nobody has taken it yet").read(process).await?.kind {
+            Kind::Waits => Ok(()),
+            kind => Err(out_of_turn(kind)),
+        }
     }
 
     /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
@@ -264,6 +275,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
         b'F' => Kind::StreamError,
         b'L' => Kind::Log,
         b'G' => Kind::Loading,
+        b'W' => Kind::Waits,
         other => return Err(io::Error::other(format!("no frame begins with byte {other}"))),
     })
 }

@@ -1,23 +1,26 @@
 //! Training runs: a JVM starts a function once more, in a sandbox of its own and with no event, and leaves a
-//! class-data archive behind when it ends.
+//! class-data archive behind when it ends. Or it starts nobody's function, for JVMs that are to wait.
 //!
 //! Off the path of every request: after a version's first start, one run at a time, at the lowest priority. A run
 //! that fails costs a line in the server's log, and its archive is not tried again while the server runs.
 
-use crate::class_archive::{Archive, clear, space_taken};
+use crate::class_archive::{ARCHIVE, Archive, clear, open_to_all, space_taken};
 use crate::executor::Settings;
 use crate::instance::{Process, Transport};
-use crate::launch::{Launch, Training};
+use crate::jvms::{self, Jvm};
+use crate::launch::{JAVA_SDK, Launch, Training};
 use crate::network::Outside;
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::Runtime;
 use crate::sandbox::Isolation;
 use crate::spawner::{Program, Spawner};
+use model::MiB;
 use ports::{InstanceSpec, LogEvent, LogSink};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -54,7 +57,24 @@ pub struct Wanted {
     /// Its JVM.
     pub runtime: Runtime,
     /// What will be made.
-    pub archive: Archive,
+    pub archive: Made,
+}
+
+/// What a run makes.
+pub enum Made {
+    /// An archive of the function.
+    OfFunction(Archive),
+    /// One of JVMs that wait for a function like it.
+    OfWaiting(Jvm),
+}
+
+impl Made {
+    fn dir(&self) -> &Path {
+        match self {
+            Made::OfFunction(archive) => archive.dir(),
+            Made::OfWaiting(jvm) => &jvm.dir,
+        }
+    }
 }
 
 /// The training runs of one server.
@@ -131,12 +151,30 @@ async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex
     while let Some(wanted) = runs.recv().await {
         tokio::time::sleep(SETTLE).await;
         let dir = wanted.archive.dir().to_owned();
-        let function = wanted.spec.function.clone();
-        let made = worker.run(wanted).await;
-        match &made {
-            Ok(size) => tracing::info!(function, size, "a class-data archive was made"),
-            Err(why) => tracing::warn!(function, why, "no class-data archive; its cold starts go on without"),
-        }
+        let Wanted { spec, runtime, archive } = wanted;
+        let function = spec.function.clone();
+        let made = match archive {
+            Made::OfFunction(archive) => {
+                let made = worker.run(spec, runtime, archive).await;
+                match &made {
+                    Ok(size) => tracing::info!(function, size, "a class-data archive was made"),
+                    Err(why) => {
+                        tracing::warn!(function, why, "no class-data archive; its cold starts go on without");
+                    }
+                }
+                made
+            }
+            Made::OfWaiting(jvm) => {
+                let made = worker.rehearse(spec, runtime, jvm).await;
+                match &made {
+                    Ok(size) => tracing::info!(size, "JVMs can wait for functions from now on"),
+                    Err(why) => {
+                        tracing::warn!(why, "no JVM waits for functions; their cold starts go on without");
+                    }
+                }
+                made
+            }
+        };
         let mut known = known.lock().expect("no panic while held");
         known.wanted.remove(&dir);
         if made.is_err() {
@@ -147,8 +185,7 @@ async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex
 
 impl Worker {
     /// Makes an archive; its size in bytes. Nothing of the run is left, however it ends.
-    async fn run(&self, wanted: Wanted) -> Result<u64, String> {
-        let Wanted { spec, runtime, archive } = wanted;
+    async fn run(&self, spec: Arc<InstanceSpec>, runtime: Runtime, archive: Archive) -> Result<u64, String> {
         let staging = self.settings.run_dir.join("training");
         let plan = {
             let (settings, isolation, outside) =
@@ -181,6 +218,85 @@ impl Worker {
         };
         let _ = tokio::task::spawn_blocking(move || clear(&staging)).await;
         outcome
+    }
+
+    /// Has the launcher play a start through, and makes the archive with which such JVMs boot; its size in bytes.
+    async fn rehearse(&self, spec: Arc<InstanceSpec>, runtime: Runtime, jvm: Jvm) -> Result<u64, String> {
+        let staging = self.settings.run_dir.join("training");
+        let dir = jvm.dir.clone();
+        let plan = {
+            let (settings, isolation) = (self.settings.clone(), self.isolation);
+            let (outside, staging) = (self.outside.clone(), staging.clone());
+            move || {
+                let text = |error: std::io::Error| error.to_string();
+                let runtime_dir = settings.run_dir.join("runtime");
+                let found = runtime.found.as_ref().ok_or("there is no JVM")?;
+                jvms::compile(&runtime_dir, found, &settings.runtimes_dir.join(JAVA_SDK))?;
+                // Nobody's function, which has nothing.
+                let (environment, layer_dirs, network) = (BTreeMap::new(), Vec::new(), None);
+                let memory = spec.memory.max(MiB(512));
+                let spec = InstanceSpec {
+                    code_dir: runtime_dir,
+                    environment,
+                    layer_dirs,
+                    network,
+                    memory,
+                    ephemeral_storage: MiB(512),
+                    ..(*spec).clone()
+                };
+                let launch = Launch::plan(&settings, isolation, &spec, runtime, &outside, None)
+                    .map_err(|failure| format!("{failure:?}"))?;
+                clear(&staging).map_err(text)?;
+                std::fs::create_dir_all(&staging).map_err(text)?;
+                let file = std::fs::File::create_new(staging.join(ARCHIVE)).map_err(text)?;
+                Ok::<_, String>((launch, spec, jvm, file))
+            }
+        };
+        let planned = tokio::task::spawn_blocking(plan).await.map_err(|error| error.to_string())?;
+        let made = async {
+            let (launch, spec, jvm, file) = planned?;
+            let filled = file.try_clone().map_err(|error| error.to_string())?;
+            self.leave_archive(|output| launch.rehearsal(&jvm, &spec, output), filled).await?;
+            let publish = {
+                let staging = staging.clone();
+                move || {
+                    let size = file.metadata()?.len();
+                    open_to_all(&staging)?;
+                    std::fs::create_dir_all(dir.parent().unwrap_or(&dir))?;
+                    open_to_all(dir.parent().unwrap_or(&dir))?;
+                    std::fs::rename(&staging, &dir)?;
+                    Ok::<_, std::io::Error>(size)
+                }
+            };
+            let published = tokio::task::spawn_blocking(publish).await.map_err(|error| error.to_string())?;
+            published.map_err(|error| error.to_string())
+        };
+        let made = made.await;
+        let _ = tokio::task::spawn_blocking(move || clear(&staging)).await;
+        made
+    }
+
+    /// Runs a program that ends by itself and leaves an archive.
+    async fn leave_archive(
+        &self,
+        program: impl FnOnce(OwnedFd) -> Program,
+        file: std::fs::File,
+    ) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let last = Arc::new(LastLine::default());
+        let (output, lines) = Output::new(last.clone(), "training".into()).map_err(text)?;
+        let (archive, writer) = std::io::pipe().map_err(text)?;
+        let other = writer.try_clone().map_err(text)?;
+        let program = Program { transport: Some([writer.into(), other.into()]), ..program(lines) };
+        let child = self.spawner.spawn(program).await.map_err(|error| error.to_string())?;
+        let process = Process::new(child, output);
+        let copied = tokio::task::spawn_blocking(move || copy(archive, &file));
+        let exit = tokio::time::timeout(INIT + DUMP, process.child.exited()).await;
+        process.output.finish();
+        match exit {
+            Ok(ports::Exit::Status(0)) => copied.await.map_err(|error| error.to_string())?,
+            exit => Err(format!("the JVM left no archive ({exit:?}): {}", last.text())),
+        }
     }
 
     /// Starts the function, and ends it when it would take an event.

@@ -1,0 +1,187 @@
+//! JVMs that boot ahead of need: which kind fits a function, and how one is started. It loads a launcher of ours
+//! (`bootstraps/java`), which plays a start through with the official runtime client, waits to be introduced, and then has
+//! the client load the function.
+//!
+//! A kind is a JVM, its flags, and the installed client. Each has a class-data archive of its own, made by a run of the
+//! launcher with nobody's function: it makes booting cheap, and where it fails no JVM waits. Nothing of a package is in
+//! it, nor on the class path before the function is known.
+
+use crate::class_archive::{self, ARCHIVE, Kind, identify, identify_jvm};
+use crate::interpreter::Found;
+use crate::java::{class_path, clients, flags, jars};
+use ports::InstanceSpec;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// In the folder of the bootstraps: the launcher, as it is compiled on this machine.
+pub const LAUNCHER: &str = "java/launcher.jar";
+/// There: an archive for each kind, made since the server started.
+pub const ARCHIVES: &str = "java/archives";
+const MAIN: &str = "brooklet.Stem";
+/// Where an instance sees the bootstraps and the installed client.
+const RUNTIME: &str = "/var/runtime";
+const SDK: &str = "/var/sdk/lib";
+/// Installed for functions, and none of the client's business: a function's own come before them.
+const FOR_FUNCTIONS: [&str; 2] = ["aws-lambda-java-events-", "joda-time-"];
+/// Packages whose clients have been compared with the installed one.
+const MAX_COMPARED: usize = 4096;
+/// What a JVM reads by itself before any program runs.
+const OPTIONS: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
+
+/// A kind of JVM that waits.
+#[derive(Clone)]
+pub struct Jvm {
+    /// Where its archive is, made or not.
+    pub dir: PathBuf,
+    kind: Kind,
+    program: PathBuf,
+    flags: Vec<String>,
+    /// Of the installed jars, those that are on its class path from the beginning.
+    jars: Vec<String>,
+    /// The function's own part of the class path, which comes then, and what is left of the installed jars.
+    pub then: String,
+}
+
+/// Which packages bring a client that is not the installed one.
+#[derive(Default)]
+pub struct Clients(Mutex<HashMap<Vec<PathBuf>, bool>>);
+
+impl Jvm {
+    /// The one that can become `spec` on `found`; `None` where none can. `installed` is the folder of the installed client,
+    /// `runtime_dir` that of the bootstraps. Reads a few names and dates.
+    pub fn of(
+        spec: &InstanceSpec,
+        found: &Found,
+        installed: &Path,
+        runtime_dir: &Path,
+        compared: &Clients,
+    ) -> Option<Jvm> {
+        let kind = Kind::of(found)?;
+        if OPTIONS.iter().any(|name| spec.environment.contains_key(*name)) || !compared.fit(spec, installed) {
+            return None;
+        }
+        let own = class_path(spec, "/var/task");
+        // What the native interface takes as it is.
+        if !own.is_ascii() {
+            return None;
+        }
+        let flags = flags(spec.memory.0, found.version.parse().ok()?, &[]);
+        let mut key = DefaultHasher::new();
+        identify_jvm(found).hash(&mut key);
+        flags.iter().filter(|flag| !flag.starts_with("-Xm")).for_each(|flag| flag.hash(&mut key));
+        let (mut first, mut then) = (Vec::new(), own);
+        for jar in jars(installed) {
+            let name = jar.file_name()?.to_str()?;
+            match FOR_FUNCTIONS.iter().any(|prefix| name.starts_with(prefix)) {
+                true => then.push_str(&format!(":{SDK}/{name}")),
+                false => {
+                    identify(&jar).hash(&mut key);
+                    first.push(format!("{SDK}/{name}"));
+                }
+            }
+        }
+        let dir = runtime_dir.join(ARCHIVES).join(format!("{:016x}", key.finish()));
+        Some(Jvm { dir, kind, program: found.path(), flags, jars: first, then })
+    }
+
+    /// Whether such can be booted.
+    pub fn is_made(&self) -> bool {
+        self.dir.join(ARCHIVE).is_file()
+    }
+
+    /// The command line of one that waits.
+    pub fn argv(&self) -> Vec<OsString> {
+        let key = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        self.words(self.kind.taking(&format!("{RUNTIME}/{ARCHIVES}/{key}/{ARCHIVE}")))
+    }
+
+    /// The command line of one that plays a start through, and leaves an archive in `file`.
+    pub fn training(&self, file: &str) -> Vec<OsString> {
+        let mut words = self.words(vec![self.kind.making(file)]);
+        words.push("training".into());
+        words
+    }
+
+    fn words(&self, archive: Vec<OsString>) -> Vec<OsString> {
+        let mut words = vec![self.program.clone().into_os_string()];
+        words.extend(self.flags.iter().map(OsString::from));
+        words.extend(archive);
+        let class_path = format!("{RUNTIME}/{LAUNCHER}:{}", self.jars.join(":"));
+        words.extend(["-cp".into(), class_path.into(), MAIN.into()]);
+        words
+    }
+}
+
+impl Clients {
+    /// Whether the installed client is the one that this function would have anyhow.
+    fn fit(&self, spec: &InstanceSpec, installed: &Path) -> bool {
+        let layers = spec.layer_dirs.iter().map(|layer| layer.join("java"));
+        let folders: Vec<PathBuf> = std::iter::once(spec.code_dir.clone()).chain(layers).collect();
+        if let Some(known) = self.0.lock().expect("no panic while held").get(&folders) {
+            return *known;
+        }
+        let fit = match clients([installed]).collect::<Vec<_>>()[..] {
+            [ref client] => {
+                let same = |other: PathBuf| std::fs::read(other).ok() == std::fs::read(client).ok();
+                clients(folders.iter().map(PathBuf::as_path)).all(same)
+            }
+            // To be installed yet: another time, then.
+            _ => return false,
+        };
+        let mut known = self.0.lock().expect("no panic while held");
+        if known.len() >= MAX_COMPARED {
+            known.clear();
+        }
+        known.insert(folders, fit);
+        fit
+    }
+}
+
+/// Compiles the launcher, once, with the compiler beside the JVM `found` or on the search path. Takes a second.
+///
+/// # Errors
+/// Why there is none, and the remedy.
+pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<(), String> {
+    let (folder, jar) = (runtime_dir.join("java"), runtime_dir.join(LAUNCHER));
+    if jar.is_file() {
+        return Ok(());
+    }
+    let beside = found.path().with_file_name("javac");
+    let javac = if beside.is_file() { beside } else { "javac".into() };
+    let (classes, new) = (folder.join("classes.new"), folder.join("launcher.new"));
+    let cleared = || class_archive::clear(&classes).and_then(|()| class_archive::clear_file(&new));
+    let text = |error: std::io::Error| format!("the launcher could not be compiled: {error}");
+    cleared().map_err(text)?;
+    let sources = std::fs::read_dir(folder.join("brooklet")).map_err(text)?;
+    let sources = sources.filter_map(|entry| Some(entry.ok()?.path()));
+    let output = Command::new(&javac)
+        .args(["-nowarn", "-Xlint:-options", "--release", "11", "-proc:none", "-d"])
+        .arg(&classes)
+        .arg("-cp")
+        .arg(installed.join("*"))
+        .args(sources)
+        .stdin(std::process::Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("the launcher could not be compiled: {}", said.trim()));
+        }
+        Err(error) => {
+            return Err(format!(
+                "the launcher is compiled by javac, which could not be run ({error}); install a JDK and not only a \
+                 JRE (Debian: `apt-get install default-jdk-headless`) and start the server again"
+            ));
+        }
+    }
+    class_archive::pack_classes(&classes, &new)
+        .and_then(|()| std::fs::rename(&new, &jar))
+        .and_then(|()| cleared())
+        .and_then(|()| class_archive::open_to_all(&folder))
+        .map_err(text)
+}
