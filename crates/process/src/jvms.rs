@@ -12,7 +12,10 @@ use crate::java::{class_path, clients, flags, jars};
 use ports::InstanceSpec;
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -27,6 +30,14 @@ const RUNTIME: &str = "/var/runtime";
 const SDK: &str = "/var/sdk/lib";
 /// Installed for functions, and none of the client's business: a function's own come before them.
 const FOR_FUNCTIONS: [&str; 2] = ["aws-lambda-java-events-", "joda-time-"];
+/// The client's native library: as an archive's folder has it, and where the client is told of it. By itself the client
+/// unpacks it into `/tmp` with every start, which takes half as long as all the rest.
+const LIBRARY: &str = "client.so";
+const LIBRARY_PROPERTY: &str = "com.amazonaws.services.lambda.runtime.api.client.runtimeapi.NativeClient.JNI";
+const LIBRARY_ENTRY: &str = match cfg!(target_arch = "aarch64") {
+    true => "jni/libaws-lambda-jni.linux-aarch_64.so",
+    false => "jni/libaws-lambda-jni.linux-x86_64.so",
+};
 /// Packages whose clients have been compared with the installed one.
 const MAX_COMPARED: usize = 4096;
 /// What a JVM reads by itself before any program runs.
@@ -35,7 +46,7 @@ const OPTIONS: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTI
 /// A kind of JVM that waits.
 #[derive(Clone)]
 pub struct Jvm {
-    /// Where its archive is, made or not.
+    /// Where its archive is, made or not, and the client's library.
     pub dir: PathBuf,
     kind: Kind,
     program: PathBuf,
@@ -95,8 +106,40 @@ impl Jvm {
 
     /// The command line of one that waits.
     pub fn argv(&self) -> Vec<OsString> {
+        self.words(self.kind.taking(&self.seen(ARCHIVE)))
+    }
+
+    /// Where an instance sees a file of its folder.
+    fn seen(&self, file: &str) -> String {
         let key = self.dir.file_name().unwrap_or_default().to_string_lossy();
-        self.words(self.kind.taking(&format!("{RUNTIME}/{ARCHIVES}/{key}/{ARCHIVE}")))
+        format!("{RUNTIME}/{ARCHIVES}/{key}/{file}")
+    }
+
+    /// Makes its folder, with all but the archive.
+    ///
+    /// # Errors
+    /// Why no such JVM can be booted.
+    pub fn prepare(&self, installed: &Path) -> io::Result<()> {
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        class_archive::clear(&self.dir)?;
+        std::fs::create_dir_all(&self.dir)?;
+        let client = clients([installed]).next().ok_or(io::ErrorKind::NotFound)?;
+        let mut client = zip::ZipArchive::new(File::open(client)?)?;
+        let mut library = client.by_name(LIBRARY_ENTRY)?;
+        io::copy(&mut library, &mut File::create_new(self.dir.join(LIBRARY))?)?;
+        class_archive::open_to_all(parent)?;
+        class_archive::open_to_all(&self.dir)
+    }
+
+    /// Takes what a training run has left in `archive`; its size in bytes.
+    pub fn publish(&self, archive: &Path) -> io::Result<u64> {
+        let size = archive.metadata()?.len();
+        if size == 0 {
+            return Err(io::Error::other("the JVM made none"));
+        }
+        std::fs::set_permissions(archive, std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(archive, self.dir.join(ARCHIVE))?;
+        Ok(size)
     }
 
     /// The command line of one that plays a start through, and leaves an archive in `file`.
@@ -110,6 +153,7 @@ impl Jvm {
         let mut words = vec![self.program.clone().into_os_string()];
         words.extend(self.flags.iter().map(OsString::from));
         words.extend(archive);
+        words.push(format!("-D{LIBRARY_PROPERTY}={}", self.seen(LIBRARY)).into());
         let class_path = format!("{RUNTIME}/{LAUNCHER}:{}", self.jars.join(":"));
         words.extend(["-cp".into(), class_path.into(), MAIN.into()]);
         words
@@ -154,7 +198,7 @@ pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<()
     let javac = if beside.is_file() { beside } else { "javac".into() };
     let (classes, new) = (folder.join("classes.new"), folder.join("launcher.new"));
     let cleared = || class_archive::clear(&classes).and_then(|()| class_archive::clear_file(&new));
-    let text = |error: std::io::Error| format!("the launcher could not be compiled: {error}");
+    let text = |error: io::Error| format!("the launcher could not be compiled: {error}");
     cleared().map_err(text)?;
     let sources = std::fs::read_dir(folder.join("brooklet")).map_err(text)?;
     let sources = sources.filter_map(|entry| Some(entry.ok()?.path()));

@@ -241,9 +241,11 @@ impl Stems {
             if shelf.zygote.take_if(|zygote| !zygote.is_alive()).is_some() {
                 events.push(Event::NoZygote(kind));
             }
-            let memory = shelf.ready.iter().filter_map(|stem| stem.process.child.memory());
+            let memory: Vec<MiB> =
+                shelf.ready.iter().filter_map(|stem| stem.process.child.memory()).collect();
+            events.extend(memory.iter().max().map(|&each| Event::Weighs { kind, each }));
             let zygote = shelf.zygote.as_ref().map(|zygote| zygote.memory());
-            kept = memory.chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
+            kept = memory.into_iter().chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
         }
         self.kept.store(kept.0, Ordering::Relaxed);
         events.push(Event::Wake { used: kept });

@@ -4,7 +4,7 @@
 //! Off the path of every request: after a version's first start, one run at a time, at the lowest priority. A run
 //! that fails costs a line in the server's log, and its archive is not tried again while the server runs.
 
-use crate::class_archive::{ARCHIVE, Archive, clear, open_to_all, space_taken};
+use crate::class_archive::{ARCHIVE, Archive, clear, space_taken};
 use crate::executor::Settings;
 use crate::instance::{Process, Transport};
 use crate::jvms::{self, Jvm};
@@ -223,7 +223,6 @@ impl Worker {
     /// Has the launcher play a start through, and makes the archive with which such JVMs boot; its size in bytes.
     async fn rehearse(&self, spec: Arc<InstanceSpec>, runtime: Runtime, jvm: Jvm) -> Result<u64, String> {
         let staging = self.settings.run_dir.join("training");
-        let dir = jvm.dir.clone();
         let plan = {
             let (settings, isolation) = (self.settings.clone(), self.isolation);
             let (outside, staging) = (self.outside.clone(), staging.clone());
@@ -231,7 +230,8 @@ impl Worker {
                 let text = |error: std::io::Error| error.to_string();
                 let runtime_dir = settings.run_dir.join("runtime");
                 let found = runtime.found.as_ref().ok_or("there is no JVM")?;
-                jvms::compile(&runtime_dir, found, &settings.runtimes_dir.join(JAVA_SDK))?;
+                let installed = settings.runtimes_dir.join(JAVA_SDK);
+                jvms::compile(&runtime_dir, found, &installed)?;
                 // Nobody's function, which has nothing.
                 let (environment, layer_dirs, network) = (BTreeMap::new(), Vec::new(), None);
                 let memory = spec.memory.max(MiB(512));
@@ -249,6 +249,7 @@ impl Worker {
                 clear(&staging).map_err(text)?;
                 std::fs::create_dir_all(&staging).map_err(text)?;
                 let file = std::fs::File::create_new(staging.join(ARCHIVE)).map_err(text)?;
+                jvm.prepare(&installed).map_err(text)?;
                 Ok::<_, String>((launch, spec, jvm, file))
             }
         };
@@ -257,17 +258,8 @@ impl Worker {
             let (launch, spec, jvm, file) = planned?;
             let filled = file.try_clone().map_err(|error| error.to_string())?;
             self.leave_archive(|output| launch.rehearsal(&jvm, &spec, output), filled).await?;
-            let publish = {
-                let staging = staging.clone();
-                move || {
-                    let size = file.metadata()?.len();
-                    open_to_all(&staging)?;
-                    std::fs::create_dir_all(dir.parent().unwrap_or(&dir))?;
-                    open_to_all(dir.parent().unwrap_or(&dir))?;
-                    std::fs::rename(&staging, &dir)?;
-                    Ok::<_, std::io::Error>(size)
-                }
-            };
+            let archive = staging.join(ARCHIVE);
+            let publish = move || jvm.publish(&archive);
             let published = tokio::task::spawn_blocking(publish).await.map_err(|error| error.to_string())?;
             published.map_err(|error| error.to_string())
         };
