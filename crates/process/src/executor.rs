@@ -262,12 +262,17 @@ impl ProcessExecutor {
         let jvm = launch.jvm(&self.settings, &spec, &self.clients);
         let (waiting, missing) = match jvm {
             Some(jvm) if jvm.is_made() => (Some(jvm), None),
-            jvm => (None, jvm),
+            Some(jvm) => {
+                let variables = launch.variables(&spec, &stream);
+                let recipe = launch.jvm_recipe(&jvm, &variables, self.outside.inside(network::RUNTIME_API));
+                (None, Some(training::Made::OfWaiting(jvm, recipe)))
+            }
+            None => (None, None),
         };
         let log = (logs.clone(), stream.clone());
         let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
-        if let (Ok(_), Some(jvm)) = (&started, missing) {
-            let (spec, runtime, archive) = (spec.clone(), runtime.clone(), training::Made::OfWaiting(jvm));
+        if let (Ok(_), Some(archive)) = (&started, missing) {
+            let (spec, runtime) = (spec.clone(), runtime.clone());
             self.trainer(isolation).want(training::Wanted { spec, runtime, archive });
         }
         let Some((archive, taken)) = archive else { return started };
@@ -294,7 +299,8 @@ impl ProcessExecutor {
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
         self.trainer.get_or_init(|| {
-            Trainer::new(self.settings.clone(), isolation, self.spawner.clone(), self.outside.clone())
+            let (spawner, outside) = (self.spawner.clone(), self.outside.clone());
+            Trainer::new(self.settings.clone(), isolation, spawner, outside, Arc::downgrade(&self.stems))
         })
     }
 

@@ -128,6 +128,13 @@ impl Stems {
             .ok()
     }
 
+    /// Sees to it that there will be some of this kind, as after a start.
+    pub fn want(self: &Arc<Stems>, recipe: &Recipe) {
+        let mut state = self.lock();
+        let kind = state.kind(recipe);
+        self.tell(state, [Event::Started { kind, forks: recipe.forks }]);
+    }
+
     fn pick(self: &Arc<Stems>, recipe: &Recipe) -> (Kind, Option<Stem>, Option<Arc<Zygote>>) {
         let mut state = self.lock();
         let kind = state.kind(recipe);

@@ -15,13 +15,14 @@ use crate::runtime_api::RuntimeApi;
 use crate::runtimes::Runtime;
 use crate::sandbox::Isolation;
 use crate::spawner::{Program, Spawner};
+use crate::stems::{Recipe, Stems};
 use model::MiB;
 use ports::{InstanceSpec, LogEvent, LogSink};
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -64,15 +65,15 @@ pub struct Wanted {
 pub enum Made {
     /// An archive of the function.
     OfFunction(Archive),
-    /// One of JVMs that wait for a function like it.
-    OfWaiting(Jvm),
+    /// One of JVMs that wait for a function like it, the first of which is booted then.
+    OfWaiting(Jvm, Recipe),
 }
 
 impl Made {
     fn dir(&self) -> &Path {
         match self {
             Made::OfFunction(archive) => archive.dir(),
-            Made::OfWaiting(jvm) => &jvm.dir,
+            Made::OfWaiting(jvm, _) => &jvm.dir,
         }
     }
 }
@@ -98,10 +99,11 @@ impl Trainer {
         isolation: Isolation,
         spawner: Arc<Spawner>,
         outside: Arc<Outside>,
+        stems: Weak<Stems>,
     ) -> Trainer {
         let (queue, runs) = mpsc::channel(WAITING);
         let known = Arc::<Mutex<Known>>::default();
-        let work = work(Worker { settings, isolation, spawner, outside }, runs, known.clone());
+        let work = work(Worker { settings, isolation, spawner, outside, stems }, runs, known.clone());
         Trainer { queue, known, worker: tokio::spawn(work).abort_handle() }
     }
 
@@ -145,6 +147,7 @@ struct Worker {
     isolation: Isolation,
     spawner: Arc<Spawner>,
     outside: Arc<Outside>,
+    stems: Weak<Stems>,
 }
 
 async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex<Known>>) {
@@ -164,10 +167,15 @@ async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex
                 }
                 made
             }
-            Made::OfWaiting(jvm) => {
+            Made::OfWaiting(jvm, recipe) => {
                 let made = worker.rehearse(spec, runtime, jvm).await;
                 match &made {
-                    Ok(size) => tracing::info!(size, "JVMs can wait for functions from now on"),
+                    Ok(size) => {
+                        tracing::info!(size, "JVMs can wait for functions from now on");
+                        if let Some(stems) = worker.stems.upgrade() {
+                            stems.want(&recipe);
+                        }
+                    }
                     Err(why) => {
                         tracing::warn!(why, "no JVM waits for functions; their cold starts go on without");
                     }
