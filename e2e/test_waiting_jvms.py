@@ -4,19 +4,18 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 
 import pytest
 
 from harness import aws, packages, processes, rigs
+from harness import server as servers
 from harness.processes import wait_until
 
-CAN_WAIT = "JVMs can wait for functions from now on"
 JVMS = {"17": "/usr/lib/jvm/java-17-openjdk-amd64", "25": "/usr/lib/jvm/temurin-25-jdk-amd64"}
 MIRROR = "example.Mirror"
-MARK = ["words.txt", "META-INF/services/java.util.function.Supplier"]
+PROBE = "example.Probe::handleRequest"
 
 
 @pytest.fixture
@@ -101,6 +100,7 @@ def test_a_function_sees_the_same_in_a_jvm_that_waited(server, java):
     assert waited
     assert taken["variables"]["COLOUR"] == "blue" and taken["a native program's"] == [f"blue {MIRROR} Europe/Paris"]
     for seen in (started, taken, started["initialised"], taken["initialised"]):
+        seen["files open"] = [file for file in seen["files open"] if "launcher.jar" not in file]
         variables = seen["variables"]
         assert seen.pop("a child's") == sorted(f"{name}={value}" for name, value in variables.items())
         assert variables.pop("AWS_LAMBDA_LOG_STREAM_NAME")
@@ -115,13 +115,40 @@ def test_a_function_sees_the_same_in_a_jvm_that_waited(server, java):
         assert seen.pop("files in /tmp") == [".libaws-lambda-jni.so"]
     for seen in (taken, taken["initialised"]):
         assert seen.pop("files in /tmp") == []
-    assert taken == started
+    for what in taken:
+        assert taken[what] == started[what], f"{what}: {taken[what]} and not {started[what]}"
+    assert taken.keys() == started.keys()
 
 
-def test_two_instances_have_nothing_random_in_common(server):
-    server = server()
-    function = deployer(server)(package(), "java17", MIRROR, MemorySize=512)
-    cold(function, {"do": "random"})
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory):
+    """A server on which JVMs of 512 MB wait, and what deploys there."""
+    folder = tmp_path_factory.mktemp("waiting")
+    one = servers.Server(folder, env={"BROOKLET_JAVA": f"{JVMS['17']}/bin/java"})
+    shutil.copytree(rigs.rig("java") / "lib", one.data_dir / "runtimes/java/lib")
+    one.start()
+    try:
+        deploy = deployer(one)
+        deploy(package(), "java17", PROBE, MemorySize=512)({"do": "echo", "value": 1})
+        until_one_waits(one)
+        yield one, deploy
+    finally:
+        one.stop()
+
+
+def in_both(server, function, event, invoke):
+    """What `invoke` gives in an instance that was started for the function, and in a JVM that had waited."""
+    both = []
+    for options in ({"JAVA_TOOL_OPTIONS": "-Dstarted=for-it"}, {}):
+        function.update(Environment={"Variables": options | function.variables})
+        until_one_waits(server)
+        both.append(invoke(event))
+    return both
+
+
+def test_two_instances_have_nothing_random_in_common(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", MIRROR, MemorySize=512)
     drawn = []
     for _ in range(3):
         until_one_waits(server)
@@ -131,3 +158,80 @@ def test_two_instances_have_nothing_random_in_common(server):
     for what in drawn[0]:
         values = [str(one[what]) for one in drawn]
         assert len(set(values)) == len(values), (what, values)
+
+
+@pytest.mark.parametrize(
+    "handler, event, variables",
+    [
+        ("example.Probe", {"do": "fail", "message": "no"}, {}),
+        ("example.Probe", {"do": "echo"}, {"PROBE_INIT": "fail"}),
+        ("example.Nobody", {}, {}),
+        ("example.Mirror", {"do": "eat"}, {}),
+        ("example.Probe", {"do": "exit", "code": 7}, {}),
+    ],
+)
+def test_errors_are_told_as_ever(waiting, handler, event, variables):
+    server, deploy = waiting
+    function = deploy(package(), "java17", handler, MemorySize=512)
+    function.variables = variables
+    started, waited = in_both(server, function, event, function.error)
+    for error in (started, waited):
+        if "RequestId" in error.get("errorMessage", ""):
+            error["errorMessage"] = error["errorMessage"].partition(" ")[2]
+    assert waited == started
+
+
+def test_a_serialiser_of_the_functions_own_is_used(waiting):
+    server, deploy = waiting
+    service = {"META-INF/services/com.amazonaws.services.lambda.runtime.CustomPojoSerializer": "example.OwnJson\n"}
+    function = deploy(package(**service), "java17", PROBE, MemorySize=512)
+    until_one_waits(server)
+    answer, waited = cold(function, {})
+    assert (answer, waited) == ("read by its own serialiser, and written", True)
+
+
+def test_functions_that_need_another_jvm_or_client_have_theirs(waiting):
+    server, deploy = waiting
+    client = next((rigs.rig("java") / "lib").glob("*-interface-client-*.jar"))
+    same = deploy(package(**{f"lib/{client.name}": client}), "java17", PROBE, MemorySize=512)
+    until_one_waits(server)
+    assert cold(same, {"do": "echo", "value": 1}) == (1, True)
+    until_one_waits(server)
+    # A comment at the end of a zip is no part of its entries, but it is another file.
+    content = bytearray(client.read_bytes())
+    content[-2:] = b"\x01\x00"
+    other = deploy(package(**{f"lib/{client.name}": bytes(content) + b"."}), "java17", PROBE, MemorySize=512)
+    assert cold(other, {"do": "echo", "value": 2}) == (2, False)
+    own = {"Environment": {"Variables": {"JAVA_TOOL_OPTIONS": "-Down=1"}}}
+    assert cold(deploy(package(), "java17", PROBE, MemorySize=512, **own), {"do": "echo", "value": 3}) == (3, False)
+    larger = deploy(package(), "java17", PROBE, MemorySize=1024)
+    assert cold(larger, {"do": "echo", "value": 4}) == (4, False), "a JVM's heap has its size from the beginning"
+
+
+def test_a_jvm_that_is_killed_while_it_waits_costs_nobody_anything(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", PROBE, MemorySize=512)
+    for pid in until_one_waits(server):
+        os.kill(pid, signal.SIGKILL)
+    answer, _ = cold(function, {"do": "echo", "value": 1})
+    assert answer == 1
+    until_one_waits(server)
+    assert cold(function, {"do": "echo", "value": 2}) == (2, True)
+
+
+def test_a_version_that_is_published_or_provisioned_may_be_in_a_jvm_that_waited(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", PROBE, MemorySize=512, SnapStart={"ApplyOn": "PublishedVersions"})
+    until_one_waits(server)
+    event = {"do": "env", "names": ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+    version = function.client.publish_version(FunctionName=function.name)["Version"]
+    assert function(event, Qualifier=version) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    other = deploy(package(), "java17", PROBE, MemorySize=512)
+    version = other.client.publish_version(FunctionName=other.name)["Version"]
+    until_one_waits(server)
+    at = {"FunctionName": other.name, "Qualifier": version}
+    other.client.put_provisioned_concurrency_config(**at, ProvisionedConcurrentExecutions=1)
+    ready = lambda: other.client.get_provisioned_concurrency_config(**at)["Status"] == "READY"  # noqa: E731
+    wait_until(ready, "a provisioned instance", 60)
+    assert other(event, Qualifier=version) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
+    other.client.delete_provisioned_concurrency_config(**at)

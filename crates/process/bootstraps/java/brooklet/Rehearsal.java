@@ -9,6 +9,8 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
+import java.util.Properties;
+import java.util.TimeZone;
 
 /** What a start does for the first time, done before: the official client runs for functions that are nobody's. */
 final class Rehearsal {
@@ -21,6 +23,7 @@ final class Rehearsal {
         PrintStream err = System.err;
         Thread thread = Thread.currentThread();
         ClassLoader loader = thread.getContextClassLoader();
+        Properties before = (Properties) System.getProperties().clone();
         PrintStream nowhere = new PrintStream(new Nowhere());
         System.setOut(nowhere);
         System.setErr(nowhere);
@@ -40,7 +43,11 @@ final class Rehearsal {
             System.setOut(out);
             System.setErr(err);
             thread.setContextClassLoader(loader);
-            System.clearProperty("com.amazonaws.xray.traceHeader");
+            // Which is asked of the variables when it is first needed.
+            TimeZone.setDefault(null);
+            Properties now = System.getProperties();
+            now.keySet().retainAll(before.keySet());
+            now.putAll(before);
         }
     }
 
@@ -57,10 +64,11 @@ final class Rehearsal {
     private static void serve(ServerSocket door) {
         try (Socket client = door.accept()) {
             Nobody.over = false;
-            answer(client, event());
+            answer(client, event("keep-alive"));
             answer(client, "202 Accepted\r\nContent-Length: 0\r\n\r\n");
             Nobody.over = true;
-            answer(client, event());
+            // The client never closes a connection by itself.
+            answer(client, event("close"));
             try (Socket other = door.accept()) {
                 answer(other, "202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
             }
@@ -69,8 +77,8 @@ final class Rehearsal {
         }
     }
 
-    private static String event() {
-        return "200 OK\r\nLambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
+    private static String event(String connection) {
+        return "200 OK\r\nConnection: " + connection + "\r\nLambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
             + "Lambda-Runtime-Deadline-Ms: 1\r\n"
             + "Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:nobody\r\n"
             + "Lambda-Runtime-Trace-Id: Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0\r\n"

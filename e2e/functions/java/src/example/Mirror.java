@@ -97,6 +97,8 @@ public class Mirror implements RequestHandler<Map<String, Object>, Map<String, O
     private static List<String> lines(String... command) {
         try {
             Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+            process.getOutputStream().close();
+            process.getErrorStream().close();
             try (InputStream output = process.getInputStream()) {
                 List<String> lines = new ArrayList<>(Arrays.asList(new String(output.readAllBytes()).split("\n")));
                 Collections.sort(lines);
