@@ -1,4 +1,5 @@
-"""Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`."""
+"""Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`.
+One that failed tells the phases that it reached."""
 
 import json
 import re
@@ -112,6 +113,53 @@ def test_json_logs_have_the_telemetry_apis_records_of_an_initialisation(own):
     assert entries[-1]["type"] == "platform.report"
     assert entries[-1]["record"]["coldStart"] == report["coldStart"]
     assert set(report["coldStart"]) == {"queueMs", "codeMs", "sandboxMs", "runtimeMs", "initMs"}
+
+
+#: How a start may fail: the function, the type of the error that is told, the phases that it reached.
+PYTHON = ["queue", "code", "sandbox", "runtime", "init"]
+FAILURES = {
+    "an error of the function's": ({"PROBE_INIT": "fail"}, "ValueError", PYTHON),
+    "the end of its process": ({"PROBE_INIT": "exit"}, "Runtime.ExitError", PYTHON),
+    "no end within the time": ({"PROBE_INIT": "hang"}, "Sandbox.Timedout", PYTHON),
+    "too much memory": ({"PROBE_INIT": "eat"}, "Runtime.OutOfMemory", PYTHON),
+    "an interpreter that does not boot": ({"PYTHONHOME": "/nowhere"}, "Runtime.ExitError", PYTHON[:-1]),
+    "a program that ends": (None, "Runtime.ExitError", ["queue", "code", "sandbox", "init"]),
+    "a program that cannot be executed": (b"\x7fELF", "Runtime.InvalidEntrypoint", ["queue", "code", "sandbox"]),
+}
+
+
+@pytest.mark.parametrize("format", ["Text", "JSON"])
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_start_that_fails_tells_the_phases_that_it_reached(own, how, format):
+    server, deploy = own
+    what, kind, reached = FAILURES[how]
+    more = {"LoggingConfig": {"LogFormat": format}, "Timeout": 3}
+    if isinstance(what, dict):
+        more["Environment"] = {"Variables": what}
+        function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", **more)
+    else:
+        function = deploy(packages.zip_of({"bootstrap": what or "#!/bin/sh\nexit 3\n"}), **more)
+    assert function.error({"do": "instance"})["errorType"] == kind
+    log = run("logs", function.name, env=at(server)).stdout
+    (record,) = records(server)
+    phases = record["cold_start"]
+    assert [phase for phase in PYTHON if f"{phase}_us" in phases] == reached
+    assert sum(phases.get(f"{phase}_us", 0) for phase in PYTHON[2:]) == pytest.approx(record["init_us"], abs=5)
+    if kind == "Sandbox.Timedout":
+        assert phases["init_us"] > 9e6 > phases["sandbox_us"] + phases["runtime_us"], "what hung is what took so long"
+    if format == "JSON":
+        entries = [json.loads(line[line.index("{") :]) for line in log.splitlines() if '"type":"platform.' in line]
+        told = {entry["type"]: entry["record"].get("coldStart") for entry in entries}
+        assert told["platform.initReport"] == told["platform.report"]
+        assert [phase for phase in PYTHON if f"{phase}Ms" in told["platform.report"]] == reached
+    else:
+        told = re.findall(r"Cold Start: (.*?) ms(?:\t|$)", log, re.M)
+        assert len(told) == 2 and told[0] == told[1], f"in INIT_REPORT and in REPORT: {log}"
+        assert [part.split(" ")[0] for part in told[0].split(", ")] == reached
+    found = metrics(server)
+    for phase in PYTHON:
+        assert found[f'brooklet_failed_start_phase_seconds_count{{phase="{phase}"}}'] == (phase in reached)
+        assert found[f'brooklet_cold_start_phase_seconds_count{{phase="{phase}"}}'] == 0
 
 
 def test_text_logs_begin_with_the_initialisation(own):
