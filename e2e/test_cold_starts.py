@@ -201,6 +201,26 @@ def test_metrics_are_for_whoever_has_a_key_where_there_are_keys(fresh):
     assert refused.value.code == 403
 
 
+def test_prometheus_reads_the_metrics_with_a_token_that_permits_nothing_else(fresh):
+    token = "0123456789abcdef0123456789abcdef"
+    config = f'metrics-token = "{token}"\n[access-keys]\nAKIDEXAMPLE = "secretsecretsecretsecret"\n'
+    server = fresh(config=config)
+
+    def get(path, token):
+        request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {token}"})
+        return urllib.request.urlopen(request).read().decode()
+
+    assert get("/metrics", token).endswith("# EOF\n")
+    for path, wrong in [("/metrics", token[:-1] + "e"), ("/_brooklet/v1/info", token), ("/2015-03-31/functions", token)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get(path, wrong)
+        assert refused.value.code in (400, 403), path
+        assert token not in refused.value.read().decode()
+    client = aws.client(server, keys=("AKIDEXAMPLE", "secretsecretsecretsecret"))
+    assert client.list_functions()["Functions"] == []
+    assert token not in server.log()
+
+
 def test_bench_coldstart_makes_cold_starts_and_shows_their_phases(own):
     server, deploy = own
     function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
