@@ -80,6 +80,7 @@ pub async fn run(config: Config) -> Result<()> {
         invoker: Box::new(node.clone()),
         logs: logs.clone(),
         keys,
+        metrics_token: config.metrics_token.clone(),
         url_authority: format!("localhost:{}", address.port()),
         local: address.ip().is_loopback(),
         version: env!("CARGO_PKG_VERSION"),

@@ -267,6 +267,7 @@ impl ProcessExecutor {
                     trainer.distrust(&archive);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
+                *laps = Laps::default();
                 return self.start_planned(launch, spec, stream, logs, until, laps).await;
             }
             _ => {}
@@ -301,7 +302,7 @@ impl ProcessExecutor {
         }
         if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
             let Stem { process, framed, made } = stem;
-            *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used: Some(made) };
+            laps.sandboxed(Some(made));
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
             return ready(process, framed, timeout, until, laps).await;
@@ -314,6 +315,7 @@ impl ProcessExecutor {
                 let process =
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
+                laps.tells_loading = true;
                 ready(process, framed, timeout, until, laps).await
             }
             Protocol::Wrapped => {
@@ -385,7 +387,7 @@ impl ProcessExecutor {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
-        *laps = Laps { sandboxed: Some(Instant::now()), ..Laps::default() };
+        laps.sandboxed(None);
         Ok(Process::new(child, output))
     }
 }
@@ -402,8 +404,12 @@ impl Executor for ProcessExecutor {
             let _under_way = self.lull.start();
             let until = began + spec.init_timeout;
             let mut laps = Laps::default();
-            let instance = self.begin(spec, stream, logs, until, &mut laps).await?;
-            Ok(Started { instance, init: began.elapsed(), phases: laps.since(began) })
+            let begun = self.begin(spec, stream, logs, until, &mut laps).await;
+            let phases = laps.between(began, Instant::now());
+            match begun {
+                Ok(instance) => Ok(Started { instance, phases }),
+                Err(unready) => Err(Unready { phases, ..unready }),
+            }
         })
     }
 
@@ -460,19 +466,36 @@ fn has_swap() -> bool {
 #[derive(Default)]
 struct Laps {
     sandboxed: Option<Instant>,
-    loading: Option<std::time::Instant>,
+    /// Whether its runtime says when it is about to load the function …
+    tells_loading: bool,
+    /// … and when that was.
+    loading: Arc<OnceLock<std::time::Instant>>,
     used: Option<MadeAhead>,
 }
 
 impl Laps {
-    fn since(&self, began: Instant) -> Phases {
-        let Some(sandboxed) = self.sandboxed else { return Phases::default() };
-        let runtime = match (self.used, self.loading) {
-            // It had booted before.
-            (Some(_), _) => Some(Duration::ZERO),
-            (None, loading) => loading.map(|at| at.saturating_duration_since(sandboxed.into_std())),
+    fn sandboxed(&mut self, used: Option<MadeAhead>) {
+        *self = Laps { sandboxed: Some(Instant::now()), used, ..Laps::default() };
+    }
+
+    /// What the time of a start went into that ended, well or not, at `end`.
+    fn between(&self, began: Instant, end: Instant) -> Phases {
+        let used = self.used;
+        let Some(sandboxed) = self.sandboxed else {
+            return Phases { sandbox: end - began, ..Phases::default() };
         };
-        Phases { sandbox: sandboxed - began, runtime, used: self.used }
+        let (sandbox, rest) = (sandboxed - began, end - sandboxed);
+        let (runtime, init) = match self.loading.get() {
+            // It had booted before.
+            _ if used.is_some() => (Some(Duration::ZERO), Some(rest)),
+            Some(at) => {
+                let runtime = at.saturating_duration_since(sandboxed.into_std()).min(rest);
+                (Some(runtime), Some(rest - runtime))
+            }
+            None if self.tells_loading => (Some(rest), None),
+            None => (None, Some(rest)),
+        };
+        Phases { sandbox, runtime, init, used }
     }
 }
 
@@ -484,9 +507,8 @@ async fn ready<T: Transport>(
     until: Instant,
     laps: &mut Laps,
 ) -> Result<Arc<dyn Instance>, Unready> {
-    let running = Running::init(process, transport, timeout, until).await?;
-    laps.loading = running.loading();
-    Ok(Arc::new(running))
+    laps.loading = process.loading();
+    Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
 }
 
 /// A step of a start, unless time is up first.
