@@ -83,7 +83,7 @@ def measure(brooklet, scratch, rounds):
         java = {"java": f"{home}/bin/java"}
         with (
             brooklet(scratch / f"with-{version}", **java) as archives,
-            brooklet(scratch / f"without-{version}", class_archives="false", **java) as plain,
+            brooklet(scratch / f"without-{version}", training_runs="false", **java) as plain,
         ):
             for number, handler in enumerate(FUNCTIONS.values()):
                 for server in (archives, plain):

@@ -249,7 +249,7 @@ fn executor(
         connections: descriptors.relays as usize,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,
-        class_archives: config.class_archives,
+        training_runs: config.training_runs,
     };
     ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }

@@ -17,7 +17,7 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/_brooklet/imports.py" "python/_brooklet/records.py"
     "python/_brooklet/zygote.py" "python/rehearsal/rehearsed.py"
     "node/bootstrap.js" "node/console.js" "node/environment.js" "node/errors.js" "node/frames.js" "node/loader.js"
-    "node/streaming.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
+    "node/streaming.js" "node/training.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
     "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
     "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
 };

@@ -3,7 +3,6 @@
 use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
-use crate::class_archive::clear;
 use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
@@ -18,9 +17,10 @@ use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
+use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
-use crate::training::{self, Trainer};
+use crate::training::{self, Trained, Trainer};
 use crate::users::Users;
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
@@ -61,8 +61,8 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
-    /// Whether class-data archives are made of Java functions and used.
-    pub class_archives: bool,
+    /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
+    pub training_runs: bool,
 }
 
 /// At most this many sandboxes wait for a program.
@@ -252,19 +252,21 @@ impl ProcessExecutor {
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
-        let archive = launch.archive.clone();
+        let trained = launch.trained.clone();
         let started =
             self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
-        let Some((archive, taken)) = archive else { return started };
+        let Some((trained, taken)) = trained else { return started };
         let trainer = self.trainer(isolation);
-        // The JVM looks at an archive's head only, and trusts the rest.
+        // What was made is trusted but for its head.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            Ok(_) if !taken && pays(&trained, laps) => {
+                trainer.want(training::Wanted { spec, runtime, trained });
+            }
             // Or it was taken away between the plan and the start.
-            Err(_) if taken && (crashed || !archive.is_made()) => {
+            Err(_) if taken && (crashed || !trained.is_made()) => {
                 if crashed {
-                    trainer.distrust(&archive);
+                    trainer.distrust(&trained);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
                 *laps = Laps::default();
@@ -460,6 +462,15 @@ fn has_swap() -> bool {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
     total.is_some_and(|kib| kib.trim() != "0 kB")
+}
+
+/// Whether a start that went like this is to be followed by a training run.
+fn pays(trained: &Trained, laps: &Laps) -> bool {
+    let began = laps.loading.or(laps.sandboxed.map(Instant::into_std));
+    match trained {
+        Trained::Classes(_) => true,
+        Trained::Code(_) => began.is_some_and(|at| policy::training::pays(at.elapsed())),
+    }
 }
 
 /// When a start had come how far.
