@@ -466,7 +466,7 @@ fn has_swap() -> bool {
 
 /// Whether a start that went like this is to be followed by a training run.
 fn pays(trained: &Trained, laps: &Laps) -> bool {
-    let began = laps.loading.or(laps.sandboxed.map(Instant::into_std));
+    let began = laps.loading.get().copied().or(laps.sandboxed.map(Instant::into_std));
     match trained {
         Trained::Classes(_) => true,
         Trained::Code(_) => began.is_some_and(|at| policy::training::pays(at.elapsed())),
