@@ -108,7 +108,7 @@ def measure(brooklet, scratch, rounds):
         with (
             brooklet(scratch / f"waiting-{version}", **java) as waiting,
             brooklet(scratch / f"with-{version}", **java) as archives,
-            brooklet(scratch / f"without-{version}", class_archives="false", **java) as plain,
+            brooklet(scratch / f"without-{version}", training_runs="false", **java) as plain,
         ):
             for number, handler in enumerate(FUNCTIONS.values()):
                 for server in (waiting, archives, plain):

@@ -1,8 +1,8 @@
 //! What an instance sees at `/var/runtime`: our bootstraps, and what is compiled of them on this machine.
 
-use crate::class_archive::clear;
 use crate::interpreter::Found;
 use crate::jvms::ARCHIVES;
+use crate::shelf::clear;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +19,7 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/_brooklet/imports.py" "python/_brooklet/records.py"
     "python/_brooklet/zygote.py" "python/rehearsal/rehearsed.py"
     "node/bootstrap.js" "node/console.js" "node/environment.js" "node/errors.js" "node/frames.js" "node/loader.js"
-    "node/streaming.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
+    "node/streaming.js" "node/training.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
     "java/brooklet/Nobody.java" "java/brooklet/Rehearsal.java" "java/brooklet/Stem.java"
     "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
     "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"

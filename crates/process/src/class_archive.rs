@@ -11,9 +11,10 @@ use crate::environment::Places;
 use crate::interpreter::Found;
 use crate::java::jars;
 use crate::sandbox::Bind;
+use crate::shelf::{self, clear, open_to_all};
 use ports::InstanceSpec;
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -27,8 +28,6 @@ const SEEN: &str = "/var/sdk/jvm";
 /// The file in the folder of an archive.
 pub const ARCHIVE: &str = "archive";
 const CLASSES: &str = "classes.jar";
-/// Archives of one package that are kept: of handlers, JVMs, and options that differ.
-const KEPT: usize = 4;
 /// All entries of all jars that are looked at to make one; more are a sign of something else.
 const MAX_ENTRIES: usize = 500_000;
 
@@ -107,20 +106,13 @@ impl Archive {
             .for_each(|w| w.hash(&mut key));
         own_options(spec).for_each(|option| option.hash(&mut key));
         identify_jvm(found).hash(&mut key);
-        let mut shelf = spec.code_dir.clone().into_os_string();
-        shelf.push(SUFFIX);
-        let dir = PathBuf::from(shelf).join(format!("{:016x}", key.finish()));
+        let dir = shelf::place(&spec.code_dir, SUFFIX, key.finish());
         Some(Archive { dir, kind, jars: seen, task: places.task.clone() })
     }
 
     /// The folder of its own, made or not.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Whether it has been made.
-    pub fn is_made(&self) -> bool {
-        self.dir.join(ARCHIVE).is_file()
     }
 
     /// Where an instance sees the finished archive.
@@ -178,24 +170,8 @@ impl Archive {
         if size == 0 {
             return Err(io::Error::other("the JVM made none"));
         }
-        let shelf = self.dir.parent().ok_or(io::ErrorKind::NotFound)?;
-        // Nobody would sweep what belongs to no package.
-        if !shelf.with_extension("").is_dir() {
-            return Err(io::Error::other("the package is gone"));
-        }
-        std::fs::create_dir_all(shelf)?;
-        open_to_all(shelf)?;
-        clear(&self.dir)?;
-        std::fs::rename(&staged.dir, &self.dir)?;
-        forget_the_oldest(shelf)?;
+        shelf::put(&staged.dir, &self.dir)?;
         Ok(size)
-    }
-
-    /// Takes it away: a JVM has stumbled over it.
-    pub fn remove(&self) {
-        if let Err(error) = clear(&self.dir) {
-            tracing::warn!(%error, dir = %self.dir.display(), "a class-data archive could not be removed");
-        }
     }
 }
 
@@ -208,25 +184,22 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// For a run that needs nothing but somewhere to leave what it makes: in `dir`, which is emptied first.
+    pub fn empty(dir: &Path) -> io::Result<Staged> {
+        clear(dir)?;
+        std::fs::create_dir_all(dir)?;
+        let archive = File::options().read(true).write(true).create_new(true).open(dir.join(ARCHIVE))?;
+        Ok(Staged { dir: dir.to_owned(), archive, classes: false })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the training run sees it.
     pub fn bind(&self) -> Bind {
         seen(&self.dir)
-    }
-}
-
-/// Removes a folder, if it is there.
-pub fn clear(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Removes a file, if it is there.
-pub fn clear_file(file: &Path) -> io::Result<()> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -352,37 +325,6 @@ fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
     }
     let file = writer.finish().map_err(io::Error::other)?;
     file.into_inner().map_err(|error| error.into_error()).map(drop)
-}
-
-/// The function's user must be able to read it, whatever the server's umask.
-pub fn open_to_all(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let mode = if path.is_dir() { 0o755 } else { 0o644 };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-fn forget_the_oldest(shelf: &Path) -> io::Result<()> {
-    let mut archives: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(shelf)? {
-        let path = entry?.path();
-        let made = path.join(ARCHIVE).metadata().and_then(|meta| meta.modified());
-        archives.push((made.unwrap_or(SystemTime::UNIX_EPOCH), path));
-    }
-    archives.sort();
-    archives.iter().rev().skip(KEPT).try_for_each(|(_, path)| clear(path))
-}
-
-/// The bytes of all archives in a folder of packages.
-pub fn space_taken(packages: &Path) -> u64 {
-    let read = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let shelves = read(packages).filter(|path| path.extension() == Some(OsStr::new(&SUFFIX[1..])));
-    let archives = shelves.flat_map(|shelf| read(&shelf).collect::<Vec<_>>());
-    archives.filter_map(|dir| dir.join(ARCHIVE).metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
-use crate::class_archive::clear;
 use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
@@ -19,9 +18,10 @@ use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
+use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
-use crate::training::{self, Trainer};
+use crate::training::{self, Trained, Trainer};
 use crate::users::Users;
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
@@ -62,8 +62,8 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
-    /// Whether class-data archives are made of Java functions and used.
-    pub class_archives: bool,
+    /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
+    pub training_runs: bool,
 }
 
 /// Where an instance's lines go: the sink, and the stream there.
@@ -258,38 +258,38 @@ impl ProcessExecutor {
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
-        let archive = launch.archive.clone();
+        let trained = launch.trained.clone();
         let jvm = launch.jvm(&self.settings, &spec, &self.clients);
         let (waiting, missing) = match jvm {
             Some(jvm) if jvm.is_made() => (Some(jvm), None),
             Some(jvm) => {
                 let variables = launch.variables(&spec, &stream);
                 let recipe = launch.jvm_recipe(&jvm, &variables, self.outside.inside(network::RUNTIME_API));
-                (None, Some(training::Made::OfWaiting(jvm, recipe)))
+                (None, Some((jvm, recipe)))
             }
             None => (None, None),
         };
         let log = (logs.clone(), stream.clone());
         let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
-        if let (Ok(_), Some(archive)) = (&started, missing) {
+        if let (Ok(_), Some((jvm, recipe))) = (&started, missing) {
             let (spec, runtime) = (spec.clone(), runtime.clone());
-            self.trainer(isolation).want(training::Wanted { spec, runtime, archive });
+            self.trainer(isolation).want(training::Wanted::OfWaiting { spec, runtime, jvm, recipe });
         }
-        let Some((archive, taken)) = archive else { return started };
+        let Some((trained, taken)) = trained else { return started };
         let trainer = self.trainer(isolation);
-        // The JVM looks at an archive's head only, and trusts the rest.
+        // What was made is trusted but for its head.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(_) if !taken => {
-                let archive = training::Made::OfFunction(archive);
-                trainer.want(training::Wanted { spec, runtime, archive });
+            Ok(_) if !taken && pays(&trained, laps) => {
+                trainer.want(training::Wanted::OfFunction { spec, runtime, trained });
             }
             // Or it was taken away between the plan and the start.
-            Err(_) if taken && (crashed || !archive.is_made()) => {
+            Err(_) if taken && (crashed || !trained.is_made()) => {
                 if crashed {
-                    trainer.distrust(&archive);
+                    trainer.distrust(&trained);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
+                *laps = Laps::default();
                 return self.start_planned(launch, None, spec, (logs, stream), until, laps).await;
             }
             _ => {}
@@ -326,7 +326,7 @@ impl ProcessExecutor {
         }
         if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
             let Stem { process, framed, made } = stem;
-            *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used: Some(made) };
+            laps.sandboxed(Some(made));
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
             return ready(process, framed, timeout, until, laps).await;
@@ -339,6 +339,7 @@ impl ProcessExecutor {
                 let process =
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
+                laps.tells_loading = true;
                 ready(process, framed, timeout, until, laps).await
             }
             Protocol::Wrapped => {
@@ -366,8 +367,7 @@ impl ProcessExecutor {
                 if let Some(jvm) = &jvm
                     && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
                 {
-                    let used = Some(stem.made);
-                    *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used };
+                    laps.sandboxed(Some(stem.made));
                     return ready(stem.process, api, timeout, until, laps).await;
                 }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
@@ -452,7 +452,7 @@ impl ProcessExecutor {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
-        *laps = Laps { sandboxed: Some(Instant::now()), ..Laps::default() };
+        laps.sandboxed(None);
         Ok(Process::new(child, output))
     }
 }
@@ -469,8 +469,12 @@ impl Executor for ProcessExecutor {
             let _under_way = self.lull.start();
             let until = began + spec.init_timeout;
             let mut laps = Laps::default();
-            let instance = self.begin(spec, stream, logs, until, &mut laps).await?;
-            Ok(Started { instance, init: began.elapsed(), phases: laps.since(began) })
+            let begun = self.begin(spec, stream, logs, until, &mut laps).await;
+            let phases = laps.between(began, Instant::now());
+            match begun {
+                Ok(instance) => Ok(Started { instance, phases }),
+                Err(unready) => Err(Unready { phases, ..unready }),
+            }
         })
     }
 
@@ -523,23 +527,49 @@ fn has_swap() -> bool {
     total.is_some_and(|kib| kib.trim() != "0 kB")
 }
 
+/// Whether a start that went like this is to be followed by a training run.
+fn pays(trained: &Trained, laps: &Laps) -> bool {
+    let began = laps.loading.get().copied().or(laps.sandboxed.map(Instant::into_std));
+    match trained {
+        Trained::Classes(_) => true,
+        Trained::Code(_) => began.is_some_and(|at| policy::training::pays(at.elapsed())),
+    }
+}
+
 /// When a start had come how far.
 #[derive(Default)]
 struct Laps {
     sandboxed: Option<Instant>,
-    loading: Option<std::time::Instant>,
+    /// Whether its runtime says when it is about to load the function …
+    tells_loading: bool,
+    /// … and when that was.
+    loading: Arc<OnceLock<std::time::Instant>>,
     used: Option<MadeAhead>,
 }
 
 impl Laps {
-    fn since(&self, began: Instant) -> Phases {
-        let Some(sandboxed) = self.sandboxed else { return Phases::default() };
-        let runtime = match (self.used, self.loading) {
-            // It had booted before.
-            (Some(_), _) => Some(Duration::ZERO),
-            (None, loading) => loading.map(|at| at.saturating_duration_since(sandboxed.into_std())),
+    fn sandboxed(&mut self, used: Option<MadeAhead>) {
+        *self = Laps { sandboxed: Some(Instant::now()), used, ..Laps::default() };
+    }
+
+    /// What the time of a start went into that ended, well or not, at `end`.
+    fn between(&self, began: Instant, end: Instant) -> Phases {
+        let used = self.used;
+        let Some(sandboxed) = self.sandboxed else {
+            return Phases { sandbox: end - began, ..Phases::default() };
         };
-        Phases { sandbox: sandboxed - began, runtime, used: self.used }
+        let (sandbox, rest) = (sandboxed - began, end - sandboxed);
+        let (runtime, init) = match self.loading.get() {
+            // It had booted before.
+            _ if used.is_some() => (Some(Duration::ZERO), Some(rest)),
+            Some(at) => {
+                let runtime = at.saturating_duration_since(sandboxed.into_std()).min(rest);
+                (Some(runtime), Some(rest - runtime))
+            }
+            None if self.tells_loading => (Some(rest), None),
+            None => (None, Some(rest)),
+        };
+        Phases { sandbox, runtime, init, used }
     }
 }
 
@@ -551,9 +581,8 @@ async fn ready<T: Transport>(
     until: Instant,
     laps: &mut Laps,
 ) -> Result<Arc<dyn Instance>, Unready> {
-    let running = Running::init(process, transport, timeout, until).await?;
-    laps.loading = running.loading();
-    Ok(Arc::new(running))
+    laps.loading = process.loading();
+    Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
 }
 
 /// A step of a start, unless time is up first.

@@ -10,7 +10,7 @@
 //! itself.
 
 use crate::chunks::Chunks;
-use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
+use crate::instance::{MAX_ANSWER, Process, Transport, take, write_together};
 use bytes::{Buf, Bytes, BytesMut};
 use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
@@ -236,8 +236,8 @@ impl Conversation {
             return Ok(None);
         }
         self.buffer.advance(HEAD);
-        let meta = self.buffer.split_to(meta).freeze();
-        let body = self.buffer.split_to(body).freeze();
+        let meta = take(&mut self.buffer, meta);
+        let body = take(&mut self.buffer, body);
         Ok(Some(Frame { kind, last, meta, body }))
     }
 }

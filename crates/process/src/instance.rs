@@ -2,6 +2,7 @@
 
 use crate::child::Child;
 use crate::output::Output;
+use bytes::{Bytes, BytesMut};
 use model::MiB;
 use ports::{
     BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink, Unready,
@@ -51,6 +52,17 @@ pub async fn write_together(
     Ok(())
 }
 
+/// Takes `length` bytes off what was read. The room that something large took is not kept for what comes next: the instance
+/// may be idle for long, and there may be a thousand of them.
+pub fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
+    const KEPT: usize = 64 << 10;
+    let taken = buffer.split_to(length).freeze();
+    if length > KEPT && buffer.len() <= KEPT {
+        *buffer = BytesMut::from(&buffer[..]);
+    }
+    taken
+}
+
 /// A process that is ready, and what it is spoken to over.
 pub struct Running<T> {
     process: Process,
@@ -70,13 +82,8 @@ impl<T: Transport> Running<T> {
         process.output.finish();
         match ready.unwrap_or(Err(StartFailure::TimedOut)) {
             Ok(()) => Ok(Running { process, transport, timeout }),
-            Err(failure) => Err(Unready { failure, max_memory: Some(process.child.peak()) }),
+            Err(failure) => Err(Unready { max_memory: Some(process.child.peak()), ..failure.into() }),
         }
-    }
-
-    /// When its runtime was about to load the function, if that is known.
-    pub fn loading(&self) -> Option<Instant> {
-        self.process.loading.get().copied()
     }
 
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
@@ -139,7 +146,7 @@ pub struct Process {
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
     /// When its runtime was about to load the function.
-    loading: OnceLock<Instant>,
+    loading: Arc<OnceLock<Instant>>,
 }
 
 impl Process {
@@ -147,7 +154,7 @@ impl Process {
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
         let (learner, ending, sampled) = (Mutex::default(), AtomicBool::new(false), Mutex::new(None));
-        let loading = OnceLock::new();
+        let loading = Arc::default();
         Process { child, output, learner, follower, ending, sampled, loading }
     }
 
@@ -159,6 +166,11 @@ impl Process {
     /// The runtime has booted and loads the function from here on.
     pub fn loads(&self) {
         let _ = self.loading.set(Instant::now());
+    }
+
+    /// When that was; still empty if it was not yet.
+    pub fn loading(&self) -> Arc<OnceLock<Instant>> {
+        self.loading.clone()
     }
 
     /// The bootstrap has said what the function imported.

@@ -9,6 +9,7 @@
 use crate::class_archive::{self, ARCHIVE, Kind, identify, identify_jvm};
 use crate::interpreter::Found;
 use crate::java::{class_path, clients, flags, jars};
+use crate::shelf;
 use ports::InstanceSpec;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -121,14 +122,14 @@ impl Jvm {
     /// Why no such JVM can be booted.
     pub fn prepare(&self, installed: &Path) -> io::Result<()> {
         let parent = self.dir.parent().unwrap_or(&self.dir);
-        class_archive::clear(&self.dir)?;
+        shelf::clear(&self.dir)?;
         std::fs::create_dir_all(&self.dir)?;
         let client = clients([installed]).next().ok_or(io::ErrorKind::NotFound)?;
         let mut client = zip::ZipArchive::new(File::open(client)?)?;
         let mut library = client.by_name(LIBRARY_ENTRY)?;
         io::copy(&mut library, &mut File::create_new(self.dir.join(LIBRARY))?)?;
-        class_archive::open_to_all(parent)?;
-        class_archive::open_to_all(&self.dir)
+        shelf::open_to_all(parent)?;
+        shelf::open_to_all(&self.dir)
     }
 
     /// Takes what a training run has left in `archive`; its size in bytes.
@@ -197,7 +198,7 @@ pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<()
     let beside = found.path().with_file_name("javac");
     let javac = if beside.is_file() { beside } else { "javac".into() };
     let (classes, new) = (folder.join("classes.new"), folder.join("launcher.new"));
-    let cleared = || class_archive::clear(&classes).and_then(|()| class_archive::clear_file(&new));
+    let cleared = || shelf::clear(&classes).and_then(|()| clear_file(&new));
     let text = |error: io::Error| format!("the launcher could not be compiled: {error}");
     cleared().map_err(text)?;
     let sources = std::fs::read_dir(folder.join("brooklet")).map_err(text)?;
@@ -226,6 +227,14 @@ pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<()
     class_archive::pack_classes(&classes, &new)
         .and_then(|()| std::fs::rename(&new, &jar))
         .and_then(|()| cleared())
-        .and_then(|()| class_archive::open_to_all(&folder))
+        .and_then(|()| shelf::open_to_all(&folder))
         .map_err(text)
+}
+
+/// Removes a file, if it is there.
+fn clear_file(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -7,6 +7,7 @@
 //! function, once. They are forked from a zygote where there is one of their kind, and else booted. How many wait, and
 //! which zygotes there are, is decided by `policy::stock`; here it is done.
 
+use crate::child::reap_group;
 use crate::framed::Framed;
 use crate::instance::Process;
 use crate::lull::Lull;
@@ -83,6 +84,9 @@ struct State {
     stock: Stock,
     kinds: HashMap<Likeness, Kind>,
     shelves: HashMap<Kind, Shelf>,
+    /// The process groups of zygotes that are gone, as long as there is something in them. One that was killed while it
+    /// forked has left a process of which nobody knows.
+    orphans: Vec<u32>,
     next: u64,
 }
 
@@ -100,8 +104,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Stems {
     /// None yet; they are made in a `lull`. Must be called within a tokio runtime.
     pub fn new(spawner: Arc<Spawner>, config: StockConfig, lull: Arc<Lull>) -> Arc<Stems> {
-        let state =
-            State { stock: Stock::new(config), kinds: HashMap::new(), shelves: HashMap::new(), next: 0 };
+        let (kinds, shelves, orphans) = Default::default();
+        let state = State { stock: Stock::new(config), kinds, shelves, orphans, next: 0 };
         let stems = Arc::new(Stems {
             spawner,
             lull,
@@ -229,7 +233,7 @@ impl Stems {
                     state.kinds.retain(|_, other| *other != kind);
                     if let Some(shelf) = state.shelves.remove(&kind) {
                         gone.extend(shelf.ready);
-                        drop(shelf.zygote);
+                        state.orphans.extend(shelf.zygote.map(|zygote| zygote.process_group()));
                     }
                 }
             }
@@ -242,10 +246,13 @@ impl Stems {
     fn look(self: &Arc<Stems>) {
         let mut state = self.lock();
         let (mut gone, mut events, mut kept) = (Vec::new(), Vec::new(), MiB(0));
-        for (&kind, shelf) in &mut state.shelves {
+        let State { shelves, orphans, .. } = &mut *state;
+        orphans.retain(|group| reap_group(*group));
+        for (&kind, shelf) in shelves {
             let ended = shelf.ready.extract_if(.., |stem| stem.process.child.try_exit().is_some());
             gone.extend(ended.inspect(|_| events.push(Event::Gone(kind))));
-            if shelf.zygote.take_if(|zygote| !zygote.is_alive()).is_some() {
+            if let Some(zygote) = shelf.zygote.take_if(|zygote| !zygote.is_alive()) {
+                orphans.push(zygote.process_group());
                 events.push(Event::NoZygote(kind));
             }
             let memory: Vec<MiB> =
@@ -284,7 +291,8 @@ impl State {
 
     fn bury(&mut self, kind: Kind, dead: &Arc<Zygote>) {
         let shelf = self.shelves.get_mut(&kind);
-        drop(shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead))));
+        let zygote = shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead)));
+        self.orphans.extend(zygote.map(|zygote| zygote.process_group()));
     }
 }
 

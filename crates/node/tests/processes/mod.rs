@@ -34,7 +34,7 @@ impl World {
             run_dir: dir.path().join("run"),
             runtimes_dir: dir.path().join("runtimes"),
             install: "brooklet runtimes install".into(),
-            class_archives: false,
+            training_runs: false,
             isolation: Isolation::Root,
             network: model::Network::Internet,
             endpoints: Default::default(),
