@@ -238,3 +238,103 @@ fn clear_file(file: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Contract, MiB, Version};
+    use std::time::Duration;
+
+    const CLASS: &str = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class";
+
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Machine {
+            let machine = Machine(tempfile::tempdir().expect("a folder"));
+            machine.jar("sdk/client-2.jar", &[CLASS]);
+            machine.jar("sdk/aws-lambda-java-events-3.jar", &["Event.class"]);
+            machine.jar("package/lib/own.jar", &["Own.class"]);
+            machine
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.0.path().join(path)
+        }
+
+        fn jar(&self, path: &str, entries: &[&str]) {
+            let path = self.path(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            let mut writer = zip::ZipWriter::new(File::create(path).expect("made"));
+            for entry in entries {
+                writer.start_file(*entry, zip::write::SimpleFileOptions::default()).expect("begun");
+            }
+            writer.finish().expect("finished");
+        }
+
+        fn jvm(&self, change: impl FnOnce(&mut InstanceSpec)) -> Option<Jvm> {
+            let mut spec = InstanceSpec {
+                function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
+                function: "f".into(),
+                version: Version::Latest,
+                runtime: "java17".into(),
+                handler: "Own".into(),
+                contract: Contract::Lambda,
+                environment: Default::default(),
+                network: None,
+                code_dir: self.path("package"),
+                layer_dirs: vec![],
+                memory: MiB(512),
+                ephemeral_storage: MiB(512),
+                timeout: Duration::from_secs(20),
+                init_timeout: Duration::from_secs(20),
+                concurrency: 1,
+                region: "us-east-1".into(),
+                log_group: "/aws/lambda/f".into(),
+                log_format: "Text".into(),
+                log_level: None,
+                initialization: ports::Initialization::OnDemand,
+            };
+            change(&mut spec);
+            let program = self.path("jdk/bin/java");
+            let found = Found { language: "java", version: "17".into(), program };
+            Jvm::of(&spec, &found, &self.path("sdk"), Path::new("/run/runtime"), &Clients::default())
+        }
+    }
+
+    #[test]
+    fn the_client_is_there_from_the_beginning_and_the_functions_classes_come_then() {
+        let jvm = Machine::new().jvm(|_| {}).expect("one fits");
+        let words: Vec<String> = jvm.argv().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let at = words.iter().position(|word| word == "-cp").expect("a class path");
+        assert_eq!(words[at + 1..], ["/var/runtime/java/launcher.jar:/var/sdk/lib/client-2.jar", MAIN]);
+        let events = "/var/sdk/lib/aws-lambda-java-events-3.jar";
+        assert_eq!(jvm.then, format!("/var/task:/var/task/lib/own.jar:/opt/java/lib/*:{events}"));
+        assert!(words.contains(&"-Xmx435m".to_owned()));
+    }
+
+    #[test]
+    fn functions_of_any_memory_share_an_archive_and_those_of_one_share_jvms() {
+        let machine = Machine::new();
+        let of = |memory: u32| machine.jvm(|spec| spec.memory = MiB(memory)).expect("one fits");
+        assert_eq!(of(512).dir, of(1024).dir);
+        assert_eq!(of(512).argv(), of(512).argv());
+        assert_ne!(of(512).argv(), of(1024).argv());
+    }
+
+    #[test]
+    fn what_needs_a_jvm_or_a_client_of_its_own_gets_none() {
+        let machine = Machine::new();
+        for name in OPTIONS {
+            let own = |spec: &mut InstanceSpec| _ = spec.environment.insert(name.into(), "-Da=b".into());
+            assert!(machine.jvm(own).is_none(), "{name}");
+        }
+        std::fs::copy(machine.path("sdk/client-2.jar"), machine.path("package/lib/c.jar")).expect("copied");
+        assert!(machine.jvm(|_| {}).is_some(), "the same client");
+        machine.jar("package/lib/c.jar", &[CLASS, "and/More.class"]);
+        assert!(machine.jvm(|_| {}).is_none(), "another client");
+        std::fs::remove_file(machine.path("package/lib/c.jar")).expect("removed");
+        std::fs::remove_file(machine.path("sdk/client-2.jar")).expect("removed");
+        assert!(machine.jvm(|_| {}).is_none(), "no client is installed");
+    }
+}
