@@ -15,6 +15,7 @@ use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
 use crate::network::{self, Outside};
 use crate::output::Output;
+use crate::plans::Plans;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
@@ -83,6 +84,7 @@ pub struct ProcessExecutor {
     /// Why instances are one user, where they could be many.
     no_users: OnceLock<String>,
     runtimes: Arc<Runtimes>,
+    plans: Plans<InstanceSpec, Launch>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
 }
@@ -123,6 +125,7 @@ impl ProcessExecutor {
             users,
             no_users,
             runtimes,
+            plans: Plans::new(),
             learning,
             trainer: OnceLock::new(),
         })
@@ -251,7 +254,7 @@ impl ProcessExecutor {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
+        let launch = self.plan(isolation, &spec, &runtime)?;
         let archive = launch.archive.clone();
         let started =
             self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
@@ -272,6 +275,24 @@ impl ProcessExecutor {
             _ => {}
         }
         started
+    }
+
+    fn plan(
+        &self,
+        isolation: Isolation,
+        spec: &Arc<InstanceSpec>,
+        runtime: &Runtime,
+    ) -> Result<Launch, StartFailure> {
+        let now = std::time::Instant::now();
+        if let Some(launch) = self.plans.fresh(now, spec) {
+            return Ok(launch);
+        }
+        let launch = Launch::plan(&self.settings, isolation, spec, runtime.clone(), &self.outside, None)?;
+        // Whether an archive is there may change with each start.
+        if launch.archive.is_none() {
+            self.plans.keep(now, spec, &launch);
+        }
+        Ok(launch)
     }
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
