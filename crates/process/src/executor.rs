@@ -22,7 +22,7 @@ use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::training::{self, Trained, Trainer};
-use crate::users::Users;
+use crate::users::{Users, holders, numbers_of};
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
 use policy::lull::LullConfig;
@@ -33,6 +33,7 @@ use ports::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -64,6 +65,9 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
     pub training_runs: bool,
+    /// Who instances are on the machine, where the server is root: users and groups of these numbers. `None`: 65,536
+    /// that nobody else gives to anybody, others for each run folder.
+    pub users: Option<Range<u32>>,
 }
 
 /// Where an instance's lines go: the sink, and the stream there.
@@ -108,7 +112,8 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let lull = Arc::new(Lull::new(LullConfig::default()));
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
-        let users = Users::of(&group_name(&settings.run_dir));
+        let numbers = settings.users.clone().unwrap_or_else(|| numbers_of(&group_name(&settings.run_dir)));
+        let users = Users::new(numbers);
         // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
         let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
@@ -215,6 +220,19 @@ impl ProcessExecutor {
     /// [isolation](Self::isolation) is.
     pub fn no_own_users(&self) -> Option<&str> {
         self.no_users.get().map(String::as_str)
+    }
+
+    /// Who else on the machine has a number that instances have, as users or as groups. Reads four files in `/etc`.
+    pub fn users_of_others(&self) -> Vec<String> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let holders = |named, subordinate| holders(self.users.numbers(), &read(named), &read(subordinate));
+        let (users, groups) = (holders("/etc/passwd", "/etc/subuid"), holders("/etc/group", "/etc/subgid"));
+        let told = |kind: &str, holders: Vec<String>| {
+            holders.into_iter().map(move |holder| format!("{kind} {holder}")).collect()
+        };
+        let (mut users, groups): (Vec<String>, Vec<String>) = (told("user", users), told("group", groups));
+        users.extend(groups);
+        users
     }
 
     /// How many booted runtimes wait for a function, and how many have become instances of one.
