@@ -15,6 +15,7 @@ use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
 use crate::network::{self, Outside};
 use crate::output::Output;
+use crate::plans::Plans;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
@@ -22,7 +23,7 @@ use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::training::{self, Trained, Trainer};
-use crate::users::Users;
+use crate::users::{Users, holders, numbers_of};
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
 use policy::lull::LullConfig;
@@ -33,6 +34,7 @@ use ports::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -64,6 +66,9 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
     pub training_runs: bool,
+    /// Who instances are on the machine, where the server is root: users and groups of these numbers. `None`: 65,536
+    /// that nobody else gives to anybody, others for each run folder.
+    pub users: Option<Range<u32>>,
 }
 
 /// Where an instance's lines go: the sink, and the stream there.
@@ -87,6 +92,7 @@ pub struct ProcessExecutor {
     /// Why instances are one user, where they could be many.
     no_users: OnceLock<String>,
     runtimes: Arc<Runtimes>,
+    plans: Plans<InstanceSpec, Launch>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
     clients: Clients,
@@ -108,7 +114,8 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let lull = Arc::new(Lull::new(LullConfig::default()));
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
-        let users = Users::of(&group_name(&settings.run_dir));
+        let numbers = settings.users.clone().unwrap_or_else(|| numbers_of(&group_name(&settings.run_dir)));
+        let users = Users::new(numbers);
         // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
         let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
@@ -128,6 +135,7 @@ impl ProcessExecutor {
             users,
             no_users,
             runtimes,
+            plans: Plans::new(),
             learning,
             trainer: OnceLock::new(),
             clients: Clients::default(),
@@ -217,6 +225,19 @@ impl ProcessExecutor {
         self.no_users.get().map(String::as_str)
     }
 
+    /// Who else on the machine has a number that instances have, as users or as groups. Reads four files in `/etc`.
+    pub fn users_of_others(&self) -> Vec<String> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let holders = |named, subordinate| holders(self.users.numbers(), &read(named), &read(subordinate));
+        let (users, groups) = (holders("/etc/passwd", "/etc/subuid"), holders("/etc/group", "/etc/subgid"));
+        let told = |kind: &str, holders: Vec<String>| {
+            holders.into_iter().map(move |holder| format!("{kind} {holder}")).collect()
+        };
+        let (mut users, groups): (Vec<String>, Vec<String>) = (told("user", users), told("group", groups));
+        users.extend(groups);
+        users
+    }
+
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
@@ -257,7 +278,7 @@ impl ProcessExecutor {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
+        let launch = self.plan(isolation, &spec, &runtime)?;
         let trained = launch.trained.clone();
         let jvm = launch.jvm(&self.settings, &spec, &self.clients);
         let (waiting, missing) = match jvm {
@@ -295,6 +316,24 @@ impl ProcessExecutor {
             _ => {}
         }
         started
+    }
+
+    fn plan(
+        &self,
+        isolation: Isolation,
+        spec: &Arc<InstanceSpec>,
+        runtime: &Runtime,
+    ) -> Result<Launch, StartFailure> {
+        let now = std::time::Instant::now();
+        if let Some(launch) = self.plans.fresh(now, spec) {
+            return Ok(launch);
+        }
+        let launch = Launch::plan(&self.settings, isolation, spec, runtime.clone(), &self.outside, None)?;
+        // Whether what is made in training is there may change with each start.
+        if launch.trained.is_none() {
+            self.plans.keep(now, spec, &launch);
+        }
+        Ok(launch)
     }
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
