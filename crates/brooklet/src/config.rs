@@ -71,7 +71,7 @@ pub struct Config {
     pub page_out_after: Duration,
     /// Whether a Java function is started once more after its first start, without an event, to make a class-data
     /// archive that speeds up all later starts. Default `true`.
-    pub class_archives: bool,
+    pub training_runs: bool,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
@@ -113,7 +113,7 @@ const KEYS: [&str; 22] = [
     "keep-alive-bin",
     "freeze-after",
     "page-out-after",
-    "class-archives",
+    "training-runs",
     "account-concurrency",
     "memory-reserve",
     "log-limit",
@@ -183,7 +183,7 @@ pub fn resolve(
             .unwrap_or(seconds(60)),
         freeze_after: reader.get("freeze-after", up_to_a_day).unwrap_or(seconds(1)),
         page_out_after: reader.get("page-out-after", up_to_a_day).unwrap_or(seconds(60)),
-        class_archives: reader.get("class-archives", boolean).unwrap_or(true),
+        training_runs: reader.get("training-runs", boolean).unwrap_or(true),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
@@ -524,7 +524,7 @@ mod tests {
             keep_alive_bin: seconds(60),
             freeze_after: seconds(1),
             page_out_after: seconds(60),
-            class_archives: true,
+            training_runs: true,
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             log_limit: 32 << 20,

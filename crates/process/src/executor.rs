@@ -3,13 +3,13 @@
 use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
-use crate::class_archive::clear;
 use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
@@ -18,9 +18,10 @@ use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
+use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
-use crate::training::{self, Trainer};
+use crate::training::{self, Trained, Trainer};
 use crate::users::{Users, holders, numbers_of};
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
@@ -62,12 +63,15 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
-    /// Whether class-data archives are made of Java functions and used.
-    pub class_archives: bool,
+    /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
+    pub training_runs: bool,
     /// Who instances are on the machine, where the server is root: users and groups of these numbers. `None`: 65,536
     /// that nobody else gives to anybody, others for each run folder.
     pub users: Option<Range<u32>>,
 }
+
+/// Where an instance's lines go: the sink, and the stream there.
+type Log = (Arc<dyn LogSink>, Arc<str>);
 
 /// At most this many sandboxes wait for a program.
 const AHEAD: usize = 4;
@@ -89,6 +93,7 @@ pub struct ProcessExecutor {
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
+    clients: Clients,
 }
 
 impl ProcessExecutor {
@@ -130,6 +135,7 @@ impl ProcessExecutor {
             runtimes,
             learning,
             trainer: OnceLock::new(),
+            clients: Clients::default(),
         })
     }
 
@@ -270,23 +276,39 @@ impl ProcessExecutor {
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
-        let archive = launch.archive.clone();
-        let started =
-            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
-        let Some((archive, taken)) = archive else { return started };
+        let trained = launch.trained.clone();
+        let jvm = launch.jvm(&self.settings, &spec, &self.clients);
+        let (waiting, missing) = match jvm {
+            Some(jvm) if jvm.is_made() => (Some(jvm), None),
+            Some(jvm) => {
+                let variables = launch.variables(&spec, &stream);
+                let recipe = launch.jvm_recipe(&jvm, &variables, self.outside.inside(network::RUNTIME_API));
+                (None, Some((jvm, recipe)))
+            }
+            None => (None, None),
+        };
+        let log = (logs.clone(), stream.clone());
+        let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
+        if let (Ok(_), Some((jvm, recipe))) = (&started, missing) {
+            let (spec, runtime) = (spec.clone(), runtime.clone());
+            self.trainer(isolation).want(training::Wanted::OfWaiting { spec, runtime, jvm, recipe });
+        }
+        let Some((trained, taken)) = trained else { return started };
         let trainer = self.trainer(isolation);
-        // The JVM looks at an archive's head only, and trusts the rest.
+        // What was made is trusted but for its head.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            Ok(_) if !taken && pays(&trained, laps) => {
+                trainer.want(training::Wanted::OfFunction { spec, runtime, trained });
+            }
             // Or it was taken away between the plan and the start.
-            Err(_) if taken && (crashed || !archive.is_made()) => {
+            Err(_) if taken && (crashed || !trained.is_made()) => {
                 if crashed {
-                    trainer.distrust(&archive);
+                    trainer.distrust(&trained);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
                 *laps = Laps::default();
-                return self.start_planned(launch, spec, stream, logs, until, laps).await;
+                return self.start_planned(launch, None, spec, (logs, stream), until, laps).await;
             }
             _ => {}
         }
@@ -295,19 +317,21 @@ impl ProcessExecutor {
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
         self.trainer.get_or_init(|| {
-            Trainer::new(self.settings.clone(), isolation, self.spawner.clone(), self.outside.clone())
+            let (spawner, outside) = (self.spawner.clone(), self.outside.clone());
+            Trainer::new(self.settings.clone(), isolation, spawner, outside, Arc::downgrade(&self.stems))
         })
     }
 
     async fn start_planned(
         &self,
         launch: Launch,
+        jvm: Option<Jvm>,
         spec: Arc<InstanceSpec>,
-        stream: Arc<str>,
-        logs: Arc<dyn LogSink>,
+        log: Log,
         until: Instant,
         laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
+        let (logs, stream) = log.clone();
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
@@ -358,11 +382,48 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
+                if let Some(jvm) = &jvm
+                    && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
+                {
+                    laps.sandboxed(Some(stem.made));
+                    return ready(stem.process, api, timeout, until, laps).await;
+                }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
                 ready(process, api, timeout, until, laps).await
+            }
+        }
+    }
+
+    /// A waiting JVM of this kind, on its way to be this instance, which finds its Runtime API at `api`.
+    async fn jvm(
+        &self,
+        launch: &Launch,
+        jvm: &Jvm,
+        variables: &[(String, String)],
+        api: &mut RuntimeApi,
+        (logs, stream): &Log,
+    ) -> Option<Stem> {
+        let stem = self.stems.take(&launch.jvm_recipe(jvm, variables, api.address())).await?;
+        let (name, address) = api.contact();
+        let mut variables = variables.to_vec();
+        variables.push((name.to_owned(), address));
+        let become_instance = async || {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            api.serve_in(&stem.process).map_err(NotStarted::at("listen for the runtime"))?;
+            stem.process.output.belong_to(logs.clone(), stream.clone());
+            stem.introduce(&variables, &jvm.then).await.map(|()| stem)
+        };
+        match become_instance().await {
+            Ok(stem) => {
+                self.stems.used();
+                Some(stem)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a waiting JVM could not become an instance; starting another");
+                None
             }
         }
     }
@@ -381,7 +442,11 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
+        let become_instance = async |stem: Stem| {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            stem.introduce(variables, "").await.map(|()| stem)
+        };
+        match become_instance(stem?).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -478,6 +543,15 @@ fn has_swap() -> bool {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
     total.is_some_and(|kib| kib.trim() != "0 kB")
+}
+
+/// Whether a start that went like this is to be followed by a training run.
+fn pays(trained: &Trained, laps: &Laps) -> bool {
+    let began = laps.loading.get().copied().or(laps.sandboxed.map(Instant::into_std));
+    match trained {
+        Trained::Classes(_) => true,
+        Trained::Code(_) => began.is_some_and(|at| policy::training::pays(at.elapsed())),
+    }
 }
 
 /// When a start had come how far.

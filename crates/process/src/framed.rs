@@ -12,7 +12,7 @@
 //! Between two invocations nobody waits for an answer, and what the function logs then is heard by a [listener](Line::listen).
 
 use crate::chunks::Chunks;
-use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
+use crate::instance::{MAX_ANSWER, Process, Transport, take, write_together};
 use crate::output::{Output, Paced};
 use bytes::{Buf, Bytes, BytesMut};
 use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
@@ -45,6 +45,7 @@ enum Kind {
     Log,
     Imports,
     Loading,
+    Waits,
 }
 
 struct Frame {
@@ -101,10 +102,18 @@ impl Framed {
         Ok((Framed { line }, [their_events.into(), their_answers.into()]))
     }
 
-    /// Tells a bootstrap that waits for its function the variables of that.
-    pub async fn introduce(&mut self, variables: &[(String, String)]) -> io::Result<()> {
+    /// Tells a runtime that waits for its function the variables of that, and a JVM its class path.
+    pub async fn introduce(&mut self, variables: &[(String, String)], class_path: &str) -> io::Result<()> {
         let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
-        self.untaken().write(b'B', b"", body.as_bytes()).await
+        self.untaken().write(b'B', class_path.as_bytes(), body.as_bytes()).await
+    }
+
+    /// Waits until a runtime says that it waits.
+    pub async fn waits(&mut self, process: &Process) -> io::Result<()> {
+        match self.untaken().read(process).await?.kind {
+            Kind::Waits => Ok(()),
+            kind => Err(out_of_turn(kind)),
+        }
     }
 
     /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
@@ -377,8 +386,8 @@ impl Conversation {
             return Ok(None);
         }
         self.buffer.advance(HEAD);
-        let meta = self.buffer.split_to(meta).freeze();
-        let body = self.buffer.split_to(body).freeze();
+        let meta = take(&mut self.buffer, meta);
+        let body = take(&mut self.buffer, body);
         Ok(Some(Frame { kind, last, meta, body }))
     }
 }
@@ -416,6 +425,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
         b'F' => Kind::StreamError,
         b'L' => Kind::Log,
         b'G' => Kind::Loading,
+        b'W' => Kind::Waits,
         other => return Err(io::Error::other(format!("no frame begins with byte {other}"))),
     })
 }

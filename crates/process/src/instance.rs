@@ -2,6 +2,7 @@
 
 use crate::child::Child;
 use crate::output::Output;
+use bytes::{Bytes, BytesMut};
 use model::MiB;
 use ports::{
     BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink, Unready,
@@ -58,6 +59,17 @@ pub async fn write_together(
         }
     }
     Ok(())
+}
+
+/// Takes `length` bytes off what was read. The room that something large took is not kept for what comes next: the instance
+/// may be idle for long, and there may be a thousand of them.
+pub fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
+    const KEPT: usize = 64 << 10;
+    let taken = buffer.split_to(length).freeze();
+    if length > KEPT && buffer.len() <= KEPT {
+        *buffer = BytesMut::from(&buffer[..]);
+    }
+    taken
 }
 
 /// A process that is ready, and what it is spoken to over.

@@ -235,8 +235,8 @@ fn cgroups(mounts: &str, controllers: &str, is_root: bool) -> Check {
 async fn sandbox() -> [Check; 2] {
     let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
     let settings = process::Settings {
+        training_runs: false,
         users: None,
-        class_archives: false,
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
         install: String::new(),

@@ -22,7 +22,7 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
         run_dir: dir.join("run"),
         runtimes_dir: dir.join("runtimes"),
         install: "brooklet runtimes install".into(),
-        class_archives: true,
+        training_runs: true,
         users: None,
         isolation,
         network: Network::Internet,
