@@ -79,6 +79,12 @@ impl Framed {
         conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
     }
 
+    /// Tells such a bootstrap what means nothing, so that it has read something before it is told who it is.
+    pub async fn rehearse(&mut self) -> io::Result<()> {
+        let conversation = self.conversation.get_mut().expect("no panic while held");
+        conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"rehearsal", b"A=a\0").await
+    }
+
     /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
     /// again, it goes on.
     ///

@@ -332,8 +332,14 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
         Some(zygote) => alive.fork(kind, zygote, &recipe).await,
         None => {
             drop(alive);
-            Stem::make(async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await)
-                .await
+            let start =
+                async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await;
+            let mut stem = Stem::make(start).await;
+            if let Some(stem) = stem.as_mut().ok().filter(|_| !recipe.forks) {
+                // It fits into the pipe; a runtime that has ended by now is found out when it is needed.
+                let _ = stem.framed.rehearse().await;
+            }
+            stem
         }
     };
     drop(spawner);
