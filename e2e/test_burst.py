@@ -61,8 +61,8 @@ def test_each_request_of_a_burst_with_crashes_ends_once_and_is_metered_once(tmp_
     wait_until(lambda: not at_rest(own).beyond(before, MEMORY), lambda: f"as before: {left(own, before)}", 60)
     # All places are free again, and there is not one more than there were.
     full = Burst(own, gate, functions, load, random.Random(SEED), more=LOADS)
-    asyncio.run(full.fill())
-    assert full.told() == {(200, "answer"): limit, volatile.THROTTLED: 1}
+    assert asyncio.run(full.fill()) == volatile.THROTTLED
+    assert set(full.told()) == {(200, "answer"), volatile.THROTTLED} and full.told()[200, "answer"] == limit
     assert full.instances == limit, "an instance each, on the machine as well"
     own.stop()
     check_meter(own, {**burst.answers, **full.answers})
@@ -132,25 +132,33 @@ class Burst:
                 others[-1].cancel()
 
     async def fill(self):
-        """As many requests at once as there may be, and one more."""
+        """As many requests at once as there may be, and one more; what that was told."""
         async with await asyncio.start_server(self._keep, sock=self.gate.dup(), backlog=4096):
-            requests = [asyncio.create_task(self._request("python", n, "answer")) for n in range(self.count)]
+            places = range(self.count)
+            requests = [asyncio.create_task(self._request("python", n, "answer")) for n in places]
             self.count += 1  # for whom the gate waits
             while len(self.waiting) < len(requests) and not any(request.done() for request in requests):
                 await asyncio.sleep(0.01)
             self.instances = len(self.server.instances())
-            await asyncio.gather(self._request("python", self.count, "answer"), *requests)
+            one_more = self._request("python", self.count, "answer", again=False)
+            return (await asyncio.gather(one_more, *requests))[0]
 
     done = False
 
     def _does(self):
         return self.rng.choices(list(DOES), DOES.values())[0]
 
-    async def _request(self, name, number, does):
+    async def _request(self, name, number, does, again=True):
         host, port = self.gate.getsockname()
         event = {"do": does, "value": number, "gate": {"host": host, "port": port}}
+        call = lambda: volatile.call(self.server, self.functions[name], event, 2 * PATIENCE)  # noqa: E731
         try:
-            self._note(number, *await volatile.call(self.server, self.functions[name], event, 2 * PATIENCE))
+            told = self._note(number, *await call())
+            # Where others use the machine, some are refused before all are there: they come again, as clients do.
+            while told == volatile.THROTTLED and again and not self.opened.is_set():
+                await asyncio.sleep(0.1)
+                told = self._note(number, *await call())
+            return told
         finally:
             self.ended += 1
             self._look()
@@ -166,6 +174,7 @@ class Burst:
         assert id not in self.answers, "two answers of one request"
         assert status != 200 or isinstance(about, str) or about == number, f"{number} got the answer of {about}"
         self.answers[id] = status, about if isinstance(about, str) else "answer"
+        return self.answers[id]
 
     async def _keep(self, reader, writer):
         await reader.readline()

@@ -11,6 +11,7 @@ use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use policy::keepalive::Policy;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub struct Config {
     /// What happens when this machine cannot isolate functions fully. Default `best-effort`. Flag
     /// `--isolation`.
     pub isolation: Isolation,
+    /// Who instances are on the machine, where the server is root: users and groups of so many numbers from the first on,
+    /// written as in /etc/subuid. 1,024 to 16,777,216 of 1,000 to 4,294,967,294. Instances beyond that many are all one user.
+    /// Default: 65536 of 1879048192 to 2147352575, others for each `data_dir`.
+    pub users: Option<Range<u32>>,
     /// What functions reach over the network that do not say so themselves: `none`, `internet` (all hosts but this
     /// machine, link-local addresses and other instances) or `host` (this machine's network). Default `internet`.
     pub network: Network,
@@ -90,13 +95,14 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "listen",
     "data-dir",
     "account-id",
     "region",
     "insecure",
     "isolation",
+    "users",
     "network",
     "endpoints",
     "credentials",
@@ -158,6 +164,7 @@ pub fn resolve(
         region: reader.get("region", region).unwrap_or_else(|| "us-east-1".to_string()),
         insecure: reader.get("insecure", boolean).unwrap_or(false),
         isolation: reader.get("isolation", isolation).unwrap_or(Isolation::BestEffort),
+        users: reader.get("users", users),
         network: reader.get("network", network).unwrap_or(Network::Internet),
         endpoints: reader.endpoints(),
         credentials: reader.credentials(),
@@ -408,6 +415,23 @@ fn network(text: &str) -> std::result::Result<Network, String> {
     text.parse().map_err(|()| format!("`{text}` is not one of {}", Network::NAMES.join(", ")))
 }
 
+/// Below are those of the machine's own services, above what stands for nobody.
+const USERS: Range<u64> = 1_000..u32::MAX as u64;
+
+fn users(text: &str) -> std::result::Result<Range<u32>, String> {
+    let hint = || {
+        let (first, last) = (USERS.start, USERS.end - 1);
+        format!("`{text}` is not FIRST:COUNT, such as 2000000:65536: 1024 to 16777216 of {first} to {last}")
+    };
+    let (first, count) = text.split_once(':').ok_or_else(hint)?;
+    let (first, count) = (number(first).map_err(|_| hint())?, number(count).map_err(|_| hint())?);
+    let end = u64::from(first) + u64::from(count);
+    match u64::from(first) >= USERS.start && end <= USERS.end && (1 << 10..=1 << 24).contains(&count) {
+        true => Ok(first..first + count),
+        false => Err(hint()),
+    }
+}
+
 /// The most endpoints: each is a socket in every instance.
 const MOST_ENDPOINTS: usize = 12;
 
@@ -489,6 +513,7 @@ mod tests {
             region: "us-east-1".into(),
             insecure: false,
             isolation: Isolation::BestEffort,
+            users: None,
             network: Network::Internet,
             endpoints: BTreeMap::new(),
             credentials: None,
@@ -609,6 +634,9 @@ mod tests {
             ("account-concurrency", "1", "100000", "0", "100001"),
             ("drain-timeout", "0s", "15m", "-1s", "901s"),
             ("log-limit", "8MiB", "1TiB", "7MiB", "2TiB"),
+            ("users", "1000:1024", "4278190079:16777216", "999:1024", "4278190080:16777216"),
+            ("users", "100000:65536", "2_000_000:1024", "2000000:1023", "2000000:16777217"),
+            ("users", "100000:65536", "2_000_000:1024", "2000000", "-1:65536"),
         ] {
             for fitting in [least, most] {
                 assert!(resolve_text(&[(key, fitting)], &[], "").is_ok(), "{key} {fitting}");

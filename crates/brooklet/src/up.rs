@@ -187,6 +187,13 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
     missing.extend(no_internet.as_deref());
     let no_users = executor.no_own_users().map(|why| format!("instances are all one user here: {why}"));
     missing.extend(no_users.as_deref());
+    if executor.isolation().await == process::Isolation::Root {
+        for other in executor.users_of_others() {
+            tracing::warn!(
+                "instances may be who somebody else is: the {other}; choose other numbers with `users`"
+            );
+        }
+    }
     if !executor.enforced().memory || !executor.enforced().tasks {
         missing.push("memory and number of processes are not limited here: no control group to be had");
     }
@@ -250,6 +257,7 @@ fn executor(
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,
         training_runs: config.training_runs,
+        users: config.users.clone(),
     };
     ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }

@@ -25,18 +25,47 @@ use std::time::SystemTime;
 pub const SUFFIX: &str = ".jvm";
 /// Where an instance sees its own.
 const SEEN: &str = "/var/sdk/jvm";
-const ARCHIVE: &str = "archive";
+/// The file in the folder of an archive.
+pub const ARCHIVE: &str = "archive";
 const CLASSES: &str = "classes.jar";
 /// All entries of all jars that are looked at to make one; more are a sign of something else.
 const MAX_ENTRIES: usize = 500_000;
 
 /// How a JVM makes and takes an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub enum Kind {
     /// From JDK 13 on (JEP 350): the classes that were loaded, beside the JDK's own archive.
     Dynamic,
     /// From JDK 25 on (JEP 483, 514): loaded and linked, with objects of the heap, instead of the JDK's own.
     Ahead,
+}
+
+impl Kind {
+    /// Of a JVM; `None` where it makes none.
+    pub fn of(found: &Found) -> Option<Kind> {
+        match (found.language, found.version.parse::<u32>()) {
+            ("java", Ok(25..)) => Some(Kind::Ahead),
+            ("java", Ok(13..)) => Some(Kind::Dynamic),
+            _ => None,
+        }
+    }
+
+    /// What has a JVM take the archive in `file`.
+    pub fn taking(self, file: &str) -> Vec<OsString> {
+        match self {
+            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}").into()],
+            // One that does not fit is no matter for the function's log.
+            Kind::Ahead => vec![format!("-XX:AOTCache={file}").into(), "-Xlog:aot=off".into()],
+        }
+    }
+
+    /// What has a JVM make one in `file` when it ends.
+    pub fn making(self, file: &str) -> OsString {
+        match self {
+            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}").into(),
+            Kind::Ahead => format!("-XX:AOTCacheOutput={file}").into(),
+        }
+    }
 }
 
 /// The archive that fits a start, made or not.
@@ -59,11 +88,7 @@ impl Archive {
         places: &Places,
         sdk: Option<(&Path, &str)>,
     ) -> Option<Archive> {
-        let kind = match (found.language, found.version.parse::<u32>()) {
-            ("java", Ok(25..)) => Kind::Ahead,
-            ("java", Ok(13..)) => Kind::Dynamic,
-            _ => return None,
-        };
+        let kind = Kind::of(found)?;
         if !spec.layer_dirs.is_empty() || own_options(spec).any(rules_out) {
             return None;
         }
@@ -80,10 +105,7 @@ impl Archive {
             .filter(|word| !word.as_encoded_bytes().starts_with(b"-Xm"))
             .for_each(|w| w.hash(&mut key));
         own_options(spec).for_each(|option| option.hash(&mut key));
-        let home = found.path().parent()?.parent()?.to_owned();
-        for file in ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"] {
-            identify(&home.join(file)).hash(&mut key);
-        }
+        identify_jvm(found).hash(&mut key);
         let dir = shelf::place(&spec.code_dir, SUFFIX, key.finish());
         Some(Archive { dir, kind, jars: seen, task: places.task.clone() })
     }
@@ -101,26 +123,18 @@ impl Archive {
     /// Changes a command line into one that takes the archive.
     pub fn take(&self, argv: &mut Vec<OsString>) {
         let file = format!("{SEEN}/{ARCHIVE}");
-        let flags = match self.kind {
-            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}")],
-            // One that does not fit is no matter for the function's log.
-            Kind::Ahead => vec![format!("-XX:AOTCache={file}"), "-Xlog:aot=off".into()],
-        };
+        let flags = self.kind.taking(&file);
         let classes = self.dir.join(CLASSES).is_file();
         self.rewrite(argv, flags, classes, true);
     }
 
     /// Changes a command line into one that makes the archive when the JVM ends, in `file`.
     pub fn make(&self, argv: &mut Vec<OsString>, file: &str, staged: &Staged) {
-        let flag = match self.kind {
-            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}"),
-            Kind::Ahead => format!("-XX:AOTCacheOutput={file}"),
-        };
-        self.rewrite(argv, vec![flag], staged.classes, false);
+        self.rewrite(argv, vec![self.kind.making(file)], staged.classes, false);
     }
 
     /// The JVM makes no archive with a folder on its class path, but lets one be appended when it takes it.
-    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<String>, classes: bool, folder: bool) {
+    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<OsString>, classes: bool, folder: bool) {
         let Some(at) = argv.iter().position(|word| word == "-cp") else { return };
         let first = classes.then(|| format!("{SEEN}/{CLASSES}"));
         let last = folder.then(|| self.task.clone());
@@ -128,7 +142,7 @@ impl Archive {
         if let Some(class_path) = argv.get_mut(at + 1) {
             *class_path = path.join(":").into();
         }
-        argv.splice(at..at, flags.into_iter().map(OsString::from));
+        argv.splice(at..at, flags);
     }
 
     /// Makes ready in `dir`, which is emptied first, what a training run needs.
@@ -226,8 +240,16 @@ fn class_folders(spec: &InstanceSpec, task: &str, sdk: Option<(&Path, &str)>) ->
     folders
 }
 
+/// What an archive's JVM must be the same in.
+pub fn identify_jvm(found: &Found) -> Vec<Option<(OsString, u64, Option<SystemTime>)>> {
+    let program = found.path();
+    let home = program.parent().and_then(Path::parent).unwrap_or(&program);
+    let files = ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"];
+    files.map(|file| identify(&home.join(file))).into()
+}
+
 /// What a JVM looks at to see whether a file is the same.
-fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
+pub fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
     let meta = file.metadata().ok()?;
     Some((file.as_os_str().to_owned(), meta.len(), meta.modified().ok()))
 }
@@ -282,6 +304,12 @@ fn refuse_what_would_change_places(files: &[String], jars: impl Iterator<Item = 
         }
     }
     Ok(())
+}
+
+/// Puts the classes below `root` into a jar.
+pub fn pack_classes(root: &Path, jar: &Path) -> io::Result<()> {
+    let files = files_of(root)?;
+    pack(root, &files.iter().filter(|file| is_class(file)).collect::<Vec<_>>(), jar)
 }
 
 /// No folders among the entries: whoever lists packages by them finds the package's own folder, as ever.

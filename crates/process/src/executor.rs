@@ -9,6 +9,7 @@ use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
@@ -21,7 +22,7 @@ use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
 use crate::training::{self, Trained, Trainer};
-use crate::users::Users;
+use crate::users::{Users, holders, numbers_of};
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
 use policy::lull::LullConfig;
@@ -32,6 +33,7 @@ use ports::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -63,7 +65,13 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
     pub training_runs: bool,
+    /// Who instances are on the machine, where the server is root: users and groups of these numbers. `None`: 65,536
+    /// that nobody else gives to anybody, others for each run folder.
+    pub users: Option<Range<u32>>,
 }
+
+/// Where an instance's lines go: the sink, and the stream there.
+type Log = (Arc<dyn LogSink>, Arc<str>);
 
 /// At most this many sandboxes wait for a program.
 const AHEAD: usize = 4;
@@ -85,6 +93,7 @@ pub struct ProcessExecutor {
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
+    clients: Clients,
 }
 
 impl ProcessExecutor {
@@ -103,7 +112,8 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let lull = Arc::new(Lull::new(LullConfig::default()));
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
-        let users = Users::of(&group_name(&settings.run_dir));
+        let numbers = settings.users.clone().unwrap_or_else(|| numbers_of(&group_name(&settings.run_dir)));
+        let users = Users::new(numbers);
         // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
         let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
@@ -125,6 +135,7 @@ impl ProcessExecutor {
             runtimes,
             learning,
             trainer: OnceLock::new(),
+            clients: Clients::default(),
         })
     }
 
@@ -211,6 +222,19 @@ impl ProcessExecutor {
         self.no_users.get().map(String::as_str)
     }
 
+    /// Who else on the machine has a number that instances have, as users or as groups. Reads four files in `/etc`.
+    pub fn users_of_others(&self) -> Vec<String> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let holders = |named, subordinate| holders(self.users.numbers(), &read(named), &read(subordinate));
+        let (users, groups) = (holders("/etc/passwd", "/etc/subuid"), holders("/etc/group", "/etc/subgid"));
+        let told = |kind: &str, holders: Vec<String>| {
+            holders.into_iter().map(move |holder| format!("{kind} {holder}")).collect()
+        };
+        let (mut users, groups): (Vec<String>, Vec<String>) = (told("user", users), told("group", groups));
+        users.extend(groups);
+        users
+    }
+
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
@@ -253,15 +277,29 @@ impl ProcessExecutor {
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
         let trained = launch.trained.clone();
-        let started =
-            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
+        let jvm = launch.jvm(&self.settings, &spec, &self.clients);
+        let (waiting, missing) = match jvm {
+            Some(jvm) if jvm.is_made() => (Some(jvm), None),
+            Some(jvm) => {
+                let variables = launch.variables(&spec, &stream);
+                let recipe = launch.jvm_recipe(&jvm, &variables, self.outside.inside(network::RUNTIME_API));
+                (None, Some((jvm, recipe)))
+            }
+            None => (None, None),
+        };
+        let log = (logs.clone(), stream.clone());
+        let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
+        if let (Ok(_), Some((jvm, recipe))) = (&started, missing) {
+            let (spec, runtime) = (spec.clone(), runtime.clone());
+            self.trainer(isolation).want(training::Wanted::OfWaiting { spec, runtime, jvm, recipe });
+        }
         let Some((trained, taken)) = trained else { return started };
         let trainer = self.trainer(isolation);
         // What was made is trusted but for its head.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
             Ok(_) if !taken && pays(&trained, laps) => {
-                trainer.want(training::Wanted { spec, runtime, trained });
+                trainer.want(training::Wanted::OfFunction { spec, runtime, trained });
             }
             // Or it was taken away between the plan and the start.
             Err(_) if taken && (crashed || !trained.is_made()) => {
@@ -270,7 +308,7 @@ impl ProcessExecutor {
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
                 *laps = Laps::default();
-                return self.start_planned(launch, spec, stream, logs, until, laps).await;
+                return self.start_planned(launch, None, spec, (logs, stream), until, laps).await;
             }
             _ => {}
         }
@@ -279,19 +317,21 @@ impl ProcessExecutor {
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
         self.trainer.get_or_init(|| {
-            Trainer::new(self.settings.clone(), isolation, self.spawner.clone(), self.outside.clone())
+            let (spawner, outside) = (self.spawner.clone(), self.outside.clone());
+            Trainer::new(self.settings.clone(), isolation, spawner, outside, Arc::downgrade(&self.stems))
         })
     }
 
     async fn start_planned(
         &self,
         launch: Launch,
+        jvm: Option<Jvm>,
         spec: Arc<InstanceSpec>,
-        stream: Arc<str>,
-        logs: Arc<dyn LogSink>,
+        log: Log,
         until: Instant,
         laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
+        let (logs, stream) = log.clone();
         let (own, timeout) = (launch.own_program, spec.timeout);
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
@@ -342,11 +382,48 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
+                if let Some(jvm) = &jvm
+                    && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
+                {
+                    laps.sandboxed(Some(stem.made));
+                    return ready(stem.process, api, timeout, until, laps).await;
+                }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
                 ready(process, api, timeout, until, laps).await
+            }
+        }
+    }
+
+    /// A waiting JVM of this kind, on its way to be this instance, which finds its Runtime API at `api`.
+    async fn jvm(
+        &self,
+        launch: &Launch,
+        jvm: &Jvm,
+        variables: &[(String, String)],
+        api: &mut RuntimeApi,
+        (logs, stream): &Log,
+    ) -> Option<Stem> {
+        let stem = self.stems.take(&launch.jvm_recipe(jvm, variables, api.address())).await?;
+        let (name, address) = api.contact();
+        let mut variables = variables.to_vec();
+        variables.push((name.to_owned(), address));
+        let become_instance = async || {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            api.serve_in(&stem.process).map_err(NotStarted::at("listen for the runtime"))?;
+            stem.process.output.belong_to(logs.clone(), stream.clone());
+            stem.introduce(&variables, &jvm.then).await.map(|()| stem)
+        };
+        match become_instance().await {
+            Ok(stem) => {
+                self.stems.used();
+                Some(stem)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a waiting JVM could not become an instance; starting another");
+                None
             }
         }
     }
@@ -365,7 +442,11 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
+        let become_instance = async |stem: Stem| {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            stem.introduce(variables, "").await.map(|()| stem)
+        };
+        match become_instance(stem?).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::AbortHandle;
 
 /// Lambda's limit for a buffered answer: 6 MiB and 100 bytes.
 pub const MAX_ANSWER: usize = 6 * 1024 * 1024 + 100;
@@ -35,6 +36,14 @@ pub trait Transport: Send + Sync + 'static {
         invocation: Invocation,
         sink: StreamSink,
     ) -> impl Future<Output = InvokeResult> + Send;
+
+    /// Begins to take the lines that come over the transport between two invocations, where lines come over it.
+    fn listen(&self, _output: &Arc<Output>) -> Option<AbortHandle> {
+        None
+    }
+
+    /// Takes those that are there now.
+    fn hear_rest(&self, _output: &Output) {}
 }
 
 /// Writes all parts, with one system call as long as the socket takes them: an answer in two would wait for the
@@ -68,6 +77,7 @@ pub struct Running<T> {
     process: Process,
     transport: T,
     timeout: Duration,
+    listener: Option<AbortHandle>,
 }
 
 impl<T: Transport> Running<T> {
@@ -81,7 +91,10 @@ impl<T: Transport> Running<T> {
         let ready = tokio::time::timeout_at(until, transport.ready(&process)).await;
         process.output.finish();
         match ready.unwrap_or(Err(StartFailure::TimedOut)) {
-            Ok(()) => Ok(Running { process, transport, timeout }),
+            Ok(()) => {
+                let listener = transport.listen(&process.output);
+                Ok(Running { process, transport, timeout, listener })
+            }
             Err(failure) => Err(Unready { max_memory: Some(process.child.peak()), ..failure.into() }),
         }
     }
@@ -127,7 +140,20 @@ impl<T: Transport> Instance for Running<T> {
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(self.process.stop(grace))
+        Box::pin(async move {
+            self.process.child.stop(grace).await;
+            // Lines written up to the end are kept.
+            self.transport.hear_rest(&self.process.output);
+            self.process.output.finish();
+        })
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
     }
 }
 
@@ -142,7 +168,7 @@ pub struct Process {
     pub output: Arc<Output>,
     /// Takes what the function imported, when its bootstrap says so.
     learner: Mutex<Option<Learner>>,
-    follower: tokio::task::AbortHandle,
+    follower: AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
     /// When its runtime was about to load the function.
@@ -216,12 +242,6 @@ impl Process {
                 self.child.exited().await
             }
         }
-    }
-
-    /// Ends the process group; lines written up to the end are kept.
-    async fn stop(&self, grace: Duration) {
-        self.child.stop(grace).await;
-        self.output.finish();
     }
 }
 

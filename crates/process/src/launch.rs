@@ -8,6 +8,7 @@ use crate::environment::{Issuer, Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::network::Outside;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
@@ -19,6 +20,7 @@ use ports::{InstanceSpec, StartFailure};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -221,6 +223,49 @@ impl Launch {
         if !bootable || self.own_program || self.isolation == Isolation::None {
             return None;
         }
+        let likeness = self.likeness(self.argv.clone(), variables, imports);
+        let forks = self.learns();
+        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks, runtime_api: None })
+    }
+
+    /// The kind of waiting JVM that can become this instance. In the machine's network its rehearsal would be in reach of
+    /// others.
+    pub fn jvm(&self, settings: &Settings, spec: &InstanceSpec, clients: &Clients) -> Option<Jvm> {
+        let found = self.runtime.found.as_ref().filter(|_| matches!(self.runtime.wanted, Wanted::Java(_)))?;
+        let fits = !self.own_program && self.sandbox.has_own_network();
+        if !fits || !can_train(settings, self.isolation) || settings.stems == 0 {
+            return None;
+        }
+        let installed = settings.runtimes_dir.join(JAVA_SDK);
+        Jvm::of(spec, found, &installed, &settings.run_dir.join("runtime"), clients)
+    }
+
+    /// As [`Launch::recipe`], of a waiting JVM. `runtime_api` is where the instance will find that.
+    pub fn jvm_recipe(&self, jvm: &Jvm, variables: &[(String, String)], runtime_api: SocketAddr) -> Recipe {
+        let likeness = self.likeness(jvm.argv(), variables, Arc::new([]));
+        Recipe { likeness, sandbox: self.sandbox.clone(), forks: false, runtime_api: Some(runtime_api) }
+    }
+
+    /// The program that makes the archive with which such JVMs boot.
+    pub fn rehearsal(self, jvm: &Jvm, spec: &InstanceSpec, output: OwnedFd) -> Program {
+        let variables = self.variables(spec, "training");
+        let mut environment = self.likeness(Vec::new(), &variables, Arc::new([])).variables;
+        environment.push(("ARCHIVE".into(), training::DUMPED.into()));
+        let mut argv: Vec<OsString> =
+            ["/bin/sh", "-c", training::NODE_SCRIPT, "training"].map(OsString::from).into();
+        argv.extend(jvm.training(training::DUMPED));
+        let sandbox = self.sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
+        let (transport, runtime_api) = (None, None);
+        let sandbox = Arc::new(sandbox);
+        Program { sandbox, argv, environment, transport, runtime_api, output, waits: false }
+    }
+
+    fn likeness(
+        &self,
+        argv: Vec<OsString>,
+        variables: &[(String, String)],
+        imports: Arc<[String]>,
+    ) -> Likeness {
         let matters = |(key, _): &&(String, String)| {
             const PREFIXES: [&str; 14] = [
                 "PYTHON",
@@ -240,15 +285,13 @@ impl Launch {
             ];
             PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
-        let likeness = Likeness {
-            argv: self.argv.clone(),
+        Likeness {
+            argv,
             variables: variables.iter().filter(matters).cloned().collect(),
             files: self.files.clone(),
             imports,
             network: self.sandbox.network(),
-        };
-        let forks = self.learns();
-        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })
+        }
     }
 
     /// Whether its runtime can say what a function imports, and import it ahead.

@@ -21,6 +21,7 @@ mod http_program; // transport of programs that listen on $PORT
 mod instance; //     a running instance: deadline, exit, lines; and the trait that the transports share
 mod interpreter; //  which program runs a runtime identifier, and where it was found
 mod java; //         the JVM's flags and class path, and where the runtime interface client is
+mod jvms; //         JVMs that boot ahead of need
 mod kernel; //       what the kernel offers
 mod landlock; //     the second wall around what a program reaches
 mod launch; //       what one start needs: view, program, variables

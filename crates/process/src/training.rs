@@ -1,13 +1,17 @@
 //! Training runs: a runtime starts a function once more, in a sandbox of its own and with no event, and when it ends leaves
-//! behind what the next starts need not do again: a JVM a class-data archive, Node.js a compile cache.
+//! behind what the next starts need not do again: a JVM a class-data archive, Node.js a compile cache. Or a JVM starts
+//! nobody's function, for those that are to wait (`rehearsal`).
 //!
 //! Off the path of every request: after a version's first start, one run at a time, at the lowest priority. A run
 //! that fails costs a line in the server's log, and is not tried again while the server runs.
+
+mod rehearsal; // of JVMs that are to wait
 
 use crate::class_archive::{Archive, Staged};
 use crate::compile_cache::CompileCache;
 use crate::executor::Settings;
 use crate::instance::{Process, Transport};
+use crate::jvms::Jvm;
 use crate::launch::{JAVA_SDK, Launch, Training};
 use crate::network::Outside;
 use crate::output::Output;
@@ -16,11 +20,12 @@ use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation};
 use crate::shelf::{clear, space_taken};
 use crate::spawner::{Program, Spawner};
+use crate::stems::{Recipe, Stems};
 use ports::{InstanceSpec, LogEvent, LogSink};
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -107,13 +112,36 @@ impl Trained {
 }
 
 /// What to do: one run.
-pub struct Wanted {
-    /// The function.
-    pub spec: Arc<InstanceSpec>,
-    /// Its runtime.
-    pub runtime: Runtime,
-    /// What will be made.
-    pub trained: Trained,
+pub enum Wanted {
+    /// For a function's next starts.
+    OfFunction {
+        /// The function.
+        spec: Arc<InstanceSpec>,
+        /// Its runtime.
+        runtime: Runtime,
+        /// What will be made.
+        trained: Trained,
+    },
+    /// For JVMs that are to wait.
+    OfWaiting {
+        /// A function that they could become.
+        spec: Arc<InstanceSpec>,
+        /// Its runtime.
+        runtime: Runtime,
+        /// Their kind.
+        jvm: Jvm,
+        /// Of the first of them, which is booted then.
+        recipe: Recipe,
+    },
+}
+
+impl Wanted {
+    fn dir(&self) -> &Path {
+        match self {
+            Wanted::OfFunction { trained, .. } => trained.dir(),
+            Wanted::OfWaiting { jvm, .. } => &jvm.dir,
+        }
+    }
 }
 
 /// The training runs of one server.
@@ -137,17 +165,18 @@ impl Trainer {
         isolation: Isolation,
         spawner: Arc<Spawner>,
         outside: Arc<Outside>,
+        stems: Weak<Stems>,
     ) -> Trainer {
         let (queue, runs) = mpsc::channel(WAITING);
         let known = Arc::<Mutex<Known>>::default();
-        let work = work(Worker { settings, isolation, spawner, outside }, runs, known.clone());
+        let work = work(Worker { settings, isolation, spawner, outside, stems }, runs, known.clone());
         Trainer { queue, known, worker: tokio::spawn(work).abort_handle() }
     }
 
     /// Has a run made, unless that is under way or in vain.
     pub fn want(&self, wanted: Wanted) {
         let mut known = self.known.lock().expect("no panic while held");
-        let dir = wanted.trained.dir().to_owned();
+        let dir = wanted.dir().to_owned();
         if known.refused.contains(&dir) || known.wanted.contains(&dir) {
             return;
         }
@@ -187,30 +216,54 @@ struct Worker {
     isolation: Isolation,
     spawner: Arc<Spawner>,
     outside: Arc<Outside>,
+    stems: Weak<Stems>,
 }
 
 async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex<Known>>) {
     while let Some(wanted) = runs.recv().await {
         tokio::time::sleep(SETTLE).await;
-        let (dir, what) = (wanted.trained.dir().to_owned(), wanted.trained.name());
-        let function = wanted.spec.function.clone();
-        let made = worker.run(wanted).await;
-        match &made {
-            Ok(size) => tracing::info!(function, size, "a {what} was made"),
-            Err(why) => tracing::warn!(function, why, "no {what}; its cold starts go on without"),
-        }
+        let dir = wanted.dir().to_owned();
+        let made = worker.carry_out(wanted).await;
         let mut known = known.lock().expect("no panic while held");
         known.wanted.remove(&dir);
-        if made.is_err() {
+        if !made {
             known.refuse(dir);
         }
     }
 }
 
 impl Worker {
+    /// Whether it could be done. Says so in the server's log.
+    async fn carry_out(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::OfFunction { spec, runtime, trained } => {
+                let (what, function) = (trained.name(), spec.function.clone());
+                let made = self.run(spec, runtime, trained).await;
+                match &made {
+                    Ok(size) => tracing::info!(function, size, "a {what} was made"),
+                    Err(why) => tracing::warn!(function, why, "no {what}; its cold starts go on without"),
+                }
+                made.is_ok()
+            }
+            Wanted::OfWaiting { spec, runtime, jvm, recipe } => {
+                let made = self.rehearse(spec, runtime, jvm).await;
+                match (&made, self.stems.upgrade()) {
+                    (Ok(size), Some(stems)) => {
+                        tracing::info!(size, "JVMs can wait for functions from now on");
+                        stems.want(&recipe);
+                    }
+                    (Err(why), _) => {
+                        tracing::warn!(why, "no JVM waits for functions; their cold starts go on without");
+                    }
+                    _ => {}
+                }
+                made.is_ok()
+            }
+        }
+    }
+
     /// Makes it; its size in bytes. Nothing of the run is left, however it ends.
-    async fn run(&self, wanted: Wanted) -> Result<u64, String> {
-        let Wanted { spec, runtime, trained } = wanted;
+    async fn run(&self, spec: Arc<InstanceSpec>, runtime: Runtime, trained: Trained) -> Result<u64, String> {
         let staging = self.settings.run_dir.join("training");
         let plan = {
             let (settings, isolation, outside) =

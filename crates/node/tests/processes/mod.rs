@@ -35,6 +35,7 @@ impl World {
             runtimes_dir: dir.path().join("runtimes"),
             install: "brooklet runtimes install".into(),
             training_runs: false,
+            users: None,
             isolation: Isolation::Root,
             network: model::Network::Internet,
             endpoints: Default::default(),

@@ -23,6 +23,7 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
         runtimes_dir: dir.join("runtimes"),
         install: "brooklet runtimes install".into(),
         training_runs: true,
+        users: None,
         isolation,
         network: Network::Internet,
         endpoints: Default::default(),
