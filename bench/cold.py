@@ -83,7 +83,7 @@ def cold(tools, scratch, options, bench):
     major = bench.said(node, "--version").lstrip("v").partition(".")[0]
     folder = scratch / "cold"
     subprocess.run(
-        [os.environ["BROOKLET_BIN"], "runtimes", "install", "python", "--data-dir", folder],
+        [os.environ["BROOKLET_BIN"], "runtimes", "install", "python", "node", "--data-dir", folder],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -96,11 +96,14 @@ def cold(tools, scratch, options, bench):
         file = lambda name: bench.package(name, HERE / "functions" / name)  # noqa: E731
         shell = bench.package("bootstrap", HERE / "functions/bootstrap.sh", 0o755)
         rust = bench.package("bootstrap", tools / "function", 0o755)
+        node_paths = {"PATH": os.environ["PATH"], "NODE_PATH": str(folder / "runtimes/node/node_modules")}
+        require = [node, "-e", "require('@aws-sdk/client-s3')"]
         sdk_paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(sdk)}
         functions = {
             "Python": (f"python{version}", "app.handler", file("app.py"), [python, "-c", "pass"]),
             "Python, boto3": (f"python{version}", "sdk.handler", file("sdk.py"), [python, "-c", "import boto3"], sdk_paths),
             "Node": (f"nodejs{major}.x", "nothing.handler", file("nothing.mjs"), [node, "-e", "0"]),
+            "Node, AWS SDK": (f"nodejs{major}.x", "sdk.handler", file("sdk.cjs"), require, node_paths),
             "shell bootstrap": ("provided.al2023", "bootstrap", shell, ["/bin/sh", "-c", ":"]),
             "Rust bootstrap": ("provided.al2023", "bootstrap", rust, ["/bin/true"]),
         }
@@ -135,4 +138,5 @@ def cold(tools, scratch, options, bench):
     ratio = lambda language: median(functions[language].whole) / median(functions[language].bare)  # noqa: E731
     bench.goal("Cold start of a Python function, × `python3 -c pass`", ratio("Python"), "≤", 0.25)
     bench.goal("Cold start with boto3, × the bare interpreter importing it", ratio("Python, boto3"), "≤", 0.2)
+    bench.goal("Cold start with `@aws-sdk/client-s3`, × the bare Node.js requiring it", ratio("Node, AWS SDK"), "≤", 0.2)
     bench.goal("Cold start of a Node function, × `node -e 0`", ratio("Node"), "≤", 0.1)

@@ -116,6 +116,11 @@ impl Framed {
         }
     }
 
+    /// Tells such a bootstrap what means nothing, so that it has read something before it is told who it is.
+    pub async fn rehearse(&mut self) -> io::Result<()> {
+        self.untaken().write(b'B', b"rehearsal", b"A=a\0").await
+    }
+
     /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
     /// again, it goes on.
     ///

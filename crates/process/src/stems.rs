@@ -365,6 +365,11 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
                 async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await;
             match Stem::make(start).await {
                 Ok(stem) if recipe.runtime_api.is_some() => stem.until_it_waits().await,
+                Ok(mut stem) if !recipe.forks => {
+                    // It fits into the pipe; a runtime that has ended by now is found out when it is needed.
+                    let _ = stem.framed.rehearse().await;
+                    Ok(stem)
+                }
                 made => made,
             }
         }

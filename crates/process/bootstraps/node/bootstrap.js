@@ -7,6 +7,7 @@ const console_ = require('./console.js')
 const environment = require('./environment.js')
 const errors = () => require('./errors.js') // most functions never need it
 const frames = require('./frames.js')
+const loader = require('./loader.js')
 
 const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId') // globals that logging libraries read
 const TENANT_ID = Symbol.for('aws.lambda.runtime.tenantId')
@@ -67,7 +68,7 @@ async function start () {
   }
   trace = environment.firstTrace()
   console_.patch()
-  handler = await require('./loader.js').load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER || '')
+  handler = await loader.load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER || '')
   run = chooseRun(handler)
   open = idle
   console_.endLines()

@@ -3,6 +3,7 @@
 // told, and then goes on as if it had been started for that one. What Node.js itself looks at when it starts is the same:
 // the server sees to that.
 
+const Module = require('module')
 const { join } = require('path')
 const environment = require('./environment.js')
 const frames = require('./frames.js')
@@ -17,31 +18,39 @@ for (const name of ['async_hooks', 'crypto', 'https', 'os', 'stream', 'url', 'ut
  * are nobody's. Events go to `receive`. */
 exports.becomeFunction = async (receive, rehearse) => {
   const folder = process.cwd()
+  const own = Object.entries(process.env)
   await frames.rehearse(receive, async () => {
     for (const handler of ['script.handler', 'module.handler']) {
-      takeOver(`LAMBDA_TASK_ROOT=${ROOT}\0_HANDLER=${handler}\0`)
+      takeOver([...own, ['LAMBDA_TASK_ROOT', ROOT], ['_HANDLER', handler]])
       await rehearse()
     }
   })
   loader.forget(join(ROOT, 'script.js'))
   process.chdir(folder)
-  takeOver(await told())
+  takeOver(parse(await told()))
   frames.deliverTo(receive)
 }
 
-function takeOver (variables) {
-  environment.takeOver(variables.split('\0').filter(Boolean).map((text) => {
+function parse (variables) {
+  return variables.split('\0').filter(Boolean).map((text) => {
     const at = text.indexOf('=')
     return [text.slice(0, at), text.slice(at + 1)]
-  }))
-  require('module')._initPaths() // NODE_PATH
+  })
+}
+
+function takeOver (variables) {
+  const { HOME, NODE_PATH } = process.env
+  environment.takeOver(variables)
+  // Where Node.js looks for modules that are nowhere else.
+  if (HOME !== process.env.HOME || NODE_PATH !== process.env.NODE_PATH) Module._initPaths()
   process.chdir(process.env.LAMBDA_TASK_ROOT)
 }
 
-/** What the server says first. */
+/** What the server says first, but for what is only said so that hearing it is rehearsed too. */
 function told () {
   return new Promise((resolve) => {
-    frames.open((_, variables) => {
+    frames.open(([rehearsal], variables) => {
+      if (rehearsal) return parse(variables)
       frames.letGo()
       resolve(variables)
     })
