@@ -35,6 +35,7 @@ mod script; //       that plan as a message to the sandbox's first process (`ini
 mod seccomp; //      which system calls a function may make
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
+mod standing; //     has instances that use more of the processors than is theirs stand back
 mod stems; //        runtimes that are booted ahead of need
 mod training; //     runs of a JVM that make such an archive
 mod users; //        who an instance is on the machine
