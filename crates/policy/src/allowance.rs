@@ -1,8 +1,8 @@
 //! Which instances stand back when there is not enough of the processors for all: those that use more of them than Lambda
 //! would give to their memory size (1,769 MiB: one core). They lose nothing as long as nobody else wants to run.
 //!
-//! An instance may use some time at once, and what it has used grows back at that rate. Once it has used up more it
-//! stands back, until half of it is there again: one that computes all the time where others leave it no more than its
+//! An instance may use some time at once, and what it has used grows back at that rate, and with every event a little: one
+//! that answers many events quickly is not what others have to be kept from. Once it has used up more it stands back, until half of it is there again: one that computes all the time where others leave it no more than its
 //! rate comes first again after a while, so that it gets that rate in the long run.
 
 use model::{MiB, Time};
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Nanoseconds that may be used at once.
 const BURST: i64 = 100_000_000;
+/// Nanoseconds that come with each event.
+const OF_AN_EVENT: u64 = 1_000_000;
 /// What was used beyond is remembered up to this, so that one that had an idle machine to itself for an hour does not stand
 /// back for one afterwards.
 const DEBT: i64 = -BURST;
@@ -28,7 +30,9 @@ const LATEST: Duration = Duration::from_secs(10);
 pub struct Seen {
     /// Processor time that it has used since it began.
     pub used: Duration,
-    /// Whether it has an event to answer, or to begin with.
+    /// Events that it has been given.
+    pub events: u64,
+    /// Whether it has one to answer.
     pub busy: bool,
 }
 
@@ -53,6 +57,7 @@ pub struct Allowance {
     back: bool,
     at: Time,
     used: Duration,
+    events: u64,
     pause: Duration,
 }
 
@@ -62,7 +67,7 @@ impl Allowance {
     pub fn new(now: Time, memory: MiB, cores: usize, used: Duration) -> Allowance {
         let rate = f64::from(memory.0) / OF_A_CORE as f64;
         let cores = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
-        Allowance { rate, cores, left: BURST, back: false, at: now, used, pause: SOONEST }
+        Allowance { rate, cores, left: BURST, back: false, at: now, used, events: 0, pause: SOONEST }
     }
 
     /// As little as another instance of the same function has left: a new one each time would have a new one each time.
@@ -77,8 +82,11 @@ impl Allowance {
     }
 
     fn left_at(&self, now: Time) -> i64 {
-        let grown = now.since(self.at).as_nanos() as f64 * self.rate;
-        self.left.saturating_add(grown as i64).min(BURST)
+        self.left.saturating_add(self.grown(now)).min(BURST)
+    }
+
+    fn grown(&self, now: Time) -> i64 {
+        (now.since(self.at).as_nanos() as f64 * self.rate) as i64
     }
 
     /// It has an event after a rest: when to look at it.
@@ -99,8 +107,10 @@ impl Allowance {
     /// What follows from what was seen.
     pub fn saw(&mut self, now: Time, seen: Seen) -> Verdict {
         let used = i64::try_from(seen.used.saturating_sub(self.used).as_nanos()).unwrap_or(i64::MAX);
-        self.left = self.left_at(now).saturating_sub(used).max(DEBT);
-        (self.at, self.used) = (now, seen.used);
+        let given = seen.events.saturating_sub(self.events).saturating_mul(OF_AN_EVENT);
+        let given = i64::try_from(given).unwrap_or(i64::MAX).saturating_add(self.grown(now));
+        self.left = self.left.saturating_add(given.saturating_sub(used)).clamp(DEBT, BURST);
+        (self.at, self.used, self.events) = (now, seen.used, seen.events);
         self.back = self.left < if self.back { BURST / 2 } else { 0 };
         let latest = if seen.busy { LATEST_BUSY } else { LATEST };
         let change = self.change().max(SOONEST);
@@ -149,7 +159,7 @@ mod tests {
                 }
                 for (n, (allowance, used, due)) in self.instances.iter_mut().enumerate() {
                     if *due <= now {
-                        let seen = Seen { used: *used, busy: wants(n, now) > 0.0 };
+                        let seen = Seen { used: *used, events: 0, busy: wants(n, now) > 0.0 };
                         *due = now + allowance.saw(Time(now * MILLI), seen).again.as_millis() as u64;
                     }
                 }
@@ -178,7 +188,7 @@ mod tests {
                 0.0
             }
         };
-        machine.run(200, wants);
+        machine.run(300, wants);
         assert_eq!(machine.back(), [true, true, true, false]);
         let got = machine.run(10_000, wants);
         assert!((got[3] - 500.0).abs() < 1.0, "{got:?}");
@@ -208,10 +218,10 @@ mod tests {
     fn the_next_instance_begins_with_what_the_last_one_left() {
         let mut first = Allowance::new(Time(0), MiB(256), 2, Duration::ZERO);
         let at = Time(50 * MILLI);
-        assert!(first.saw(at, Seen { used: Duration::from_millis(300), busy: true }).back);
+        assert!(first.saw(at, Seen { used: Duration::from_millis(300), events: 1, busy: true }).back);
         let mut second = Allowance::new(at, MiB(256), 2, Duration::from_millis(30));
         second.inherit(at, &first);
-        assert!(second.saw(at, Seen { used: Duration::from_millis(30), busy: true }).back);
+        assert!(second.saw(at, Seen { used: Duration::from_millis(30), events: 0, busy: true }).back);
         let later = Time(5_000 * MILLI);
         let mut third = Allowance::new(later, MiB(256), 2, Duration::ZERO);
         third.inherit(later, &first);
@@ -222,7 +232,9 @@ mod tests {
     fn one_that_rests_is_looked_at_ever_less_often_one_with_an_event_at_least_ten_times_a_second() {
         let mut allowance = Allowance::new(Time(0), MiB(256), 2, Duration::ZERO);
         let mut look = |busy| {
-            (0..20).map(|n| allowance.saw(Time(n * MILLI), Seen { used: Duration::ZERO, busy }).again).last()
+            (0..20)
+                .map(|n| allowance.saw(Time(n * MILLI), Seen { used: Duration::ZERO, events: 0, busy }).again)
+                .last()
         };
         assert_eq!(look(true), Some(LATEST_BUSY));
         assert_eq!(look(false), Some(LATEST));
@@ -230,9 +242,24 @@ mod tests {
     }
 
     #[test]
+    fn one_that_answers_quickly_does_not_stand_back_however_many_events_it_has() {
+        let check = |micros_each: u64| {
+            let mut allowance = Allowance::new(Time(0), MiB(256), 2, Duration::ZERO);
+            // It computes all the time.
+            let look = |n: u64| {
+                let used = Duration::from_millis(40 * n);
+                Seen { used, events: 40_000 * n / micros_each, busy: true }
+            };
+            (1..100).any(|n| allowance.saw(Time(40 * n * MILLI), look(n)).back)
+        };
+        assert_eq!([check(100), check(1_000), check(2_000)], [false, false, true]);
+    }
+
+    #[test]
     fn it_is_looked_again_before_the_rest_can_be_used_up() {
         let mut allowance = Allowance::new(Time(0), MiB(256), 2, Duration::ZERO);
-        let again = allowance.saw(Time(0), Seen { used: Duration::from_millis(20), busy: true }).again;
+        let again =
+            allowance.saw(Time(0), Seen { used: Duration::from_millis(20), events: 0, busy: true }).again;
         assert_eq!(again, Duration::from_millis(40));
     }
 }

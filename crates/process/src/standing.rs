@@ -11,7 +11,7 @@ use model::{MiB, Time};
 use policy::allowance::{Allowance, LATEST_BUSY, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -39,7 +39,8 @@ pub struct Member {
     files: Files,
     function: Arc<str>,
     memory: MiB,
-    events: AtomicU32,
+    /// That it was given, and that it has answered.
+    events: [AtomicU64; 2],
     /// Whether it may be long until it is looked at.
     rests: AtomicBool,
     tell: Sender<Message>,
@@ -76,7 +77,7 @@ impl Standing {
     /// Looks from now on at an instance of `function` that has this memory size.
     pub fn watch(&self, files: Files, function: Arc<str>, memory: MiB) -> Arc<Member> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (events, rests, tell) = (AtomicU32::new(0), AtomicBool::new(false), self.tell.clone());
+        let (events, rests, tell) = (Default::default(), AtomicBool::new(false), self.tell.clone());
         let member = Arc::new(Member { id, files, function, memory, events, rests, tell });
         let _ = self.tell.send(Message::Began(Arc::downgrade(&member)));
         member
@@ -86,7 +87,7 @@ impl Standing {
 impl Member {
     /// It has an event, until what is returned is dropped.
     pub fn busy(&self) -> Busy<'_> {
-        self.events.fetch_add(1, Ordering::SeqCst);
+        self.events[0].fetch_add(1, Ordering::SeqCst);
         if self.rests.load(Ordering::SeqCst) && self.rests.swap(false, Ordering::SeqCst) {
             let _ = self.tell.send(Message::Woke(self.id));
         }
@@ -96,7 +97,7 @@ impl Member {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.events.fetch_sub(1, Ordering::SeqCst);
+        self.0.events[1].fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -208,8 +209,9 @@ impl Known {
         let member = self.member.upgrade()?;
         // In this order: whoever has an event from here on tells, or is seen.
         member.rests.store(true, Ordering::SeqCst);
-        let busy = member.events.load(Ordering::SeqCst) > 0;
-        let verdict = self.allowance.saw(now, Seen { used: used(&member.files.used)?, busy });
+        let [answered, events] = [1, 0].map(|n: usize| member.events[n].load(Ordering::SeqCst));
+        let seen = Seen { used: used(&member.files.used)?, events, busy: events > answered };
+        let verdict = self.allowance.saw(now, seen);
         if verdict.again <= LATEST_BUSY {
             member.rests.store(false, Ordering::SeqCst);
         }
