@@ -182,7 +182,7 @@ mod tests {
         let wants = |n: usize, now: u64| {
             if n < 3 {
                 2.0
-            } else if now % 4 == 0 {
+            } else if now.is_multiple_of(4) {
                 0.2
             } else {
                 0.0
