@@ -177,7 +177,7 @@ def groups_and_limits(server):
         assert mine and all(len(procs(group)) >= 2 for group in mine), {str(g): procs(g) for g in groups(server)}
         for group in mine:
             assert (group / "pids.max").read_text() == "1024\n"
-            assert (group / "cpu.weight").read_text() == f"{256 * 800 // 1769}\n"
+            assert (group / "cpu.weight").read_text() == f"{256 * 3200 // 1769}\n"
         first = set(mine)
         server.configure("groups", Timeout=20 + len(first) % 2)
         server.update("groups")
