@@ -31,10 +31,12 @@ LOADS = 2
 #: Memory that the server may have more than before, in KiB: the allocator keeps some of what the burst took for the
 #: next. That nothing is kept for good is for test_leaks.py to show.
 MEMORY = 64 * BURST
+#: How long one waits at the gate for all the others, on a machine that others use too: seconds.
+PATIENCE = 60 + BURST // 4
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + BURST // 2)
+@pytest.mark.timeout(5 * PATIENCE)
 def test_each_request_of_a_burst_with_crashes_ends_once_and_is_metered_once(tmp_path, fresh):
     print(f"seed {SEED} (BROOKLET_E2E_SEED={SEED} runs it again), {BURST} requests at once")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -45,7 +47,7 @@ def test_each_request_of_a_burst_with_crashes_ends_once_and_is_metered_once(tmp_
     config = f'idle-timeout = "1s"\naccount-concurrency = {limit}\n'
     own = fresh(config=config, env={"BROOKLET_ENDPOINTS": f"AWS_ENDPOINT_URL_GATE={address}"})
     deployer = aws.Deployer(aws.client(own), "burst")
-    deploy = lambda name, init=0.0: volatile.deploy(deployer, name.partition("-")[0], init, Timeout=60).name  # noqa: E731
+    deploy = lambda name, init=0.0: volatile.deploy(deployer, name.partition("-")[0], init, Timeout=PATIENCE).name  # noqa: E731
     functions = {name: deploy(name, init) for name, (init, _) in FUNCTIONS.items()}
     load = deploy("python")
     asyncio.run(every(own, [load, *functions.values()]))
@@ -59,8 +61,8 @@ def test_each_request_of_a_burst_with_crashes_ends_once_and_is_metered_once(tmp_
     wait_until(lambda: not at_rest(own).beyond(before, MEMORY), lambda: f"as before: {left(own, before)}", 60)
     # All places are free again, and there is not one more than there were.
     full = Burst(own, gate, functions, load, random.Random(SEED), more=LOADS)
-    asyncio.run(full.fill())
-    assert full.told() == {(200, "answer"): limit, volatile.THROTTLED: 1}
+    assert asyncio.run(full.fill()) == volatile.THROTTLED
+    assert set(full.told()) == {(200, "answer"), volatile.THROTTLED} and full.told()[200, "answer"] == limit
     assert full.instances == limit, "an instance each, on the machine as well"
     own.stop()
     check_meter(own, {**burst.answers, **full.answers})
@@ -84,7 +86,7 @@ async def every(server, functions):
 def at_rest(server):
     left = lambda: {pid: processes.command(pid) for pid in processes.descendants(server.process.pid)}  # noqa: E731
     ended = lambda: not holdings.of(server, started).processes  # noqa: E731
-    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", 60 + BURST // 4)
+    wait_until(ended, lambda: f"all instances and waiting runtimes have ended: {left()}", PATIENCE)
     return holdings.of(server, started)
 
 
@@ -130,25 +132,33 @@ class Burst:
                 others[-1].cancel()
 
     async def fill(self):
-        """As many requests at once as there may be, and one more."""
+        """As many requests at once as there may be, and one more; what that was told."""
         async with await asyncio.start_server(self._keep, sock=self.gate.dup(), backlog=4096):
-            requests = [asyncio.create_task(self._request("python", n, "answer")) for n in range(self.count)]
+            places = range(self.count)
+            requests = [asyncio.create_task(self._request("python", n, "answer")) for n in places]
             self.count += 1  # for whom the gate waits
             while len(self.waiting) < len(requests) and not any(request.done() for request in requests):
                 await asyncio.sleep(0.01)
             self.instances = len(self.server.instances())
-            await asyncio.gather(self._request("python", self.count, "answer"), *requests)
+            one_more = self._request("python", self.count, "answer", again=False)
+            return (await asyncio.gather(one_more, *requests))[0]
 
     done = False
 
     def _does(self):
         return self.rng.choices(list(DOES), DOES.values())[0]
 
-    async def _request(self, name, number, does):
+    async def _request(self, name, number, does, again=True):
         host, port = self.gate.getsockname()
         event = {"do": does, "value": number, "gate": {"host": host, "port": port}}
+        call = lambda: volatile.call(self.server, self.functions[name], event, 2 * PATIENCE)  # noqa: E731
         try:
-            self._note(number, *await volatile.call(self.server, self.functions[name], event))
+            told = self._note(number, *await call())
+            # Where others use the machine, some are refused before all are there: they come again, as clients do.
+            while told == volatile.THROTTLED and again and not self.opened.is_set():
+                await asyncio.sleep(0.1)
+                told = self._note(number, *await call())
+            return told
         finally:
             self.ended += 1
             self._look()
@@ -158,12 +168,13 @@ class Burst:
         number = 0
         while not self.done:
             number += 1
-            self._note(number, *await volatile.call(self.server, self.load, {"do": "answer", "value": number}))
+            self._note(number, *await volatile.call(self.server, self.load, {"do": "answer", "value": number}, 2 * PATIENCE))
 
     def _note(self, number, id, status, about):
         assert id not in self.answers, "two answers of one request"
         assert status != 200 or isinstance(about, str) or about == number, f"{number} got the answer of {about}"
         self.answers[id] = status, about if isinstance(about, str) else "answer"
+        return self.answers[id]
 
     async def _keep(self, reader, writer):
         await reader.readline()

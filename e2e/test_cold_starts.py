@@ -1,4 +1,5 @@
-"""Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`."""
+"""Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`.
+One that failed tells the phases that it reached."""
 
 import json
 import re
@@ -114,6 +115,53 @@ def test_json_logs_have_the_telemetry_apis_records_of_an_initialisation(own):
     assert set(report["coldStart"]) == {"queueMs", "codeMs", "sandboxMs", "runtimeMs", "initMs"}
 
 
+#: How a start may fail: the function, the type of the error that is told, the phases that it reached.
+PYTHON = ["queue", "code", "sandbox", "runtime", "init"]
+FAILURES = {
+    "an error of the function's": ({"PROBE_INIT": "fail"}, "ValueError", PYTHON),
+    "the end of its process": ({"PROBE_INIT": "exit"}, "Runtime.ExitError", PYTHON),
+    "no end within the time": ({"PROBE_INIT": "hang"}, "Sandbox.Timedout", PYTHON),
+    "too much memory": ({"PROBE_INIT": "eat"}, "Runtime.OutOfMemory", PYTHON),
+    "an interpreter that does not boot": ({"PYTHONHOME": "/nowhere"}, "Runtime.ExitError", PYTHON[:-1]),
+    "a program that ends": (None, "Runtime.ExitError", ["queue", "code", "sandbox", "init"]),
+    "a program that cannot be executed": (b"\x7fELF", "Runtime.InvalidEntrypoint", ["queue", "code", "sandbox"]),
+}
+
+
+@pytest.mark.parametrize("format", ["Text", "JSON"])
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_start_that_fails_tells_the_phases_that_it_reached(own, how, format):
+    server, deploy = own
+    what, kind, reached = FAILURES[how]
+    more = {"LoggingConfig": {"LogFormat": format}, "Timeout": 3}
+    if isinstance(what, dict):
+        more["Environment"] = {"Variables": what}
+        function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", **more)
+    else:
+        function = deploy(packages.zip_of({"bootstrap": what or "#!/bin/sh\nexit 3\n"}), **more)
+    assert function.error({"do": "instance"})["errorType"] == kind
+    log = run("logs", function.name, env=at(server)).stdout
+    (record,) = records(server)
+    phases = record["cold_start"]
+    assert [phase for phase in PYTHON if f"{phase}_us" in phases] == reached
+    assert sum(phases.get(f"{phase}_us", 0) for phase in PYTHON[2:]) == pytest.approx(record["init_us"], abs=5)
+    if kind == "Sandbox.Timedout":
+        assert phases["init_us"] > 9e6 > phases["sandbox_us"] + phases["runtime_us"], "what hung is what took so long"
+    if format == "JSON":
+        entries = [json.loads(line[line.index("{") :]) for line in log.splitlines() if '"type":"platform.' in line]
+        told = {entry["type"]: entry["record"].get("coldStart") for entry in entries}
+        assert told["platform.initReport"] == told["platform.report"]
+        assert [phase for phase in PYTHON if f"{phase}Ms" in told["platform.report"]] == reached
+    else:
+        told = re.findall(r"Cold Start: (.*?) ms(?:\t|$)", log, re.M)
+        assert len(told) == 2 and told[0] == told[1], f"in INIT_REPORT and in REPORT: {log}"
+        assert [part.split(" ")[0] for part in told[0].split(", ")] == reached
+    found = metrics(server)
+    for phase in PYTHON:
+        assert found[f'brooklet_failed_start_phase_seconds_count{{phase="{phase}"}}'] == (phase in reached)
+        assert found[f'brooklet_cold_start_phase_seconds_count{{phase="{phase}"}}'] == 0
+
+
 def test_text_logs_begin_with_the_initialisation(own):
     server, deploy = own
     function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler")
@@ -151,6 +199,26 @@ def test_metrics_are_for_whoever_has_a_key_where_there_are_keys(fresh):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(server.url + "/metrics")
     assert refused.value.code == 403
+
+
+def test_prometheus_reads_the_metrics_with_a_token_that_permits_nothing_else(fresh):
+    token = "0123456789abcdef0123456789abcdef"
+    config = f'metrics-token = "{token}"\n[access-keys]\nAKIDEXAMPLE = "secretsecretsecretsecret"\n'
+    server = fresh(config=config)
+
+    def get(path, token):
+        request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {token}"})
+        return urllib.request.urlopen(request).read().decode()
+
+    assert get("/metrics", token).endswith("# EOF\n")
+    for path, wrong in [("/metrics", token[:-1] + "e"), ("/_brooklet/v1/info", token), ("/2015-03-31/functions", token)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            get(path, wrong)
+        assert refused.value.code in (400, 403), path
+        assert token not in refused.value.read().decode()
+    client = aws.client(server, keys=("AKIDEXAMPLE", "secretsecretsecretsecret"))
+    assert client.list_functions()["Functions"] == []
+    assert token not in server.log()
 
 
 def test_bench_coldstart_makes_cold_starts_and_shows_their_phases(own):

@@ -184,7 +184,7 @@ def test_a_package_that_an_archive_would_change_is_told_in_the_log_and_runs_as_e
 
 
 def test_a_server_may_be_told_to_make_none(fresh):
-    server = fresh(config="class-archives = false\n")
+    server = fresh(config="training-runs = false\n")
     function = deployer(server)(package(), "java17", HANDLER, MemorySize=512)
     assert function({"do": "echo", "value": 1}) == 1
     restart_instances(function)

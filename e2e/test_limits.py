@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import aws, packages
+from harness import aws, holdings, packages
 from harness.gate import Gate
 from harness.processes import cgroups_of, orphans, wait_until
 from harness.server import started
@@ -446,3 +446,20 @@ def test_a_caller_that_hangs_up_costs_neither_the_instance_nor_the_log(deploy, s
         gate.open()
     wait_until(lambda: probe({"do": "instance"})["id"] == before["id"], "the instance serves again")
     assert probe({"do": "instance"})["count"] >= before["count"] + 2
+
+
+def test_memory_that_a_load_took_is_given_back_when_it_is_over(fresh):
+    own = fresh(config='idle-timeout = "1h"\n')
+    deploy = aws.Deployer(aws.client(own), "thrift")
+    function = deploy(packages.python_probe(), packages.PYTHON, "probe.handler", MemorySize=256)
+    event = {"do": "echo", "value": "x" * (3 << 20)}
+    memory = lambda: holdings.of(own, started).memory  # noqa: E731
+    assert function({"do": "echo", "value": 1}) == 1
+    before, highest = memory(), 0
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for answer in pool.map(function, [event] * 96):
+            assert answer == event["value"]
+            highest = max(highest, memory())
+    assert highest > before + (24 << 10), "the load took something"
+    function.client.close()  # a connection that is open has a buffer
+    wait_until(lambda: memory() < before + (8 << 10), lambda: f"{before} KiB before, {highest} at most, {memory()} now", 60)

@@ -8,7 +8,7 @@ import re
 import pytest
 import requests
 
-from harness import aws, packages, processes
+from harness import aws, packages, processes, volatile
 
 WRITER = (
     "import os, sys\n"
@@ -48,6 +48,54 @@ def test_an_invocation_is_found_by_its_request_id_alone(writer, server):
     assert found[3].startswith(f"REPORT RequestId: {request_id(first)}\tDuration: ")
     assert len(found) == 4
     assert messages(server, writer.name, request_id=request_id(second))[1] == "second 0"
+
+
+#: What writes a line, and then another, 300 ms after it has answered; with an event it ends after that.
+LATE = {
+    "python": (
+        packages.PYTHON,
+        "app.handler",
+        {
+            "app.py": "import os, threading\n"
+            "def late(ends):\n    print('late')\n    print('later', flush=True)\n    ends and os._exit(3)\n"
+            "def handler(event, context):\n    threading.Timer(0.3, late, [event['ends']]).start()\n"
+        },
+    ),
+    "node": (
+        volatile.node_runtime(),
+        "app.handler",
+        {
+            "app.mjs": "const late = ends => { console.log('late'); console.log('later'); ends && process.exit(3) }\n"
+            "export const handler = async event => { setTimeout(late, 300, event.ends) }\n"
+        },
+    ),
+    "an official client's protocol": (
+        "provided.al2023",
+        "bootstrap",
+        {
+            "bootstrap": "#!/bin/bash\nnext=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation\n"
+            "while head=$(mktemp) && event=$(curl -sD $head $next/next); do\n"
+            "  id=$(grep -i runtime-aws-request-id $head | tr -d '\\r' | cut -d' ' -f2)\n"
+            "  late() { sleep 0.3; echo late; echo later; [[ $event == *true* ]] && kill -9 $$; }\n"
+            "  late & curl -s $next/$id/response -d null\ndone\n"
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("how", LATE)
+def test_what_is_written_between_invocations_is_logged_then_and_not_with_the_next(fresh, how, ends):
+    server = fresh(config='freeze-after = "never"\n')
+    runtime, handler, files = LATE[how]
+    function = aws.Deployer(aws.client(server), "late")(files, runtime, handler)
+    for _ in range(2):
+        function({"ends": False})
+    function({"ends": ends})
+    late = lambda: [m for m in messages(server, function.name) if m.endswith(("late", "later"))]  # noqa: E731
+    processes.wait_until(lambda: len(late()) == 6, lambda: f"three times two lines: {messages(server, function.name)}")
+    processes.wait_until(lambda: not ends or not server.instances(), "it has ended")
+    assert len(late()) == 6
 
 
 def test_an_instance_is_found_by_its_stream(writer, server):

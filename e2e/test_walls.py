@@ -159,6 +159,17 @@ def test_what_the_kernel_counts_by_user_one_function_can_not_take_from_all(walle
     assert all(user >= 0x70000000 for users in theirs for user in users)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no other users to give")
+def test_instances_are_users_of_the_configured_range_and_who_else_is_one_is_told(fresh):
+    server = fresh(config='users = "60000:8192"\n')
+    function = aws.Deployer(aws.client(server), "users")(packages.python_probe(), packages.PYTHON, "probe.handler")
+    function({"do": "instance"})
+    theirs = {user for pid in server.instances() for user in processes.users(pid)} - {0}
+    assert theirs and all(60_000 <= user < 68_192 for user in theirs), theirs
+    assert "the user nobody is 65534; choose other numbers with `users`" in server.log()
+    assert "choose other numbers" not in fresh(config='users = "1200000000:1024"\n').log()
+
+
 def test_a_terminal_of_the_machine_is_out_of_reach(hostile):
     assert attempt(hostile, "type_into_a_terminal") in ("ENXIO", "ENOENT", "EPERM", "EACCES")
 

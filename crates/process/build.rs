@@ -1,5 +1,5 @@
-//! Builds the sandboxes' first process, and the library that makes an interpreter a zygote (both in `init/`), which
-//! the executor carries and lays out for itself.
+//! Builds what is in `init/`, which the executor carries and lays out for itself: the sandboxes' first process, and the
+//! libraries that make an interpreter a zygote and a JVM an instance.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +8,7 @@ fn main() {
     println!("cargo::rerun-if-changed=init");
     build("init", "main.rs", "--crate-type=bin -Crelocation-model=static -Clink-arg=-static");
     build("zygote.so", "zygote.rs", "--crate-type=cdylib");
+    build("jvm.so", "jvm.rs", "--crate-type=cdylib");
 }
 
 fn build(name: &str, root: &str, options: &str) {

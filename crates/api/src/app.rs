@@ -1,6 +1,7 @@
 //! What the faces share: the control plane, the data plane, logs, keys.
 
 use crate::auth::AccessKeys;
+use crate::auth::bearer::Token;
 use crate::auth::link::Links;
 use model::{Account, Version};
 use node::Node;
@@ -60,6 +61,8 @@ pub struct AppConfig {
     pub logs: Arc<Logs>,
     /// Who may call; empty: everyone.
     pub keys: AccessKeys,
+    /// With which the metrics can be read without an access key.
+    pub metrics_token: Option<Token>,
     /// The host and port that function URLs end in: `localhost:9170`.
     pub url_authority: String,
     /// Whether only this machine reaches the server. Without access keys, browsers are then kept from calling
@@ -75,6 +78,7 @@ pub struct App {
     pub(crate) invoker: Box<dyn Invoker>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) keys: AccessKeys,
+    pub(crate) metrics_token: Option<Token>,
     pub(crate) links: Links,
     pub(crate) url_authority: String,
     pub(crate) local: bool,
@@ -97,12 +101,14 @@ const UPLOADS: usize = 4;
 impl App {
     /// Not ready yet; the server that serves it makes it so.
     pub fn new(config: AppConfig) -> Arc<App> {
-        let AppConfig { registry, invoker, logs, keys, url_authority, local, version } = config;
+        let AppConfig { registry, invoker, logs, keys, metrics_token, url_authority, local, version } =
+            config;
         Arc::new(App {
             registry,
             invoker,
             logs,
             keys,
+            metrics_token,
             links: Links::new(),
             url_authority,
             local,

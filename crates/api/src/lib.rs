@@ -3,7 +3,7 @@
 //! The only crate that knows AWS's JSON and HTTP status codes. Suggested reading order:
 
 mod app; //             what the faces share
-pub mod auth; //        who may call: Signature Version 4
+pub mod auth; //        who may call: Signature Version 4, links, a token
 mod body; //            bodies of answers; bodies of requests within their limits
 mod eager; //           a connection goes on at once when it can
 pub mod error; //       the one error table
@@ -25,5 +25,6 @@ pub(crate) mod testing;
 
 pub use app::{App, AppConfig, Invoker};
 pub use auth::AccessKeys;
+pub use auth::bearer::Token;
 pub use auth::session::Sessions;
 pub use server::{Limits, serve};

@@ -1,6 +1,7 @@
 //! Brooklet's own API below `/_brooklet/v1`: what Lambda's API has no word for.
 
 use crate::app::App;
+use crate::auth::bearer;
 use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
 use crate::service::Call;
@@ -64,9 +65,13 @@ fn unknown(method: &Method, path: &str) -> ApiError {
     ApiError::new(Kind::UnknownOperationException, message)
 }
 
-/// What Prometheus scrapes.
+/// What Prometheus scrapes, with a token or as everything else is asked for.
 pub(crate) async fn metrics(mut call: Call<'_>) -> Result<Response<Body>> {
-    call.admit(MAX_BODY, "Metrics").await?;
+    let App { metrics_token, keys, .. } = &**call.app;
+    let is_open = metrics_token.is_none() && keys.is_empty();
+    if is_open || !bearer::permits(metrics_token.as_ref(), &call.head.headers)? {
+        call.admit(MAX_BODY, "Metrics").await?;
+    }
     let text = Body::from(call.app.invoker.metrics());
     Ok(with_type(text, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
 }

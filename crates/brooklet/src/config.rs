@@ -5,11 +5,13 @@ use crate::document::{Found, Mistake, Source, Table, fail, nearest};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
+use api::Token;
 use model::{Credentials, Network};
 use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use policy::keepalive::Policy;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +35,10 @@ pub struct Config {
     /// What happens when this machine cannot isolate functions fully. Default `best-effort`. Flag
     /// `--isolation`.
     pub isolation: Isolation,
+    /// Who instances are on the machine, where the server is root: users and groups of so many numbers from the first on,
+    /// written as in /etc/subuid. 1,024 to 16,777,216 of 1,000 to 4,294,967,294. Instances beyond that many are all one user.
+    /// Default: 65536 of 1879048192 to 2147352575, others for each `data_dir`.
+    pub users: Option<Range<u32>>,
     /// What functions reach over the network that do not say so themselves: `none`, `internet` (all hosts but this
     /// machine, link-local addresses and other instances) or `host` (this machine's network). Default `internet`.
     pub network: Network,
@@ -45,6 +51,9 @@ pub struct Config {
     /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
     /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
     pub access_keys: BTreeMap<String, String>,
+    /// With which `GET /metrics` is answered without an access key (`Authorization: Bearer TOKEN`), and nothing else is: 16
+    /// to 512 characters without blanks. Default none.
+    pub metrics_token: Option<Token>,
     /// How long an idle instance is kept before it is stopped: 1s to 24h. Default `10m`. See also `keep_alive`.
     pub idle_timeout: Duration,
     /// How long a function's last idle instance is kept. `fixed`: for `idle_timeout`. `learned`: while a request is
@@ -62,7 +71,7 @@ pub struct Config {
     pub page_out_after: Duration,
     /// Whether a Java function is started once more after its first start, without an event, to make a class-data
     /// archive that speeds up all later starts. Default `true`.
-    pub class_archives: bool,
+    pub training_runs: bool,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,
     /// Memory that instances leave free for everything else on the machine. New instances wait, then are
@@ -86,23 +95,25 @@ pub enum Isolation {
 }
 
 /// All keys of the file.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
     "listen",
     "data-dir",
     "account-id",
     "region",
     "insecure",
     "isolation",
+    "users",
     "network",
     "endpoints",
     "credentials",
     "access-keys",
+    "metrics-token",
     "idle-timeout",
     "keep-alive",
     "keep-alive-bin",
     "freeze-after",
     "page-out-after",
-    "class-archives",
+    "training-runs",
     "account-concurrency",
     "memory-reserve",
     "log-limit",
@@ -153,10 +164,12 @@ pub fn resolve(
         region: reader.get("region", region).unwrap_or_else(|| "us-east-1".to_string()),
         insecure: reader.get("insecure", boolean).unwrap_or(false),
         isolation: reader.get("isolation", isolation).unwrap_or(Isolation::BestEffort),
+        users: reader.get("users", users),
         network: reader.get("network", network).unwrap_or(Network::Internet),
         endpoints: reader.endpoints(),
         credentials: reader.credentials(),
         access_keys: reader.access_keys(),
+        metrics_token: reader.get("metrics-token", token),
         idle_timeout: reader
             .get("idle-timeout", |text| {
                 within(text, units::duration, seconds(1), seconds(86_400), "1s to 24h")
@@ -170,7 +183,7 @@ pub fn resolve(
             .unwrap_or(seconds(60)),
         freeze_after: reader.get("freeze-after", up_to_a_day).unwrap_or(seconds(1)),
         page_out_after: reader.get("page-out-after", up_to_a_day).unwrap_or(seconds(60)),
-        class_archives: reader.get("class-archives", boolean).unwrap_or(true),
+        training_runs: reader.get("training-runs", boolean).unwrap_or(true),
         account_concurrency: reader
             .get("account-concurrency", |text| within(text, number, 1, 100_000, "1 to 100000"))
             .unwrap_or(1_000),
@@ -389,8 +402,34 @@ fn number(text: &str) -> std::result::Result<u32, String> {
     text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
 
+/// What is wrong with a secret is told without it.
+fn token(text: &str) -> std::result::Result<Token, String> {
+    let (least, most) = (Token::SHORTEST, Token::LONGEST);
+    let hint = || {
+        format!("a token has {least} to {most} characters, without blanks: `openssl rand -hex 32` makes one")
+    };
+    Token::new(text).ok_or_else(hint)
+}
+
 fn network(text: &str) -> std::result::Result<Network, String> {
     text.parse().map_err(|()| format!("`{text}` is not one of {}", Network::NAMES.join(", ")))
+}
+
+/// Below are those of the machine's own services, above what stands for nobody.
+const USERS: Range<u64> = 1_000..u32::MAX as u64;
+
+fn users(text: &str) -> std::result::Result<Range<u32>, String> {
+    let hint = || {
+        let (first, last) = (USERS.start, USERS.end - 1);
+        format!("`{text}` is not FIRST:COUNT, such as 2000000:65536: 1024 to 16777216 of {first} to {last}")
+    };
+    let (first, count) = text.split_once(':').ok_or_else(hint)?;
+    let (first, count) = (number(first).map_err(|_| hint())?, number(count).map_err(|_| hint())?);
+    let end = u64::from(first) + u64::from(count);
+    match u64::from(first) >= USERS.start && end <= USERS.end && (1 << 10..=1 << 24).contains(&count) {
+        true => Ok(first..first + count),
+        false => Err(hint()),
+    }
 }
 
 /// The most endpoints: each is a socket in every instance.
@@ -474,16 +513,18 @@ mod tests {
             region: "us-east-1".into(),
             insecure: false,
             isolation: Isolation::BestEffort,
+            users: None,
             network: Network::Internet,
             endpoints: BTreeMap::new(),
             credentials: None,
             access_keys: BTreeMap::new(),
+            metrics_token: None,
             idle_timeout: seconds(600),
             keep_alive: Policy::Fixed,
             keep_alive_bin: seconds(60),
             freeze_after: seconds(1),
             page_out_after: seconds(60),
-            class_archives: true,
+            training_runs: true,
             account_concurrency: 1_000,
             memory_reserve: 512 << 20,
             log_limit: 32 << 20,
@@ -524,6 +565,23 @@ mod tests {
         {
             let mistakes = resolve_text(&[], &[], file).expect_err("refused").to_string();
             assert!(mistakes.contains("access-key-id and secret-access-key"), "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_long_enough_and_is_not_told() {
+        let token =
+            |env: &[(&str, &str)], file| resolve_text(&[], env, file).expect("resolves").metrics_token;
+        assert_eq!(token(&[], ""), None);
+        let file = "metrics-token = 'sixteen-letters!'";
+        assert!(!format!("{:?}", token(&[], file).expect("one")).contains("sixteen"));
+        assert_ne!(token(&[("BROOKLET_METRICS_TOKEN", "another-of-sixteen")], file), token(&[], file));
+        for bad in ["tooshort", "with a blank in it"] {
+            let text = mistakes(&[], &[("BROOKLET_METRICS_TOKEN", bad)], "");
+            assert!(
+                text.contains("BROOKLET_METRICS_TOKEN: a token has 16 to 512") && !text.contains(bad),
+                "{text}"
+            );
         }
     }
 
@@ -576,6 +634,9 @@ mod tests {
             ("account-concurrency", "1", "100000", "0", "100001"),
             ("drain-timeout", "0s", "15m", "-1s", "901s"),
             ("log-limit", "8MiB", "1TiB", "7MiB", "2TiB"),
+            ("users", "1000:1024", "4278190079:16777216", "999:1024", "4278190080:16777216"),
+            ("users", "100000:65536", "2_000_000:1024", "2000000:1023", "2000000:16777217"),
+            ("users", "100000:65536", "2_000_000:1024", "2000000", "-1:65536"),
         ] {
             for fitting in [least, most] {
                 assert!(resolve_text(&[(key, fitting)], &[], "").is_ok(), "{key} {fitting}");

@@ -80,6 +80,7 @@ pub async fn run(config: Config) -> Result<()> {
         invoker: Box::new(node.clone()),
         logs: logs.clone(),
         keys,
+        metrics_token: config.metrics_token.clone(),
         url_authority: format!("localhost:{}", address.port()),
         local: address.ip().is_loopback(),
         version: env!("CARGO_PKG_VERSION"),
@@ -88,6 +89,7 @@ pub async fn run(config: Config) -> Result<()> {
         forget_logs_without_a_function(&registry, &logs).await;
         registry.sweep_forever().await;
     });
+    let thrift = tokio::spawn(give_back_what_a_load_took());
     announce(address);
 
     let mut told = async || {
@@ -110,7 +112,25 @@ pub async fn run(config: Config) -> Result<()> {
         signal = told() => tracing::warn!("{signal} again: what still ran was cut off"),
     }
     sweeper.abort();
+    thrift.abort();
     Ok(())
+}
+
+/// A server with nothing to do is to be small again.
+async fn give_back_what_a_load_took() {
+    const LOOK_EVERY: Duration = Duration::from_secs(5);
+    /// Of processor time between two looks; less is idleness, an hour of which takes less than a second.
+    const BUSY: Duration = Duration::from_millis(20);
+    let (mut used, mut was_busy) = (Duration::ZERO, true);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let used_now = process::processor_time();
+        let is_busy = used_now - used > BUSY;
+        if was_busy && !is_busy {
+            let _ = tokio::task::spawn_blocking(process::give_back_memory).await;
+        }
+        (used, was_busy) = (process::processor_time(), is_busy);
+    }
 }
 
 /// Warnings and what the operator should know; `RUST_LOG` says more.
@@ -167,6 +187,13 @@ async fn look_at_isolation(executor: &ProcessExecutor, config: &Config) -> Resul
     missing.extend(no_internet.as_deref());
     let no_users = executor.no_own_users().map(|why| format!("instances are all one user here: {why}"));
     missing.extend(no_users.as_deref());
+    if executor.isolation().await == process::Isolation::Root {
+        for other in executor.users_of_others() {
+            tracing::warn!(
+                "instances may be who somebody else is: the {other}; choose other numbers with `users`"
+            );
+        }
+    }
     if !executor.enforced().memory || !executor.enforced().tasks {
         missing.push("memory and number of processes are not limited here: no control group to be had");
     }
@@ -229,7 +256,8 @@ fn executor(
         connections: descriptors.relays as usize,
         stems: if u64::from(descriptors.instances) < PLENTY { 0 } else { STEMS },
         keep_alive: config.idle_timeout,
-        class_archives: config.class_archives,
+        training_runs: config.training_runs,
+        users: config.users.clone(),
     };
     ProcessExecutor::new(settings).doing(|| format!("prepare {}", data.root().join("run").display()))
 }

@@ -30,7 +30,8 @@ pub enum Status {
     InitError,
 }
 
-/// What a cold start consisted of: each of its moments is in exactly one phase. Microseconds.
+/// What a cold start consisted of: each of its moments is in exactly one phase. Microseconds. One that failed has the
+/// phases that it reached; the last of them is the one it failed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColdStart {
     /// From when an instance was wanted until it was begun: it waited for memory, descriptors and a turn.
@@ -40,11 +41,12 @@ pub struct ColdStart {
     /// From there until its program was started in a sandbox of its own, or a runtime that waited had become it.
     pub sandbox_us: u64,
     /// From there until the runtime was about to load the function. Absent where that moment is not known (official
-    /// runtime clients, programs of the function's own): it is then part of `init_us`.
+    /// runtime clients, programs of the function's own), it is then part of `init_us`, and where a start failed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_us: Option<u64>,
-    /// From there until it was ready: loading the function, and its own initialisation.
-    pub init_us: u64,
+    /// From there until it was ready: loading the function, and its own initialisation. Absent where a start failed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_us: Option<u64>,
     /// What had been made ahead of need and was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<MadeAhead>,

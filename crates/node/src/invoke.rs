@@ -671,12 +671,12 @@ impl Conversation<'_> {
 
     /// The function could not be initialised: the caller gets its error, and there is a record of it.
     fn failed_start(&self, failed: FailedStart, request: &InvokeRequest) -> Invoked {
-        let FailedStart { stream, failure, took, max_memory, log_end } = failed;
+        let FailedStart { stream, failure, init, cold_start, max_memory, log_end } = failed;
         let (log, id, now) = (self.pool.log(), request.request_id, Clock::timestamp());
         let tail = request.tail.then(|| log.tail(id, &log_end));
         let timed_out = matches!(failure, StartFailure::TimedOut);
         let error_type = (!timed_out).then(|| trouble::init_error_type(&failure));
-        let duration_us = took.as_micros() as u64;
+        let duration_us = init.as_micros() as u64;
         log.add(
             now,
             &stream,
@@ -685,6 +685,7 @@ impl Conversation<'_> {
                 duration_us,
                 error_type: error_type.clone(),
                 initialization: Initialization::OnDemand.name().into(),
+                cold_start: Some(cold_start),
             },
         );
         log.add(now, &stream, Some(id), EntryKind::Start(self.target.version));
@@ -696,7 +697,8 @@ impl Conversation<'_> {
         let record = MeterRecord {
             error_type,
             init_us: Some(duration_us),
-            billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(took)),
+            cold_start: Some(cold_start),
+            billed_ms: policy::meter::billed_ms(Duration::ZERO, Some(init)),
             ..self.record(id, &stream, now, status, Duration::ZERO, max_memory)
         };
         self.node.metrics.ended(&record);

@@ -105,6 +105,9 @@ pub enum EntryKind {
         /// Why it was tried: `on-demand` or another of Lambda's words.
         #[serde(rename = "i", default = "on_demand")]
         initialization: String,
+        /// What it consisted of as far as it went; not known of those that earlier versions logged.
+        #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+        cold_start: Option<ColdStart>,
     },
     /// An instance was started that no request waited for.
     #[serde(rename = "ahead")]

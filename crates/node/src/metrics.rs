@@ -58,7 +58,8 @@ pub struct Metrics {
     billed: Counter,
     throttled: [Counter; 3],
     refused: Counter,
-    phases: [Histogram; 5],
+    phases: Phases,
+    failed: Phases,
     waiting: Gauge<u64, AtomicU64>,
     instances: [Gauge<u64, AtomicU64>; 4],
     memory: [Gauge<u64, AtomicU64>; 3],
@@ -83,10 +84,10 @@ impl Metrics {
         registry.register("throttles", "Requests that a limit kept out, by which", throttled.clone());
         let refused = Counter::default();
         registry.register("refusals", "Requests that no instance could be made for", refused.clone());
-        let phases =
-            Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(PHASES));
         let help = "Cold starts, by phase; runtime is missing where it cannot be told from init";
-        registry.register_with_unit("cold_start_phase", help, Unit::Seconds, phases.clone());
+        let phases = Phases::new(&mut registry, "cold_start_phase", help);
+        let help = "Cold starts that failed, by the phases that they reached";
+        let failed = Phases::new(&mut registry, "failed_start_phase", help);
         let waiting = Gauge::<u64, AtomicU64>::default();
         registry.register("waiting_requests", "Requests that wait for an instance", waiting.clone());
         let instances = Family::<Labels, Gauge<u64, AtomicU64>>::default();
@@ -106,8 +107,8 @@ impl Metrics {
             throttled: ["reserved", "account", "machine"]
                 .map(|name| throttled.get_or_create(&by("limit")(name)).clone()),
             refused,
-            phases: ["queue", "code", "sandbox", "runtime", "init"]
-                .map(|name| phases.get_or_create(&by("phase")(name)).clone()),
+            phases,
+            failed,
             waiting,
             instances: ["starting", "idle", "busy", "provisioned"]
                 .map(|name| instances.get_or_create(&by("state")(name)).clone()),
@@ -141,11 +142,12 @@ impl Metrics {
 
     /// An instance was started.
     pub fn cold_start(&self, cold_start: &ColdStart) {
-        let ColdStart { queue_us, code_us, sandbox_us, runtime_us, init_us, .. } = *cold_start;
-        let spans = [Some(queue_us), Some(code_us), Some(sandbox_us), runtime_us, Some(init_us)];
-        for (histogram, us) in self.phases.iter().zip(spans) {
-            us.into_iter().for_each(|us| histogram.observe(seconds(us)));
-        }
+        self.phases.observe(cold_start);
+    }
+
+    /// An instance was to be started, and that failed.
+    pub fn failed_start(&self, cold_start: &ColdStart) {
+        self.failed.observe(cold_start);
     }
 
     /// Everything, in the text format of OpenMetrics.
@@ -164,6 +166,27 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
+    }
+}
+
+/// A histogram for each phase of a cold start.
+struct Phases([Histogram; 5]);
+
+impl Phases {
+    fn new(registry: &mut Registry, name: &str, help: &str) -> Phases {
+        let phases =
+            Family::<Labels, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(PHASES));
+        registry.register_with_unit(name, help, Unit::Seconds, phases.clone());
+        let of = |name| phases.get_or_create(&[("phase", name)]).clone();
+        Phases(["queue", "code", "sandbox", "runtime", "init"].map(of))
+    }
+
+    fn observe(&self, cold_start: &ColdStart) {
+        let ColdStart { queue_us, code_us, sandbox_us, runtime_us, init_us, used: _ } = *cold_start;
+        let spans = [Some(queue_us), Some(code_us), Some(sandbox_us), runtime_us, init_us];
+        for (histogram, us) in self.0.iter().zip(spans) {
+            us.into_iter().for_each(|us| histogram.observe(seconds(us)));
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use model::{ColdStart, MiB};
 use policy::budget::{self, Budget, PoolKey};
 use policy::keepalive::History;
 use policy::pool::{self, Command, Event, InstanceKey, Pool, PoolConfig, Reason, RequestKey, Trouble};
-use ports::{Executor, Initialization, InstanceSpec, Phases, StartFailure, Started, Unready};
+use ports::{Executor, Initialization, InstanceSpec, Phases, StartFailure, Unready};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -118,7 +118,9 @@ pub struct FailedStart {
     /// Why.
     pub failure: StartFailure,
     /// How long it took.
-    pub took: Duration,
+    pub init: Duration,
+    /// … and what it consisted of as far as it went, with what came before.
+    pub cold_start: ColdStart,
     /// The most memory that it used, as far as is known.
     pub max_memory: Option<MiB>,
     /// The end of what it wrote: at most 4 KiB.
@@ -607,16 +609,15 @@ impl PoolShell {
     }
 
     /// What a start consisted of that took `whole`, with the tries that found no room.
-    fn cold_start(&self, queue: Duration, whole: Duration, started: &Started) -> ColdStart {
+    fn cold_start(&self, queue: Duration, whole: Duration, phases: &Phases) -> ColdStart {
         let us = |span: Duration| span.as_micros() as u64;
-        let Phases { sandbox, runtime, used } = started.phases;
-        let init = started.init.saturating_sub(sandbox).saturating_sub(runtime.unwrap_or_default());
+        let Phases { sandbox, runtime, init, used } = *phases;
         ColdStart {
-            queue_us: us(queue + whole.saturating_sub(started.init)),
+            queue_us: us(queue + whole.saturating_sub(phases.whole())),
             code_us: us(self.code.take_unpacking()),
             sandbox_us: us(sandbox),
             runtime_us: runtime.map(us),
-            init_us: us(init),
+            init_us: init.map(us),
             used,
         }
     }
@@ -645,10 +646,11 @@ impl PoolShell {
         let words = trouble::init_words(&failed.failure, self.spec.init_timeout);
         tracing::warn!(function = self.spec.function, words, "a provisioned instance failed to start");
         *self.trouble.lock().expect("no panic while held") = words;
-        let duration_us = failed.took.as_micros() as u64;
+        let duration_us = failed.init.as_micros() as u64;
         let error_type = (!timed_out).then_some(error_type);
         let initialization = self.spec_of(true).initialization.name().to_owned();
-        let kind = EntryKind::InitReport { duration_us, error_type, initialization };
+        let cold_start = Some(failed.cold_start);
+        let kind = EntryKind::InitReport { duration_us, error_type, initialization, cold_start };
         self.log.add(Clock::timestamp(), &failed.stream, None, kind);
     }
 
@@ -777,19 +779,20 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
     let log_end = lines.finish();
     match started {
         Ok(started) => {
-            let cold_start = shell.cold_start(queue, began.elapsed(), &started);
+            let init = started.phases.whole();
+            let cold_start = shell.cold_start(queue, began.elapsed(), &started.phases);
             shell.pools.metrics.cold_start(&cold_start);
             let ahead = match is_provisioned {
                 true => Some(Ahead::Provided(spec.initialization)),
                 false => shell.lock().pool.is_ahead(instance).then_some(Ahead::Expected),
             };
             match ahead {
-                Some(why) => shell.tell_of_start_ahead(&stream, started.init, why, cold_start),
-                None => shell.tell_of_end_of_start(&stream, started.init, cold_start),
+                Some(why) => shell.tell_of_start_ahead(&stream, init, why, cold_start),
+                None => shell.tell_of_end_of_start(&stream, init, cold_start),
             }
             // Nobody waited for the initialisation of one that was started ahead, so nobody pays for it.
             let fresh = AtomicBool::new(ahead.is_none());
-            let (init, handle, log_end) = (started.init, started.instance, Mutex::new(log_end));
+            let (handle, log_end) = (started.instance, Mutex::new(log_end));
             let hold = Default::default();
             shell.started(Running {
                 key: instance,
@@ -802,9 +805,11 @@ async fn start(shell: Arc<PoolShell>, instance: InstanceKey) {
                 hold,
             });
         }
-        Err(Unready { failure, max_memory }) => {
+        Err(Unready { failure, max_memory, phases }) => {
             tracing::debug!(function = shell.spec.function, ?failure, "an instance failed to start");
-            let failed = FailedStart { stream, failure, took: began.elapsed(), max_memory, log_end };
+            let (init, cold_start) = (phases.whole(), shell.cold_start(queue, began.elapsed(), &phases));
+            shell.pools.metrics.failed_start(&cold_start);
+            let failed = FailedStart { stream, failure, init, cold_start, max_memory, log_end };
             if is_provisioned {
                 shell.tell_of_failed_provision(&failed);
             }

@@ -26,7 +26,7 @@ impl Executor for Abrupt {
         _: Arc<dyn LogSink>,
     ) -> BoxFuture<'_, Result<Started, Unready>> {
         let instance: Arc<dyn Instance> = Arc::new(Abrupt);
-        let started = Started { instance, init: Duration::from_millis(1), phases: Phases::default() };
+        let started = Started { instance, phases: Phases::default() };
         Box::pin(std::future::ready(Ok(started)))
     }
 

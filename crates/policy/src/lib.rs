@@ -19,6 +19,7 @@ pub mod pool; //        the instances of one function version and the requests t
 pub mod reach; //       what an instance may be connected to
 pub mod route; //       which version an alias sends a request to
 pub mod stock; //       which runtimes are kept booted ahead of need, and which zygotes
+pub mod training; //    which functions are started once more to make their later starts shorter
 
 mod estimate; // a running mean
 

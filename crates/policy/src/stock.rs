@@ -73,6 +73,13 @@ pub enum Event {
     Made(Kind),
     /// [`Command::Make`] could not be carried out.
     NotMade(Kind),
+    /// One that waits uses so much. More of them are only made where that fits.
+    Weighs {
+        /// Its kind.
+        kind: Kind,
+        /// What each of them uses.
+        each: MiB,
+    },
     /// [`Command::Boot`] was carried out. It takes the place of the one before.
     Booted(Kind),
     /// [`Command::Boot`] could not be carried out, or the zygote has died.
@@ -108,6 +115,8 @@ pub struct Stock {
     shelves: BTreeMap<Kind, Shelf>,
     /// When memory was short last.
     short: Option<Time>,
+    /// What all use, as far as is known by now.
+    used: MiB,
 }
 
 /// One kind.
@@ -116,6 +125,10 @@ struct Shelf {
     starts: Bursts,
     waiting: usize,
     making: bool,
+    /// Whether none could be made since the last start.
+    vain: bool,
+    /// What one that waits uses; 0 when that is not known yet.
+    each: MiB,
     zygote: Zygote,
 }
 
@@ -134,7 +147,7 @@ enum Zygote {
 impl Stock {
     /// Nothing is known yet.
     pub fn new(config: StockConfig) -> Stock {
-        Stock { config, shelves: BTreeMap::new(), short: None }
+        Stock { config, shelves: BTreeMap::new(), short: None, used: MiB(0) }
     }
 
     /// Feeds one event; appends the commands that the owner must carry out, in order.
@@ -142,15 +155,23 @@ impl Stock {
         match event {
             Event::Started { kind, forks } => self.started(now, kind, forks, commands),
             Event::Taken(kind) | Event::Gone(kind) => {
+                self.used = MiB(self.used.0.saturating_sub(self.each(kind).0));
                 self.with(kind, |shelf| shelf.waiting = shelf.waiting.saturating_sub(1));
             }
-            Event::Made(kind) => self.with(kind, |shelf| {
-                shelf.making = false;
-                shelf.waiting += 1;
-            }),
+            Event::Made(kind) => {
+                self.used = MiB(self.used.0.saturating_add(self.each(kind).0));
+                self.with(kind, |shelf| {
+                    shelf.making = false;
+                    shelf.waiting += 1;
+                });
+            }
+            Event::Weighs { kind, each } => {
+                self.with(kind, |shelf| shelf.each = each);
+                return;
+            }
             Event::NotMade(kind) => {
-                self.with(kind, |shelf| shelf.making = false);
                 // The next start of this kind tries again.
+                self.with(kind, |shelf| (shelf.making, shelf.vain) = (false, true));
                 return;
             }
             Event::Booted(kind) => {
@@ -168,6 +189,7 @@ impl Stock {
                 return;
             }
             Event::Wake { used } => {
+                self.used = used;
                 let (keep, shelves) = (self.config.keep, &mut self.shelves);
                 let unused = shelves.iter().filter(|(_, shelf)| now.since(shelf.last()) >= keep);
                 let unused: Vec<Kind> = unused.map(|(&kind, _)| kind).collect();
@@ -206,9 +228,10 @@ impl Stock {
         let zygote = if forks { Zygote::Down(None) } else { Zygote::Never };
         let StockConfig { most_of_kind, most, burst, keep, .. } = self.config;
         let starts = Bursts::new(BurstsConfig { most: most_of_kind.min(most), burst, keep });
-        let fresh = Shelf { starts, waiting: 0, making: false, zygote };
+        let fresh = Shelf { starts, waiting: 0, making: false, vain: false, each: MiB(0), zygote };
         let shelf = self.shelves.entry(kind).or_insert(fresh);
         shelf.starts.started(now);
+        shelf.vain = false;
     }
 
     fn forget(&mut self, kind: Kind, commands: &mut Vec<Command>) {
@@ -230,7 +253,12 @@ impl Stock {
         }
     }
 
+    fn each(&self, kind: Kind) -> MiB {
+        self.shelves.get(&kind).map_or(MiB(0), |shelf| shelf.each)
+    }
+
     fn discard(&mut self, kind: Kind, commands: &mut Vec<Command>) {
+        self.used = MiB(self.used.0.saturating_sub(self.each(kind).0));
         self.with(kind, |shelf| shelf.waiting -= 1);
         commands.push(Command::Discard(kind));
     }
@@ -281,13 +309,21 @@ impl Stock {
             _ => {}
         }
         // What would be booted now can soon be forked.
-        if shelf.making || shelf.zygote == Zygote::Booting || shelf.waiting >= shelf.starts.wanted(now) {
+        if shelf.making
+            || shelf.vain
+            || shelf.zygote == Zygote::Booting
+            || shelf.waiting >= shelf.starts.wanted(now)
+        {
             return;
         }
-        if all >= config.most {
+        let fits = |stock: &Stock| stock.used.0.saturating_add(stock.each(kind).0) <= config.memory.0;
+        if all >= config.most || !fits(self) {
             match self.who_gives_way(kind) {
                 Some(other) => self.discard(other, commands),
                 None => return,
+            }
+            if !fits(self) {
+                return;
             }
         }
         self.with(kind, |shelf| shelf.making = true);

@@ -218,12 +218,14 @@ pub struct Unready {
     pub failure: StartFailure,
     /// The most memory that was used before it failed, as far as is known.
     pub max_memory: Option<MiB>,
+    /// What the time until then went into; it failed in the last of those that are there.
+    pub phases: Phases,
 }
 
 impl From<StartFailure> for Unready {
     /// Before anything of the function ran.
     fn from(failure: StartFailure) -> Unready {
-        Unready { failure, max_memory: None }
+        Unready { failure, max_memory: None, phases: Phases::default() }
     }
 }
 
@@ -231,21 +233,28 @@ impl From<StartFailure> for Unready {
 pub struct Started {
     /// The instance.
     pub instance: Arc<dyn Instance>,
-    /// How long creation and initialisation took.
-    pub init: Duration,
-    /// What of it was what.
+    /// How long what took.
     pub phases: Phases,
 }
 
-/// The parts of [`Started::init`], as far as they can be told apart; what they mean is said at [`model::ColdStart`].
+/// How long a start took, by its parts, as far as they can be told apart; what they mean is said at [`model::ColdStart`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// From the beginning until the program was started in its sandbox.
     pub sandbox: Duration,
-    /// … until the runtime was about to load the function; `None` where that is not known.
+    /// … until the runtime was about to load the function; `None` where that is not known, or was not reached.
     pub runtime: Option<Duration>,
+    /// … until it was ready; `None` where a start failed before.
+    pub init: Option<Duration>,
     /// What had been made ahead of need and was used.
     pub used: Option<MadeAhead>,
+}
+
+impl Phases {
+    /// How long the start took.
+    pub fn whole(&self) -> Duration {
+        self.sandbox + self.runtime.unwrap_or_default() + self.init.unwrap_or_default()
+    }
 }
 
 /// Makes instances.

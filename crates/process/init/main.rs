@@ -268,12 +268,14 @@ fn become_program(
     done.err().unwrap_or(EINVAL)
 }
 
-/// Becomes a program, with every privilege and the socket to the server. Comes back only when that failed.
+/// Becomes a program, with every privilege and the socket to the server. Comes back only when that failed. It leads a
+/// process group, in which its forks stay: by that the server knows those of whose start it never heard.
 fn execute(message: &mut Message<'_>) -> Step<()> {
     // SAFETY: this process has one thread, and nothing else uses them.
     let [arguments, variables] = unsafe { &mut *WORDS.0.get() };
     message.texts(arguments)?;
     message.texts(variables)?;
+    check(sys!(SETSID))?;
     let null = sys!(OPENAT, AT_FDCWD, c"/dev/null".as_ptr(), O_CLOEXEC, 0);
     check(null)?;
     check(sys!(DUP3, null, 0, 0))?;

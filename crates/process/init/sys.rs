@@ -27,6 +27,7 @@ mod arch {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const MMAP: usize = 9;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SOCKET: usize = 41;
     pub const SENDMSG: usize = 46;
@@ -125,6 +126,7 @@ mod arch {
     pub const RECVMSG: usize = 212;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
+    pub const MMAP: usize = 222;
     pub const WAIT4: usize = 260;
     pub const PRLIMIT64: usize = 261;
     pub const SCHED_SETATTR: usize = 274;

@@ -1,6 +1,8 @@
 //! What an instance sees at `/var/runtime`: our bootstraps, and what is compiled of them on this machine.
 
 use crate::interpreter::Found;
+use crate::jvms::ARCHIVES;
+use crate::shelf::clear;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,7 +19,8 @@ const BOOTSTRAPS: &[(&str, &str)] = embedded! {
     "python/_brooklet/imports.py" "python/_brooklet/records.py"
     "python/_brooklet/zygote.py" "python/rehearsal/rehearsed.py"
     "node/bootstrap.js" "node/console.js" "node/environment.js" "node/errors.js" "node/frames.js" "node/loader.js"
-    "node/streaming.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
+    "node/streaming.js" "node/training.js" "node/wait.js" "node/rehearsal/module.mjs" "node/rehearsal/script.js"
+    "java/brooklet/Nobody.java" "java/brooklet/Rehearsal.java" "java/brooklet/Stem.java"
     "dotnet/Bootstrap.cs" "dotnet/Bootstrap.runtimeconfig.json" "dotnet/Context.cs" "dotnet/Faults.cs"
     "dotnet/Frames.cs" "dotnet/Handler.cs" "dotnet/Json.cs" "dotnet/Log.cs"
 };
@@ -27,6 +30,9 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 /// What makes an interpreter a zygote; `build.rs` makes it too.
 const ZYGOTE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygote.so"));
+
+/// With what a JVM becomes an instance; `build.rs` makes it too.
+const JVM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jvm.so"));
 
 /// Writes into `run_dir` what every sandbox needs: its first program `init`, the folder `runtime` with the
 /// bootstraps, an empty mount point, the names of Lambda's users, and how names are looked up. `install` is the command,
@@ -38,10 +44,14 @@ pub fn lay_out(run_dir: &Path, install: &str) -> io::Result<()> {
     std::fs::write(&new, INIT)?;
     std::fs::rename(new, &init)?;
     lay_out_sources(&run_dir.join("runtime"))?;
-    // A zygote of an earlier server may still have the old one mapped.
-    let (library, new) = (run_dir.join("runtime/zygote.so"), run_dir.join("zygote.new"));
-    std::fs::write(&new, ZYGOTE)?;
-    std::fs::rename(new, library)?;
+    // A process of an earlier server may still have the old one mapped.
+    for (library, name) in [(ZYGOTE, "zygote.so"), (JVM, "jvm.so")] {
+        let new = run_dir.join("library.new");
+        std::fs::write(&new, library)?;
+        std::fs::rename(new, run_dir.join("runtime").join(name))?;
+    }
+    // Of an earlier server: what a JVM maps without looking is not believed after that has ended.
+    clear(&run_dir.join("runtime").join(ARCHIVES))?;
     std::fs::write(run_dir.join("runtime/install-command"), install)?;
     std::fs::create_dir_all(run_dir.join("root"))?;
     let etc = run_dir.join("etc");
@@ -137,7 +147,8 @@ mod tests {
     fn every_bootstrap_file_is_embedded() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstraps");
         let mut unlisted = Vec::new();
-        let mut folders = vec![folder.join("python"), folder.join("node"), folder.join("dotnet")];
+        let mut folders =
+            vec![folder.join("python"), folder.join("node"), folder.join("dotnet"), folder.join("java")];
         while let Some(dir) = folders.pop() {
             for path in std::fs::read_dir(dir).expect("readable").map(|entry| entry.expect("readable").path())
             {

@@ -141,6 +141,11 @@ impl Child {
         Ok(())
     }
 
+    /// The program, as the server sees it; 0 before it was started.
+    pub fn program(&self) -> u32 {
+        self.program
+    }
+
     /// Makes the sandbox, in which a program waits, one function's. Blocks for as long as that takes: a fraction
     /// of a millisecond.
     pub fn dress(&self, sandbox: &Sandbox) -> Result<(), NotStarted> {
@@ -334,20 +339,24 @@ impl Drop for Child {
         if self.try_exit().is_some() {
             return;
         }
-        let Ok(pidfd) = self.pidfd.get_ref().try_clone() else { return };
-        let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || reap_soon(&pidfd));
-        if reaper.is_err() {
+        let waiting = self.pidfd.get_ref().try_clone().and_then(|pidfd| {
+            std::thread::Builder::new().name("reaper".into()).spawn(move || reap_when_ended(&pidfd))
+        });
+        if waiting.is_err() {
             // The machine has no room for a thread: as long as that takes, then.
-            reap_soon(self.pidfd.get_ref());
+            reap_when_ended(self.pidfd.get_ref());
         }
     }
 }
 
-fn reap_soon(pidfd: &OwnedFd) {
-    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` lives on this stack; the descriptor is open as long as the caller holds it.
-    unsafe { libc::poll(&raw mut poll, 1, 10_000) };
-    reap(pidfd);
+/// Without a limit: what was killed ends as soon as the kernel lets it run, which is never when an administrator has frozen
+/// it, and whoever stopped waiting before would leave it in the process table for good.
+fn reap_when_ended(pidfd: &OwnedFd) {
+    while !reap(pidfd) {
+        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` lives on this stack; the descriptor is open as long as the caller holds it.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
+    }
 }
 
 /// What an answer says that is not a success.
@@ -361,13 +370,30 @@ pub fn failure(script: &Script, reply: &Reply) -> NotStarted {
 
 /// Takes a process that has ended out of the process table; whether it had.
 fn reap(pidfd: &OwnedFd) -> bool {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t) != Some(0)
+}
+
+/// Takes all processes of a group that have ended out of the process table; whether others of it are left. Those that
+/// somebody waits for may be among them: how they ended their first process has told, and not the process table.
+pub fn reap_group(leader: u32) -> bool {
+    loop {
+        match wait(libc::P_PGID, leader) {
+            Some(0) => return true,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+}
+
+/// The number of a child that has ended and was taken out of the process table; 0 when all of those that are meant run;
+/// `None` when there are none.
+fn wait(which: libc::idtype_t, id: libc::id_t) -> Option<libc::pid_t> {
     // SAFETY: siginfo_t is plain data for which all zeros is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let (id, options) = (pidfd.as_raw_fd() as libc::id_t, libc::WEXITED | libc::WNOHANG);
-    // SAFETY: `info` lives on this stack; the pidfd is open.
-    let result = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) };
+    // SAFETY: `info` lives on this stack.
+    let result = unsafe { libc::waitid(which, id, &raw mut info, libc::WEXITED | libc::WNOHANG) };
     // SAFETY: waitid succeeded, so the process id is set; 0 when nothing has happened.
-    result < 0 || unsafe { info.si_pid() } != 0
+    (result == 0).then(|| unsafe { info.si_pid() })
 }
 
 fn signal(pidfd: &OwnedFd, signal: i32) {

@@ -11,9 +11,10 @@ use crate::environment::Places;
 use crate::interpreter::Found;
 use crate::java::jars;
 use crate::sandbox::Bind;
+use crate::shelf::{self, clear, open_to_all};
 use ports::InstanceSpec;
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -24,20 +25,47 @@ use std::time::SystemTime;
 pub const SUFFIX: &str = ".jvm";
 /// Where an instance sees its own.
 const SEEN: &str = "/var/sdk/jvm";
-const ARCHIVE: &str = "archive";
+/// The file in the folder of an archive.
+pub const ARCHIVE: &str = "archive";
 const CLASSES: &str = "classes.jar";
-/// Archives of one package that are kept: of handlers, JVMs, and options that differ.
-const KEPT: usize = 4;
 /// All entries of all jars that are looked at to make one; more are a sign of something else.
 const MAX_ENTRIES: usize = 500_000;
 
 /// How a JVM makes and takes an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+pub enum Kind {
     /// From JDK 13 on (JEP 350): the classes that were loaded, beside the JDK's own archive.
     Dynamic,
     /// From JDK 25 on (JEP 483, 514): loaded and linked, with objects of the heap, instead of the JDK's own.
     Ahead,
+}
+
+impl Kind {
+    /// Of a JVM; `None` where it makes none.
+    pub fn of(found: &Found) -> Option<Kind> {
+        match (found.language, found.version.parse::<u32>()) {
+            ("java", Ok(25..)) => Some(Kind::Ahead),
+            ("java", Ok(13..)) => Some(Kind::Dynamic),
+            _ => None,
+        }
+    }
+
+    /// What has a JVM take the archive in `file`.
+    pub fn taking(self, file: &str) -> Vec<OsString> {
+        match self {
+            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}").into()],
+            // One that does not fit is no matter for the function's log.
+            Kind::Ahead => vec![format!("-XX:AOTCache={file}").into(), "-Xlog:aot=off".into()],
+        }
+    }
+
+    /// What has a JVM make one in `file` when it ends.
+    pub fn making(self, file: &str) -> OsString {
+        match self {
+            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}").into(),
+            Kind::Ahead => format!("-XX:AOTCacheOutput={file}").into(),
+        }
+    }
 }
 
 /// The archive that fits a start, made or not.
@@ -60,11 +88,7 @@ impl Archive {
         places: &Places,
         sdk: Option<(&Path, &str)>,
     ) -> Option<Archive> {
-        let kind = match (found.language, found.version.parse::<u32>()) {
-            ("java", Ok(25..)) => Kind::Ahead,
-            ("java", Ok(13..)) => Kind::Dynamic,
-            _ => return None,
-        };
+        let kind = Kind::of(found)?;
         if !spec.layer_dirs.is_empty() || own_options(spec).any(rules_out) {
             return None;
         }
@@ -81,24 +105,14 @@ impl Archive {
             .filter(|word| !word.as_encoded_bytes().starts_with(b"-Xm"))
             .for_each(|w| w.hash(&mut key));
         own_options(spec).for_each(|option| option.hash(&mut key));
-        let home = found.path().parent()?.parent()?.to_owned();
-        for file in ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"] {
-            identify(&home.join(file)).hash(&mut key);
-        }
-        let mut shelf = spec.code_dir.clone().into_os_string();
-        shelf.push(SUFFIX);
-        let dir = PathBuf::from(shelf).join(format!("{:016x}", key.finish()));
+        identify_jvm(found).hash(&mut key);
+        let dir = shelf::place(&spec.code_dir, SUFFIX, key.finish());
         Some(Archive { dir, kind, jars: seen, task: places.task.clone() })
     }
 
     /// The folder of its own, made or not.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Whether it has been made.
-    pub fn is_made(&self) -> bool {
-        self.dir.join(ARCHIVE).is_file()
     }
 
     /// Where an instance sees the finished archive.
@@ -109,26 +123,18 @@ impl Archive {
     /// Changes a command line into one that takes the archive.
     pub fn take(&self, argv: &mut Vec<OsString>) {
         let file = format!("{SEEN}/{ARCHIVE}");
-        let flags = match self.kind {
-            Kind::Dynamic => vec![format!("-XX:SharedArchiveFile={file}")],
-            // One that does not fit is no matter for the function's log.
-            Kind::Ahead => vec![format!("-XX:AOTCache={file}"), "-Xlog:aot=off".into()],
-        };
+        let flags = self.kind.taking(&file);
         let classes = self.dir.join(CLASSES).is_file();
         self.rewrite(argv, flags, classes, true);
     }
 
     /// Changes a command line into one that makes the archive when the JVM ends, in `file`.
     pub fn make(&self, argv: &mut Vec<OsString>, file: &str, staged: &Staged) {
-        let flag = match self.kind {
-            Kind::Dynamic => format!("-XX:ArchiveClassesAtExit={file}"),
-            Kind::Ahead => format!("-XX:AOTCacheOutput={file}"),
-        };
-        self.rewrite(argv, vec![flag], staged.classes, false);
+        self.rewrite(argv, vec![self.kind.making(file)], staged.classes, false);
     }
 
     /// The JVM makes no archive with a folder on its class path, but lets one be appended when it takes it.
-    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<String>, classes: bool, folder: bool) {
+    fn rewrite(&self, argv: &mut Vec<OsString>, flags: Vec<OsString>, classes: bool, folder: bool) {
         let Some(at) = argv.iter().position(|word| word == "-cp") else { return };
         let first = classes.then(|| format!("{SEEN}/{CLASSES}"));
         let last = folder.then(|| self.task.clone());
@@ -136,7 +142,7 @@ impl Archive {
         if let Some(class_path) = argv.get_mut(at + 1) {
             *class_path = path.join(":").into();
         }
-        argv.splice(at..at, flags.into_iter().map(OsString::from));
+        argv.splice(at..at, flags);
     }
 
     /// Makes ready in `dir`, which is emptied first, what a training run needs.
@@ -164,24 +170,8 @@ impl Archive {
         if size == 0 {
             return Err(io::Error::other("the JVM made none"));
         }
-        let shelf = self.dir.parent().ok_or(io::ErrorKind::NotFound)?;
-        // Nobody would sweep what belongs to no package.
-        if !shelf.with_extension("").is_dir() {
-            return Err(io::Error::other("the package is gone"));
-        }
-        std::fs::create_dir_all(shelf)?;
-        open_to_all(shelf)?;
-        clear(&self.dir)?;
-        std::fs::rename(&staged.dir, &self.dir)?;
-        forget_the_oldest(shelf)?;
+        shelf::put(&staged.dir, &self.dir)?;
         Ok(size)
-    }
-
-    /// Takes it away: a JVM has stumbled over it.
-    pub fn remove(&self) {
-        if let Err(error) = clear(&self.dir) {
-            tracing::warn!(%error, dir = %self.dir.display(), "a class-data archive could not be removed");
-        }
     }
 }
 
@@ -194,17 +184,22 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// For a run that needs nothing but somewhere to leave what it makes: in `dir`, which is emptied first.
+    pub fn empty(dir: &Path) -> io::Result<Staged> {
+        clear(dir)?;
+        std::fs::create_dir_all(dir)?;
+        let archive = File::options().read(true).write(true).create_new(true).open(dir.join(ARCHIVE))?;
+        Ok(Staged { dir: dir.to_owned(), archive, classes: false })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the training run sees it.
     pub fn bind(&self) -> Bind {
         seen(&self.dir)
-    }
-}
-
-/// Removes a folder, if it is there.
-pub fn clear(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -245,8 +240,16 @@ fn class_folders(spec: &InstanceSpec, task: &str, sdk: Option<(&Path, &str)>) ->
     folders
 }
 
+/// What an archive's JVM must be the same in.
+pub fn identify_jvm(found: &Found) -> Vec<Option<(OsString, u64, Option<SystemTime>)>> {
+    let program = found.path();
+    let home = program.parent().and_then(Path::parent).unwrap_or(&program);
+    let files = ["release", "lib/modules", "lib/server/libjvm.so", "lib/server/classes.jsa"];
+    files.map(|file| identify(&home.join(file))).into()
+}
+
 /// What a JVM looks at to see whether a file is the same.
-fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
+pub fn identify(file: &Path) -> Option<(OsString, u64, Option<SystemTime>)> {
     let meta = file.metadata().ok()?;
     Some((file.as_os_str().to_owned(), meta.len(), meta.modified().ok()))
 }
@@ -303,6 +306,12 @@ fn refuse_what_would_change_places(files: &[String], jars: impl Iterator<Item = 
     Ok(())
 }
 
+/// Puts the classes below `root` into a jar.
+pub fn pack_classes(root: &Path, jar: &Path) -> io::Result<()> {
+    let files = files_of(root)?;
+    pack(root, &files.iter().filter(|file| is_class(file)).collect::<Vec<_>>(), jar)
+}
+
 /// No folders among the entries: whoever lists packages by them finds the package's own folder, as ever.
 fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
     let mut writer = zip::ZipWriter::new(io::BufWriter::new(File::create_new(jar)?));
@@ -316,37 +325,6 @@ fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
     }
     let file = writer.finish().map_err(io::Error::other)?;
     file.into_inner().map_err(|error| error.into_error()).map(drop)
-}
-
-/// The function's user must be able to read it, whatever the server's umask.
-fn open_to_all(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let mode = if path.is_dir() { 0o755 } else { 0o644 };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-fn forget_the_oldest(shelf: &Path) -> io::Result<()> {
-    let mut archives: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(shelf)? {
-        let path = entry?.path();
-        let made = path.join(ARCHIVE).metadata().and_then(|meta| meta.modified());
-        archives.push((made.unwrap_or(SystemTime::UNIX_EPOCH), path));
-    }
-    archives.sort();
-    archives.iter().rev().skip(KEPT).try_for_each(|(_, path)| clear(path))
-}
-
-/// The bytes of all archives in a folder of packages.
-pub fn space_taken(packages: &Path) -> u64 {
-    let read = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let shelves = read(packages).filter(|path| path.extension() == Some(OsStr::new(&SUFFIX[1..])));
-    let archives = shelves.flat_map(|shelf| read(&shelf).collect::<Vec<_>>());
-    archives.filter_map(|dir| dir.join(ARCHIVE).metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 #[cfg(test)]

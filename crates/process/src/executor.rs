@@ -3,13 +3,13 @@
 use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
-use crate::class_archive::clear;
 use crate::environment::Issuer;
 use crate::framed::Framed;
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::launch::{JAVA_SDK, Launch, Protocol, machine, no_room};
 use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
@@ -18,10 +18,11 @@ use crate::output::Output;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
+use crate::shelf::clear;
 use crate::spawner::{NotStarted, Program, Spawner};
 use crate::stems::{Stem, Stems};
-use crate::training::{self, Trainer};
-use crate::users::Users;
+use crate::training::{self, Trained, Trainer};
+use crate::users::{Users, holders, numbers_of};
 use crate::wrapped::Wrapped;
 use model::{MadeAhead, MiB, Network};
 use policy::lull::LullConfig;
@@ -32,6 +33,7 @@ use ports::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -61,9 +63,15 @@ pub struct Settings {
     pub stems: usize,
     /// Runtimes of a kind that was not started for this long are not kept.
     pub keep_alive: Duration,
-    /// Whether class-data archives are made of Java functions and used.
-    pub class_archives: bool,
+    /// Whether functions are started once more without an event, to make their later starts shorter (Java, Node.js).
+    pub training_runs: bool,
+    /// Who instances are on the machine, where the server is root: users and groups of these numbers. `None`: 65,536
+    /// that nobody else gives to anybody, others for each run folder.
+    pub users: Option<Range<u32>>,
 }
+
+/// Where an instance's lines go: the sink, and the stream there.
+type Log = (Arc<dyn LogSink>, Arc<str>);
 
 /// At most this many sandboxes wait for a program.
 const AHEAD: usize = 4;
@@ -85,6 +93,7 @@ pub struct ProcessExecutor {
     runtimes: Arc<Runtimes>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
+    clients: Clients,
 }
 
 impl ProcessExecutor {
@@ -103,7 +112,8 @@ impl ProcessExecutor {
         // Where descriptors are too scarce for runtimes to wait, sandboxes do not either.
         let lull = Arc::new(Lull::new(LullConfig::default()));
         let ahead = Ahead::new(settings.stems.min(AHEAD), settings.keep_alive, lull.clone());
-        let users = Users::of(&group_name(&settings.run_dir));
+        let numbers = settings.users.clone().unwrap_or_else(|| numbers_of(&group_name(&settings.run_dir)));
+        let users = Users::new(numbers);
         // Beside two that wait for their turn with a zygote, one that dresses a sandbox and one that makes one.
         let spawner = Arc::new(Spawner::new(4, &init, groups, outside.clone(), users.clone(), ahead)?);
         let stock = StockConfig { most: settings.stems, keep: settings.keep_alive, ..StockConfig::default() };
@@ -125,6 +135,7 @@ impl ProcessExecutor {
             runtimes,
             learning,
             trainer: OnceLock::new(),
+            clients: Clients::default(),
         })
     }
 
@@ -211,6 +222,19 @@ impl ProcessExecutor {
         self.no_users.get().map(String::as_str)
     }
 
+    /// Who else on the machine has a number that instances have, as users or as groups. Reads four files in `/etc`.
+    pub fn users_of_others(&self) -> Vec<String> {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let holders = |named, subordinate| holders(self.users.numbers(), &read(named), &read(subordinate));
+        let (users, groups) = (holders("/etc/passwd", "/etc/subuid"), holders("/etc/group", "/etc/subgid"));
+        let told = |kind: &str, holders: Vec<String>| {
+            holders.into_iter().map(move |holder| format!("{kind} {holder}")).collect()
+        };
+        let (mut users, groups): (Vec<String>, Vec<String>) = (told("user", users), told("group", groups));
+        users.extend(groups);
+        users
+    }
+
     /// How many booted runtimes wait for a function, and how many have become instances of one.
     pub fn stems(&self) -> (usize, u64) {
         self.stems.count()
@@ -252,22 +276,39 @@ impl ProcessExecutor {
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
         let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
-        let archive = launch.archive.clone();
-        let started =
-            self.start_planned(launch, spec.clone(), stream.clone(), logs.clone(), until, laps).await;
-        let Some((archive, taken)) = archive else { return started };
+        let trained = launch.trained.clone();
+        let jvm = launch.jvm(&self.settings, &spec, &self.clients);
+        let (waiting, missing) = match jvm {
+            Some(jvm) if jvm.is_made() => (Some(jvm), None),
+            Some(jvm) => {
+                let variables = launch.variables(&spec, &stream);
+                let recipe = launch.jvm_recipe(&jvm, &variables, self.outside.inside(network::RUNTIME_API));
+                (None, Some((jvm, recipe)))
+            }
+            None => (None, None),
+        };
+        let log = (logs.clone(), stream.clone());
+        let started = self.start_planned(launch, waiting, spec.clone(), log, until, laps).await;
+        if let (Ok(_), Some((jvm, recipe))) = (&started, missing) {
+            let (spec, runtime) = (spec.clone(), runtime.clone());
+            self.trainer(isolation).want(training::Wanted::OfWaiting { spec, runtime, jvm, recipe });
+        }
+        let Some((trained, taken)) = trained else { return started };
         let trainer = self.trainer(isolation);
-        // The JVM looks at an archive's head only, and trusts the rest.
+        // What was made is trusted but for its head.
         let crashed = matches!(&started, Err(Unready { failure: StartFailure::Exited(Exit::Signal(_)), .. }));
         match started {
-            Ok(_) if !taken => trainer.want(training::Wanted { spec, runtime, archive }),
+            Ok(_) if !taken && pays(&trained, laps) => {
+                trainer.want(training::Wanted::OfFunction { spec, runtime, trained });
+            }
             // Or it was taken away between the plan and the start.
-            Err(_) if taken && (crashed || !archive.is_made()) => {
+            Err(_) if taken && (crashed || !trained.is_made()) => {
                 if crashed {
-                    trainer.distrust(&archive);
+                    trainer.distrust(&trained);
                 }
                 let launch = Launch::plan(&self.settings, isolation, &spec, runtime, outside, None)?;
-                return self.start_planned(launch, spec, stream, logs, until, laps).await;
+                *laps = Laps::default();
+                return self.start_planned(launch, None, spec, (logs, stream), until, laps).await;
             }
             _ => {}
         }
@@ -276,19 +317,21 @@ impl ProcessExecutor {
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {
         self.trainer.get_or_init(|| {
-            Trainer::new(self.settings.clone(), isolation, self.spawner.clone(), self.outside.clone())
+            let (spawner, outside) = (self.spawner.clone(), self.outside.clone());
+            Trainer::new(self.settings.clone(), isolation, spawner, outside, Arc::downgrade(&self.stems))
         })
     }
 
     async fn start_planned(
         &self,
         launch: Launch,
+        jvm: Option<Jvm>,
         spec: Arc<InstanceSpec>,
-        stream: Arc<str>,
-        logs: Arc<dyn LogSink>,
+        log: Log,
         until: Instant,
         laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
+        let (logs, stream) = log.clone();
         let own = launch.own_program;
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
@@ -301,7 +344,7 @@ impl ProcessExecutor {
         }
         if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
             let Stem { process, framed, made } = stem;
-            *laps = Laps { sandboxed: Some(Instant::now()), loading: None, used: Some(made) };
+            laps.sandboxed(Some(made));
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
             return ready(process, framed, &spec, until, laps).await;
@@ -314,6 +357,7 @@ impl ProcessExecutor {
                 let process =
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
+                laps.tells_loading = true;
                 ready(process, framed, &spec, until, laps).await
             }
             Protocol::Wrapped => {
@@ -338,11 +382,48 @@ impl ProcessExecutor {
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
+                if let Some(jvm) = &jvm
+                    && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
+                {
+                    laps.sandboxed(Some(stem.made));
+                    return ready(stem.process, api, &spec, until, laps).await;
+                }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
                 ready(process, api, &spec, until, laps).await
+            }
+        }
+    }
+
+    /// A waiting JVM of this kind, on its way to be this instance, which finds its Runtime API at `api`.
+    async fn jvm(
+        &self,
+        launch: &Launch,
+        jvm: &Jvm,
+        variables: &[(String, String)],
+        api: &mut RuntimeApi,
+        (logs, stream): &Log,
+    ) -> Option<Stem> {
+        let stem = self.stems.take(&launch.jvm_recipe(jvm, variables, api.address())).await?;
+        let (name, address) = api.contact();
+        let mut variables = variables.to_vec();
+        variables.push((name.to_owned(), address));
+        let become_instance = async || {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            api.serve_in(&stem.process).map_err(NotStarted::at("listen for the runtime"))?;
+            stem.process.output.belong_to(logs.clone(), stream.clone());
+            stem.introduce(&variables, &jvm.then).await.map(|()| stem)
+        };
+        match become_instance().await {
+            Ok(stem) => {
+                self.stems.used();
+                Some(stem)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a waiting JVM could not become an instance; starting another");
+                None
             }
         }
     }
@@ -361,7 +442,11 @@ impl ProcessExecutor {
         if stem.is_none() {
             stem = self.stems.take(&launch.recipe(variables, Arc::new([]))?).await;
         }
-        match stem?.become_instance(&self.spawner, launch.sandbox().clone(), variables).await {
+        let become_instance = async |stem: Stem| {
+            let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            stem.introduce(variables, "").await.map(|()| stem)
+        };
+        match become_instance(stem?).await {
             Ok(stem) => {
                 self.stems.used();
                 Some(stem)
@@ -385,7 +470,7 @@ impl ProcessExecutor {
         let what = program.argv[0].to_string_lossy().into_owned();
         let child = by(until, self.spawner.spawn(program)).await?;
         let child = child.map_err(|error| not_started(&what, own, &error))?;
-        *laps = Laps { sandboxed: Some(Instant::now()), ..Laps::default() };
+        laps.sandboxed(None);
         Ok(Process::new(child, output))
     }
 }
@@ -402,8 +487,12 @@ impl Executor for ProcessExecutor {
             let _under_way = self.lull.start();
             let until = began + spec.init_timeout;
             let mut laps = Laps::default();
-            let instance = self.begin(spec, stream, logs, until, &mut laps).await?;
-            Ok(Started { instance, init: began.elapsed(), phases: laps.since(began) })
+            let begun = self.begin(spec, stream, logs, until, &mut laps).await;
+            let phases = laps.between(began, Instant::now());
+            match begun {
+                Ok(instance) => Ok(Started { instance, phases }),
+                Err(unready) => Err(Unready { phases, ..unready }),
+            }
         })
     }
 
@@ -456,23 +545,49 @@ fn has_swap() -> bool {
     total.is_some_and(|kib| kib.trim() != "0 kB")
 }
 
+/// Whether a start that went like this is to be followed by a training run.
+fn pays(trained: &Trained, laps: &Laps) -> bool {
+    let began = laps.loading.get().copied().or(laps.sandboxed.map(Instant::into_std));
+    match trained {
+        Trained::Classes(_) => true,
+        Trained::Code(_) => began.is_some_and(|at| policy::training::pays(at.elapsed())),
+    }
+}
+
 /// When a start had come how far.
 #[derive(Default)]
 struct Laps {
     sandboxed: Option<Instant>,
-    loading: Option<std::time::Instant>,
+    /// Whether its runtime says when it is about to load the function …
+    tells_loading: bool,
+    /// … and when that was.
+    loading: Arc<OnceLock<std::time::Instant>>,
     used: Option<MadeAhead>,
 }
 
 impl Laps {
-    fn since(&self, began: Instant) -> Phases {
-        let Some(sandboxed) = self.sandboxed else { return Phases::default() };
-        let runtime = match (self.used, self.loading) {
-            // It had booted before.
-            (Some(_), _) => Some(Duration::ZERO),
-            (None, loading) => loading.map(|at| at.saturating_duration_since(sandboxed.into_std())),
+    fn sandboxed(&mut self, used: Option<MadeAhead>) {
+        *self = Laps { sandboxed: Some(Instant::now()), used, ..Laps::default() };
+    }
+
+    /// What the time of a start went into that ended, well or not, at `end`.
+    fn between(&self, began: Instant, end: Instant) -> Phases {
+        let used = self.used;
+        let Some(sandboxed) = self.sandboxed else {
+            return Phases { sandbox: end - began, ..Phases::default() };
         };
-        Phases { sandbox: sandboxed - began, runtime, used: self.used }
+        let (sandbox, rest) = (sandboxed - began, end - sandboxed);
+        let (runtime, init) = match self.loading.get() {
+            // It had booted before.
+            _ if used.is_some() => (Some(Duration::ZERO), Some(rest)),
+            Some(at) => {
+                let runtime = at.saturating_duration_since(sandboxed.into_std()).min(rest);
+                (Some(runtime), Some(rest - runtime))
+            }
+            None if self.tells_loading => (Some(rest), None),
+            None => (None, Some(rest)),
+        };
+        Phases { sandbox, runtime, init, used }
     }
 }
 
@@ -485,9 +600,8 @@ async fn ready<T: Transport>(
     laps: &mut Laps,
 ) -> Result<Arc<dyn Instance>, Unready> {
     process.child.group().belong_to(spec.function.as_str().into());
-    let running = Running::init(process, transport, spec.timeout, until).await?;
-    laps.loading = running.loading();
-    Ok(Arc::new(running))
+    laps.loading = process.loading();
+    Ok(Arc::new(Running::init(process, transport, spec.timeout, until).await?))
 }
 
 /// A step of a start, unless time is up first.

@@ -8,20 +8,28 @@
 //! text, length of the body, both little-endian `u32`), then the two parts. One invocation is one frame each way: one
 //! wake-up in the function and one here, because the task that holds the request does the writing and the reading
 //! itself.
+//!
+//! Between two invocations nobody waits for an answer, and what the function logs then is heard by a [listener](Line::listen).
 
 use crate::chunks::Chunks;
-use crate::instance::{MAX_ANSWER, Process, Transport, write_together};
+use crate::instance::{MAX_ANSWER, Process, Transport, take, write_together};
+use crate::output::{Output, Paced};
 use bytes::{Buf, Bytes, BytesMut};
 use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use tokio::io::AsyncReadExt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 const HEAD: usize = 12;
 /// No frame is larger: an answer of 6 MiB and its meta text, or Lambda's largest streamed write.
 const MAX_FRAME: usize = 32 * 1024 * 1024;
+
+/// So many bytes of log events are taken at once between two invocations, the next of which must not wait for more.
+const MAX_HEARD: u64 = 1 << 20;
 
 /// What a frame from the function means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,7 @@ enum Kind {
     Log,
     Imports,
     Loading,
+    Waits,
 }
 
 struct Frame {
@@ -49,34 +58,62 @@ struct Frame {
 
 struct Conversation {
     events: pipe::Sender,
-    answers: pipe::Receiver,
+    answers: Arc<pipe::Receiver>,
     buffer: BytesMut,
 }
 
 /// Our ends of the pipes.
 pub struct Framed {
-    /// Taken for the length of an invocation.
-    conversation: Mutex<Option<Conversation>>,
+    line: Arc<Line>,
 }
+
+struct Line {
+    answers: Arc<pipe::Receiver>,
+    desk: Mutex<Desk>,
+    /// It was put back while somebody waited for that.
+    back: Notify,
+}
+
+struct Desk {
+    /// Taken for the length of an invocation.
+    conversation: Option<Conversation>,
+    /// How often it was.
+    taken: u64,
+    /// Whether the listener waits for it to come back.
+    is_awaited: bool,
+}
+
+/// How often it is looked whether a function that answers events all the time still does, until when it is not listened to
+/// it between them; so that much later than it was written a line may be logged.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Framed {
     /// Our ends, and those that the process gets: where it reads events, and where it writes answers.
     pub fn pair() -> io::Result<(Framed, [OwnedFd; 2])> {
         let ((their_events, events), (answers, their_answers)) = (io::pipe()?, io::pipe()?);
+        let answers = Arc::new(pipe::Receiver::from_owned_fd(answers.into())?);
         let conversation = Conversation {
             events: pipe::Sender::from_owned_fd(events.into())?,
-            answers: pipe::Receiver::from_owned_fd(answers.into())?,
+            answers: answers.clone(),
             buffer: BytesMut::with_capacity(4096),
         };
-        let framed = Framed { conversation: Mutex::new(Some(conversation)) };
-        Ok((framed, [their_events.into(), their_answers.into()]))
+        let desk = Mutex::new(Desk { conversation: Some(conversation), taken: 0, is_awaited: false });
+        let line = Arc::new(Line { answers, desk, back: Notify::new() });
+        Ok((Framed { line }, [their_events.into(), their_answers.into()]))
     }
 
-    /// Tells a bootstrap that waits for its function the variables of that.
-    pub async fn introduce(&mut self, variables: &[(String, String)]) -> io::Result<()> {
+    /// Tells a runtime that waits for its function the variables of that, and a JVM its class path.
+    pub async fn introduce(&mut self, variables: &[(String, String)], class_path: &str) -> io::Result<()> {
         let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
-        let conversation = self.conversation.get_mut().expect("no panic while held");
-        conversation.as_mut().expect("nobody has taken it yet").write(b'B', b"", body.as_bytes()).await
+        self.untaken().write(b'B', class_path.as_bytes(), body.as_bytes()).await
+    }
+
+    /// Waits until a runtime says that it waits.
+    pub async fn waits(&mut self, process: &Process) -> io::Result<()> {
+        match self.untaken().read(process).await?.kind {
+            Kind::Waits => Ok(()),
+            kind => Err(out_of_turn(kind)),
+        }
     }
 
     /// Waits until the bootstrap says that it has loaded the function, or why it could not. Broken off and called
@@ -85,8 +122,7 @@ impl Framed {
     /// # Errors
     /// The socket was closed, or something else was said.
     pub async fn first_word(&mut self, process: &Process) -> io::Result<Result<(), StartFailure>> {
-        let conversation = self.conversation.get_mut().expect("no panic while held");
-        let frame = conversation.as_mut().expect("nobody has taken it yet").read(process).await?;
+        let frame = self.untaken().read(process).await?;
         Ok(match frame.kind {
             Kind::Ready => Ok(()),
             Kind::InitError => Err(StartFailure::Init(frame.body)),
@@ -94,13 +130,114 @@ impl Framed {
         })
     }
 
+    /// Before anybody listens.
+    fn untaken(&mut self) -> &mut Conversation {
+        let line = Arc::get_mut(&mut self.line).expect("nobody listens yet");
+        let desk = line.desk.get_mut().expect("no panic while held");
+        desk.conversation.as_mut().expect("nobody has taken it yet")
+    }
+}
+
+impl Line {
     fn take(&self) -> Option<Conversation> {
-        self.conversation.lock().expect("no panic while held").take()
+        let mut desk = self.desk();
+        desk.taken += 1;
+        desk.conversation.take()
     }
 
     fn put_back(&self, conversation: Conversation) {
-        *self.conversation.lock().expect("no panic while held") = Some(conversation);
+        let mut desk = self.desk();
+        desk.conversation = Some(conversation);
+        if std::mem::take(&mut desk.is_awaited) {
+            self.back.notify_one();
+        }
     }
+
+    /// Hears what the function logs while no invocation does. So that the server is not woken twice by each answer, a
+    /// function that answers one event after the other is listened to only when it has paused.
+    async fn listen(self: Arc<Line>, output: Arc<Output>) {
+        let mut pace = Paced::new();
+        loop {
+            let taken = self.pause().await;
+            loop {
+                if self.answers.readable().await.is_err() {
+                    return;
+                }
+                match self.hear(&output, Some(taken)) {
+                    Heard::Something(bytes) => pace.took(bytes).await,
+                    Heard::Invocation => break,
+                    Heard::End => return,
+                }
+            }
+        }
+    }
+
+    /// Waits until there was no invocation for a moment; how many there were before.
+    async fn pause(&self) -> u64 {
+        let mut before = self.desk().taken;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let is_long = {
+                let mut desk = self.desk();
+                let same = std::mem::replace(&mut before, desk.taken) == desk.taken;
+                if same && desk.conversation.is_some() {
+                    return desk.taken;
+                }
+                desk.is_awaited = same;
+                same
+            };
+            if is_long {
+                self.back.notified().await;
+            }
+        }
+    }
+
+    /// Takes what was logged, unless an invocation is under way, which does so itself, or there were others than these.
+    fn hear(&self, output: &Output, taken: Option<u64>) -> Heard {
+        let mut desk = self.desk();
+        if taken.is_some_and(|taken| taken != desk.taken) {
+            return Heard::Invocation;
+        }
+        let Some(conversation) = &mut desk.conversation else { return Heard::Invocation };
+        let mut taken = 0;
+        loop {
+            match conversation.parse_log() {
+                Ok(Parsed::Log(message)) => output.record(message),
+                Ok(Parsed::Other) | Err(_) => return Heard::End,
+                Ok(Parsed::Part) if taken >= MAX_HEARD => return Heard::Something(taken),
+                Ok(Parsed::Part) => match conversation.answers.try_read_buf(&mut conversation.buffer) {
+                    Ok(0) => return Heard::End,
+                    Ok(bytes) => taken += bytes as u64,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Heard::Something(taken);
+                    }
+                    Err(_) => return Heard::End,
+                },
+            }
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().expect("no panic while held")
+    }
+}
+
+enum Heard {
+    /// So many bytes, perhaps none.
+    Something(u64),
+    /// Nothing, because of an invocation.
+    Invocation,
+    /// The last that is a log event.
+    End,
+}
+
+enum Parsed {
+    /// A log event.
+    Log(Bytes),
+    /// The beginning of something, or nothing.
+    Part,
+    /// Something else, which is left where it is.
+    Other,
 }
 
 impl Transport for Framed {
@@ -113,18 +250,26 @@ impl Transport for Framed {
     }
 
     async fn exchange(&self, process: &Process, invocation: Invocation, sink: StreamSink) -> InvokeResult {
-        let Some(mut conversation) = self.take() else {
+        let Some(mut conversation) = self.line.take() else {
             // An earlier invocation was abandoned half-way; its answer could be taken for this one's.
             process.child.kill();
             return InvokeResult::Exited(Exit::Unknown);
         };
         match conversation.exchange(process, invocation, sink).await {
             Ok(result) => {
-                self.put_back(conversation);
+                self.line.put_back(conversation);
                 result
             }
             Err(_) => InvokeResult::Exited(process.last_words().await),
         }
+    }
+
+    fn listen(&self, output: &Arc<Output>) -> Option<AbortHandle> {
+        Some(tokio::spawn(self.line.clone().listen(output.clone())).abort_handle())
+    }
+
+    fn hear_rest(&self, output: &Output) {
+        self.line.hear(output, None);
     }
 }
 
@@ -197,12 +342,28 @@ impl Conversation {
                 Some(Frame { kind: Kind::Imports, body, .. }) => process.imported(&body),
                 Some(Frame { kind: Kind::Loading, .. }) => process.loads(),
                 Some(frame) => return Ok(frame),
-                None => {
-                    if self.answers.read_buf(&mut self.buffer).await? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
+                None => self.read_more().await?,
             }
+        }
+    }
+
+    async fn read_more(&mut self) -> io::Result<()> {
+        loop {
+            self.answers.readable().await?;
+            match self.answers.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a whole frame off the buffer, if it is a log event.
+    fn parse_log(&mut self) -> io::Result<Parsed> {
+        match self.buffer.first() {
+            Some(byte) if kind(*byte)? != Kind::Log => Ok(Parsed::Other),
+            _ => Ok(self.parse()?.map_or(Parsed::Part, |frame| Parsed::Log(frame.body))),
         }
     }
 
@@ -225,8 +386,8 @@ impl Conversation {
             return Ok(None);
         }
         self.buffer.advance(HEAD);
-        let meta = self.buffer.split_to(meta).freeze();
-        let body = self.buffer.split_to(body).freeze();
+        let meta = take(&mut self.buffer, meta);
+        let body = take(&mut self.buffer, body);
         Ok(Some(Frame { kind, last, meta, body }))
     }
 }
@@ -264,6 +425,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
         b'F' => Kind::StreamError,
         b'L' => Kind::Log,
         b'G' => Kind::Loading,
+        b'W' => Kind::Waits,
         other => return Err(io::Error::other(format!("no frame begins with byte {other}"))),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::child::Child;
 use crate::output::Output;
+use bytes::{Bytes, BytesMut};
 use model::MiB;
 use ports::{
     BoxFuture, Completion, Exit, Instance, Invocation, InvokeResult, StartFailure, StreamSink, Unready,
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::AbortHandle;
 
 /// Lambda's limit for a buffered answer: 6 MiB and 100 bytes.
 pub const MAX_ANSWER: usize = 6 * 1024 * 1024 + 100;
@@ -34,6 +36,14 @@ pub trait Transport: Send + Sync + 'static {
         invocation: Invocation,
         sink: StreamSink,
     ) -> impl Future<Output = InvokeResult> + Send;
+
+    /// Begins to take the lines that come over the transport between two invocations, where lines come over it.
+    fn listen(&self, _output: &Arc<Output>) -> Option<AbortHandle> {
+        None
+    }
+
+    /// Takes those that are there now.
+    fn hear_rest(&self, _output: &Output) {}
 }
 
 /// Writes all parts, with one system call as long as the socket takes them: an answer in two would wait for the
@@ -51,11 +61,23 @@ pub async fn write_together(
     Ok(())
 }
 
+/// Takes `length` bytes off what was read. The room that something large took is not kept for what comes next: the instance
+/// may be idle for long, and there may be a thousand of them.
+pub fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
+    const KEPT: usize = 64 << 10;
+    let taken = buffer.split_to(length).freeze();
+    if length > KEPT && buffer.len() <= KEPT {
+        *buffer = BytesMut::from(&buffer[..]);
+    }
+    taken
+}
+
 /// A process that is ready, and what it is spoken to over.
 pub struct Running<T> {
     process: Process,
     transport: T,
     timeout: Duration,
+    listener: Option<AbortHandle>,
 }
 
 impl<T: Transport> Running<T> {
@@ -69,14 +91,12 @@ impl<T: Transport> Running<T> {
         let ready = tokio::time::timeout_at(until, transport.ready(&process)).await;
         process.output.finish();
         match ready.unwrap_or(Err(StartFailure::TimedOut)) {
-            Ok(()) => Ok(Running { process, transport, timeout }),
-            Err(failure) => Err(Unready { failure, max_memory: Some(process.child.peak()) }),
+            Ok(()) => {
+                let listener = transport.listen(&process.output);
+                Ok(Running { process, transport, timeout, listener })
+            }
+            Err(failure) => Err(Unready { max_memory: Some(process.child.peak()), ..failure.into() }),
         }
-    }
-
-    /// When its runtime was about to load the function, if that is known.
-    pub fn loading(&self) -> Option<Instant> {
-        self.process.loading.get().copied()
     }
 
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
@@ -121,7 +141,20 @@ impl<T: Transport> Instance for Running<T> {
     }
 
     fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(self.process.stop(grace))
+        Box::pin(async move {
+            self.process.child.stop(grace).await;
+            // Lines written up to the end are kept.
+            self.transport.hear_rest(&self.process.output);
+            self.process.output.finish();
+        })
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
     }
 }
 
@@ -136,11 +169,11 @@ pub struct Process {
     pub output: Arc<Output>,
     /// Takes what the function imported, when its bootstrap says so.
     learner: Mutex<Option<Learner>>,
-    follower: tokio::task::AbortHandle,
+    follower: AbortHandle,
     ending: AtomicBool,
     sampled: Mutex<Option<Instant>>,
     /// When its runtime was about to load the function.
-    loading: OnceLock<Instant>,
+    loading: Arc<OnceLock<Instant>>,
 }
 
 impl Process {
@@ -148,7 +181,7 @@ impl Process {
     pub fn new(child: Child, output: Arc<Output>) -> Process {
         let follower = tokio::spawn(output.clone().follow()).abort_handle();
         let (learner, ending, sampled) = (Mutex::default(), AtomicBool::new(false), Mutex::new(None));
-        let loading = OnceLock::new();
+        let loading = Arc::default();
         Process { child, output, learner, follower, ending, sampled, loading }
     }
 
@@ -160,6 +193,11 @@ impl Process {
     /// The runtime has booted and loads the function from here on.
     pub fn loads(&self) {
         let _ = self.loading.set(Instant::now());
+    }
+
+    /// When that was; still empty if it was not yet.
+    pub fn loading(&self) -> Arc<OnceLock<Instant>> {
+        self.loading.clone()
     }
 
     /// The bootstrap has said what the function imported.
@@ -205,12 +243,6 @@ impl Process {
                 self.child.exited().await
             }
         }
-    }
-
-    /// Ends the process group; lines written up to the end are kept.
-    async fn stop(&self, grace: Duration) {
-        self.child.stop(grace).await;
-        self.output.finish();
     }
 }
 

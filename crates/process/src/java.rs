@@ -12,13 +12,20 @@ const CLIENT: &str = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda
 
 /// Whether the client is in one of the folders: as a class, in a jar, or in a jar in `lib`.
 pub fn has_client<'a>(folders: impl IntoIterator<Item = &'a Path>) -> bool {
+    clients(folders).next().is_some()
+}
+
+/// The files in the folders that have the client: as a class, as a jar, or as a jar in `lib`.
+pub fn clients<'a>(folders: impl IntoIterator<Item = &'a Path>) -> impl Iterator<Item = PathBuf> {
     let class = format!("{}.class", CLIENT.replace('.', "/"));
-    let holds = |jar: &PathBuf| {
-        let archive = File::open(jar).ok().and_then(|file| zip::ZipArchive::new(file).ok());
-        archive.is_some_and(|archive| archive.index_for_name(&class).is_some())
-    };
-    folders.into_iter().any(|folder| {
-        folder.join(&class).is_file() || jars(folder).chain(jars(&folder.join("lib"))).any(|jar| holds(&jar))
+    folders.into_iter().flat_map(move |folder| {
+        let name = class.clone();
+        let holds = move |jar: &PathBuf| {
+            let archive = File::open(jar).ok().and_then(|file| zip::ZipArchive::new(file).ok());
+            archive.is_some_and(|archive| archive.index_for_name(&name).is_some())
+        };
+        let unpacked = Some(folder.join(&class)).filter(|class| class.is_file());
+        unpacked.into_iter().chain(jars(folder).chain(jars(&folder.join("lib"))).filter(holds))
     })
 }
 
@@ -40,18 +47,7 @@ pub fn argv(
     places: &Places,
     sdk: Option<&str>,
 ) -> Vec<OsString> {
-    let task = &places.task;
-    let mut class_path = task.clone();
-    // One by one: in what order `*` puts them nobody says, and of two classes of a name the first is taken.
-    for (folder, seen) in
-        [(spec.code_dir.join("lib"), format!("{task}/lib")), (spec.code_dir.clone(), task.clone())]
-    {
-        for jar in jars(&folder) {
-            class_path
-                .push_str(&format!(":{seen}/{}", jar.file_name().unwrap_or_default().to_string_lossy()));
-        }
-    }
-    class_path.push_str(":/opt/java/lib/*");
+    let mut class_path = class_path(spec, &places.task);
     if let Some(sdk) = sdk {
         class_path.push_str(&format!(":{sdk}/*"));
     }
@@ -63,11 +59,27 @@ pub fn argv(
     argv
 }
 
+/// The function's own part of the class path: its package, which is seen at `task`, and its layers.
+pub fn class_path(spec: &InstanceSpec, task: &str) -> String {
+    let mut class_path = task.to_owned();
+    // One by one: in what order `*` puts them nobody says, and of two classes of a name the first is taken.
+    for (folder, seen) in
+        [(spec.code_dir.join("lib"), format!("{task}/lib")), (spec.code_dir.clone(), task.to_owned())]
+    {
+        for jar in jars(&folder) {
+            class_path
+                .push_str(&format!(":{seen}/{}", jar.file_name().unwrap_or_default().to_string_lossy()));
+        }
+    }
+    class_path.push_str(":/opt/java/lib/*");
+    class_path
+}
+
 /// The JVM's flags, but for those that the function's `own` options speak to: of two collectors the JVM would
 /// take neither, and of two values the command line's.
 ///
 /// What is the JVM's default anyway (`-Xshare:auto`, `-XX:+TieredCompilation`) is left to it.
-fn flags(memory_mib: u32, version: u32, own: &[&str]) -> Vec<String> {
+pub fn flags(memory_mib: u32, version: u32, own: &[&str]) -> Vec<String> {
     let names = |prefixes: &[&str]| own.iter().any(|o| prefixes.iter().any(|prefix| o.starts_with(prefix)));
     let mut flags = Vec::new();
     // Lambda's share of the memory, at every size.
@@ -100,7 +112,7 @@ fn flags(memory_mib: u32, version: u32, own: &[&str]) -> Vec<String> {
 }
 
 /// The jars that lie in a folder, in order.
-pub fn jars(folder: &Path) -> impl Iterator<Item = PathBuf> {
+pub fn jars(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut jars: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|e| e == "jar")).collect();

@@ -5,6 +5,7 @@ mod sched;
 
 use sched::SchedAttr;
 use std::io;
+use std::time::Duration;
 
 /// The newest Landlock ABI that the kernel speaks; `None` without Landlock.
 pub fn landlock_abi() -> Option<u32> {
@@ -74,5 +75,25 @@ pub fn come_first() {
         if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
             return;
         }
+    }
+}
+
+/// How much processor time this process has used.
+pub fn processor_time() -> Duration {
+    let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `used` lives on this stack for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut used) };
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+/// Gives back to the machine what the heap holds and nobody uses. glibc keeps what a load took until the same thread needs
+/// it again. May take milliseconds, in which other threads wait for the heap.
+///
+/// Source: `malloc_trim(3)`.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

@@ -3,21 +3,24 @@
 
 use crate::argv::{argv, is_method, wrapper};
 use crate::class_archive::{Archive, Staged};
+use crate::compile_cache::{self, CompileCache};
 use crate::environment::{Issuer, Places, environment};
 use crate::executor::Settings;
 use crate::interpreter::{Found, Wanted};
 use crate::java::{has_client, missing_client};
+use crate::jvms::{Clients, Jvm};
 use crate::network::Outside;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation, Sandbox, View};
 use crate::spawner::Program;
 use crate::stems::{Likeness, Recipe};
-use crate::training;
+use crate::training::{self, Trained};
 use model::{MiB, Network};
 use ports::{InstanceSpec, StartFailure};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,8 +34,8 @@ pub struct Launch {
     pub protocol: Protocol,
     /// Whether the program is the function's, and not one of this machine's.
     pub own_program: bool,
-    /// The class-data archive that fits, and whether this start takes it.
-    pub archive: Option<(Archive, bool)>,
+    /// What a training run leaves for it, and whether this start takes it.
+    pub trained: Option<(Trained, bool)>,
     isolation: Isolation,
     sandbox: Arc<Sandbox>,
     argv: Vec<OsString>,
@@ -44,15 +47,15 @@ pub struct Launch {
     files: Vec<u64>,
 }
 
-/// What a start makes instead of an instance: a class-data archive.
+/// A start that is no instance's.
 pub struct Training<'a> {
-    /// The archive.
-    pub archive: &'a Archive,
+    /// What it is for.
+    pub trained: &'a Trained,
     /// What was made ready for it.
     pub staged: &'a Staged,
 }
 
-/// A training run has two JVMs at its end, one of which writes the archive: memory beyond the function's.
+/// A training run of Java has two JVMs at its end, one of which writes the archive: memory beyond the function's.
 const TO_WRITE_AN_ARCHIVE: MiB = MiB(1024);
 
 /// How an instance is spoken to.
@@ -98,27 +101,38 @@ impl Launch {
         let wrapper = wrapper(spec, wanted);
         let own_program = wrapper.is_some() || matches!(wanted, Wanted::Provided | Wanted::Http);
         let mut runtime_argv = argv(spec, wanted, found.as_ref(), &places, sdk.as_deref())?;
-        let (trains, mut archive) = (training.is_some(), None);
-        if let Some(Training { archive, staged }) = training {
-            archive.make(&mut runtime_argv, training::DUMPED, staged);
-            runtime_argv.splice(0..0, ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from));
-            binds.push(staged.bind());
+        let mut trained = None;
+        if let Some(Training { trained, staged }) = &training {
+            let script = match trained {
+                Trained::Classes(archive) => {
+                    archive.make(&mut runtime_argv, training::DUMPED, staged);
+                    binds.push(staged.bind());
+                    training::JVM_SCRIPT
+                }
+                Trained::Code(_) => training::NODE_SCRIPT,
+            };
+            runtime_argv.splice(0..0, ["/bin/sh", "-c", script, "training"].map(OsString::from));
         } else if let Some(found) = found.as_ref().filter(|_| !own_program && can_train(settings, isolation))
         {
             let installed = settings.runtimes_dir.join(JAVA_SDK);
             let sdk = sdk.as_deref().map(|sdk| (installed.as_path(), sdk));
-            let fitting = Archive::of(spec, found, &runtime_argv, &places, sdk);
-            archive = fitting.map(|archive| {
-                let made = archive.is_made();
-                (archive, made)
+            let fitting = match wanted {
+                Wanted::Node(_) => CompileCache::of(spec, found, &runtime_argv).map(Trained::Code),
+                _ => Archive::of(spec, found, &runtime_argv, &places, sdk).map(Trained::Classes),
+            };
+            trained = fitting.map(|trained| {
+                let made = trained.is_made();
+                (trained, made)
             });
-            if let Some((archive, true)) = &archive {
-                archive.take(&mut runtime_argv);
-                binds.push(archive.bind());
+            if let Some((fitting, true)) = &trained {
+                binds.push(fitting.bind());
+                if let Trained::Classes(archive) = fitting {
+                    archive.take(&mut runtime_argv);
+                }
             }
         }
         // Whoever made the archive had the client, in these very jars.
-        let proven = trains || matches!(archive, Some((_, true)));
+        let proven = training.is_some() || matches!(trained, Some((_, true)));
         if matches!(wanted, Wanted::Java(_)) && !proven {
             require_java_client(spec, settings)?;
         }
@@ -135,7 +149,7 @@ impl Launch {
             memory: spec.memory,
         };
         let mut sandbox = Sandbox::plan(&view).map_err(machine)?;
-        if trains {
+        if training.is_some() {
             sandbox = sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
         }
         let sandbox = Arc::new(sandbox);
@@ -144,7 +158,7 @@ impl Launch {
         Ok(Launch {
             protocol,
             own_program,
-            archive,
+            trained,
             isolation,
             sandbox,
             argv,
@@ -155,17 +169,6 @@ impl Launch {
             credentials: settings.credentials.clone(),
             files,
         })
-    }
-
-    /// Makes ready what a training run for `archive` needs, in the folder `dir`. Reads the package.
-    pub fn stage(
-        settings: &Settings,
-        archive: &Archive,
-        dir: &Path,
-        spec: &InstanceSpec,
-    ) -> io::Result<Staged> {
-        let installed = settings.runtimes_dir.join(JAVA_SDK);
-        archive.stage(dir, spec, &installed)
     }
 
     /// The program to start with its `variables`. `contact` is the one by which it finds or serves the server: its
@@ -204,6 +207,9 @@ impl Launch {
             }
             _ => {}
         }
+        if let Some((Trained::Code(_), true)) = &self.trained {
+            environment.insert("BROOKLET_COMPILE_CACHE".into(), compile_cache::SEEN.into());
+        }
         for (key, value) in self.runtime.found.as_ref().map(Found::variables).unwrap_or_default() {
             environment.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
         }
@@ -217,6 +223,49 @@ impl Launch {
         if !bootable || self.own_program || self.isolation == Isolation::None {
             return None;
         }
+        let likeness = self.likeness(self.argv.clone(), variables, imports);
+        let forks = self.learns();
+        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks, runtime_api: None })
+    }
+
+    /// The kind of waiting JVM that can become this instance. In the machine's network its rehearsal would be in reach of
+    /// others.
+    pub fn jvm(&self, settings: &Settings, spec: &InstanceSpec, clients: &Clients) -> Option<Jvm> {
+        let found = self.runtime.found.as_ref().filter(|_| matches!(self.runtime.wanted, Wanted::Java(_)))?;
+        let fits = !self.own_program && self.sandbox.has_own_network();
+        if !fits || !can_train(settings, self.isolation) || settings.stems == 0 {
+            return None;
+        }
+        let installed = settings.runtimes_dir.join(JAVA_SDK);
+        Jvm::of(spec, found, &installed, &settings.run_dir.join("runtime"), clients)
+    }
+
+    /// As [`Launch::recipe`], of a waiting JVM. `runtime_api` is where the instance will find that.
+    pub fn jvm_recipe(&self, jvm: &Jvm, variables: &[(String, String)], runtime_api: SocketAddr) -> Recipe {
+        let likeness = self.likeness(jvm.argv(), variables, Arc::new([]));
+        Recipe { likeness, sandbox: self.sandbox.clone(), forks: false, runtime_api: Some(runtime_api) }
+    }
+
+    /// The program that makes the archive with which such JVMs boot.
+    pub fn rehearsal(self, jvm: &Jvm, spec: &InstanceSpec, output: OwnedFd) -> Program {
+        let variables = self.variables(spec, "training");
+        let mut environment = self.likeness(Vec::new(), &variables, Arc::new([])).variables;
+        environment.push(("ARCHIVE".into(), training::DUMPED.into()));
+        let mut argv: Vec<OsString> =
+            ["/bin/sh", "-c", training::NODE_SCRIPT, "training"].map(OsString::from).into();
+        argv.extend(jvm.training(training::DUMPED));
+        let sandbox = self.sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
+        let (transport, runtime_api) = (None, None);
+        let sandbox = Arc::new(sandbox);
+        Program { sandbox, argv, environment, transport, runtime_api, output, waits: false }
+    }
+
+    fn likeness(
+        &self,
+        argv: Vec<OsString>,
+        variables: &[(String, String)],
+        imports: Arc<[String]>,
+    ) -> Likeness {
         let matters = |(key, _): &&(String, String)| {
             const PREFIXES: [&str; 14] = [
                 "PYTHON",
@@ -236,15 +285,13 @@ impl Launch {
             ];
             PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         };
-        let likeness = Likeness {
-            argv: self.argv.clone(),
+        Likeness {
+            argv,
             variables: variables.iter().filter(matters).cloned().collect(),
             files: self.files.clone(),
             imports,
             network: self.sandbox.network(),
-        };
-        let forks = self.learns();
-        Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks })
+        }
     }
 
     /// Whether its runtime can say what a function imports, and import it ahead.
@@ -278,7 +325,7 @@ impl Protocol {
 
 /// Without walls a training run would be a stranger's program on this machine at a time that nobody expects.
 fn can_train(settings: &Settings, isolation: Isolation) -> bool {
-    settings.class_archives && isolation != Isolation::None
+    settings.training_runs && isolation != Isolation::None
 }
 
 fn places(

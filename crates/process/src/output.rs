@@ -23,6 +23,27 @@ const MAX_DRAIN: usize = 1 << 20;
 const BURST: u64 = 8 << 20;
 const RATE: u64 = 4 << 20;
 
+/// Whoever follows what a function writes takes it at this pace.
+pub struct Paced {
+    began: tokio::time::Instant,
+    pace: Pace,
+}
+
+impl Paced {
+    /// Nothing was taken yet.
+    pub fn new() -> Paced {
+        Paced { began: tokio::time::Instant::now(), pace: Pace::new(BURST, RATE) }
+    }
+
+    /// So many bytes were taken; resolves when more may be.
+    pub async fn took(&mut self, bytes: u64) {
+        let pause = self.pace.took(Time(self.began.elapsed().as_nanos() as u64), bytes);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
 /// Milliseconds since 1970.
 pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -56,7 +77,7 @@ impl Output {
 
     /// Follows the pipe until its last writer is gone.
     pub async fn follow(self: Arc<Output>) {
-        let (began, mut pace) = (tokio::time::Instant::now(), Pace::new(BURST, RATE));
+        let mut pace = Paced::new();
         loop {
             let Ok(mut ready) = self.pipe.readable().await else { return };
             let mut taken = 0;
@@ -65,10 +86,7 @@ impl Output {
                 Ok(Drained::Partly) => tokio::task::yield_now().await,
                 Ok(Drained::Ended) | Err(_) => return self.flush(),
             }
-            let pause = pace.took(Time(began.elapsed().as_nanos() as u64), taken);
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
+            pace.took(taken).await;
         }
     }
 

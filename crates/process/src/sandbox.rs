@@ -126,7 +126,7 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Empty folders in every sandbox, for what is mounted there when its function is known.
-const MOUNT_POINTS: [&str; 9] = [
+const MOUNT_POINTS: [&str; 10] = [
     "/var/task",
     "/opt",
     "/tmp",
@@ -134,6 +134,7 @@ const MOUNT_POINTS: [&str; 9] = [
     "/var/sdk/site-packages",
     "/var/sdk/lib",
     "/var/sdk/jvm",
+    "/var/sdk/v8",
     "/node_modules",
     "/var/node_modules",
 ];

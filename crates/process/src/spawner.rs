@@ -203,7 +203,7 @@ impl Shared {
         if !waits {
             script.then(sandbox.dress().clone());
         }
-        script.add(ops::RUN, &[if waits { "/".as_ref() } else { sandbox.working_dir() }]);
+        script.add(ops::RUN, &[sandbox.working_dir()]);
         script.program(argv, environment);
         if !waits {
             script.add(ops::CLOSE, &[]);

@@ -7,6 +7,7 @@
 //! function, once. They are forked from a zygote where there is one of their kind, and else booted. How many wait, and
 //! which zygotes there are, is decided by `policy::stock`; here it is done.
 
+use crate::child::reap_group;
 use crate::framed::Framed;
 use crate::instance::Process;
 use crate::lull::Lull;
@@ -19,6 +20,8 @@ use policy::stock::{Command, Event, Kind, Stock, StockConfig};
 use ports::{LogEvent, LogSink};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -36,6 +39,9 @@ pub struct Recipe {
     pub sandbox: Arc<Sandbox>,
     /// Whether its interpreter can be forked.
     pub forks: bool,
+    /// Where its instance will find the Runtime API, if it will be spoken to over that. Such a runtime says when it waits,
+    /// which is long after it was started.
+    pub runtime_api: Option<SocketAddr>,
 }
 
 /// What makes two stems alike.
@@ -78,6 +84,9 @@ struct State {
     stock: Stock,
     kinds: HashMap<Likeness, Kind>,
     shelves: HashMap<Kind, Shelf>,
+    /// The process groups of zygotes that are gone, as long as there is something in them. One that was killed while it
+    /// forked has left a process of which nobody knows.
+    orphans: Vec<u32>,
     next: u64,
 }
 
@@ -87,14 +96,16 @@ struct Shelf {
     zygote: Option<Arc<Zygote>>,
 }
 
+/// From the start of a runtime that says when it waits until it does.
+const BOOT: Duration = Duration::from_secs(60);
 /// How often it is looked for what nobody needs any more, or has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Stems {
     /// None yet; they are made in a `lull`. Must be called within a tokio runtime.
     pub fn new(spawner: Arc<Spawner>, config: StockConfig, lull: Arc<Lull>) -> Arc<Stems> {
-        let state =
-            State { stock: Stock::new(config), kinds: HashMap::new(), shelves: HashMap::new(), next: 0 };
+        let (kinds, shelves, orphans) = Default::default();
+        let state = State { stock: Stock::new(config), kinds, shelves, orphans, next: 0 };
         let stems = Arc::new(Stems {
             spawner,
             lull,
@@ -119,6 +130,13 @@ impl Stems {
         let stem = stem.map(|stem| Stem { made: MadeAhead::Fork, ..stem });
         stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another"))
             .ok()
+    }
+
+    /// Sees to it that there will be some of this kind, as after a start.
+    pub fn want(self: &Arc<Stems>, recipe: &Recipe) {
+        let mut state = self.lock();
+        let kind = state.kind(recipe);
+        self.tell(state, [Event::Started { kind, forks: recipe.forks }]);
     }
 
     fn pick(self: &Arc<Stems>, recipe: &Recipe) -> (Kind, Option<Stem>, Option<Arc<Zygote>>) {
@@ -215,7 +233,7 @@ impl Stems {
                     state.kinds.retain(|_, other| *other != kind);
                     if let Some(shelf) = state.shelves.remove(&kind) {
                         gone.extend(shelf.ready);
-                        drop(shelf.zygote);
+                        state.orphans.extend(shelf.zygote.map(|zygote| zygote.process_group()));
                     }
                 }
             }
@@ -228,15 +246,20 @@ impl Stems {
     fn look(self: &Arc<Stems>) {
         let mut state = self.lock();
         let (mut gone, mut events, mut kept) = (Vec::new(), Vec::new(), MiB(0));
-        for (&kind, shelf) in &mut state.shelves {
+        let State { shelves, orphans, .. } = &mut *state;
+        orphans.retain(|group| reap_group(*group));
+        for (&kind, shelf) in shelves {
             let ended = shelf.ready.extract_if(.., |stem| stem.process.child.try_exit().is_some());
             gone.extend(ended.inspect(|_| events.push(Event::Gone(kind))));
-            if shelf.zygote.take_if(|zygote| !zygote.is_alive()).is_some() {
+            if let Some(zygote) = shelf.zygote.take_if(|zygote| !zygote.is_alive()) {
+                orphans.push(zygote.process_group());
                 events.push(Event::NoZygote(kind));
             }
-            let memory = shelf.ready.iter().filter_map(|stem| stem.process.child.memory());
+            let memory: Vec<MiB> =
+                shelf.ready.iter().filter_map(|stem| stem.process.child.memory()).collect();
+            events.extend(memory.iter().max().map(|&each| Event::Weighs { kind, each }));
             let zygote = shelf.zygote.as_ref().map(|zygote| zygote.memory());
-            kept = memory.chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
+            kept = memory.into_iter().chain(zygote).fold(kept, |sum, one| MiB(sum.0.saturating_add(one.0)));
         }
         self.kept.store(kept.0, Ordering::Relaxed);
         events.push(Event::Wake { used: kept });
@@ -268,7 +291,8 @@ impl State {
 
     fn bury(&mut self, kind: Kind, dead: &Arc<Zygote>) {
         let shelf = self.shelves.get_mut(&kind);
-        drop(shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead))));
+        let zygote = shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead)));
+        self.orphans.extend(zygote.map(|zygote| zygote.process_group()));
     }
 }
 
@@ -284,18 +308,28 @@ impl Stem {
         Ok(Stem { process, framed, made: MadeAhead::Runtime })
     }
 
-    /// Makes it an instance of a function: in `sandbox`, with these variables. It then loads the function, as
-    /// one does that was started for it.
-    pub async fn become_instance(
-        mut self,
-        spawner: &Spawner,
-        sandbox: Arc<Sandbox>,
-        variables: &[(String, String)],
-    ) -> Result<Stem, NotStarted> {
+    /// Makes its sandbox that of a function, which is then to be introduced.
+    pub async fn dress(self, spawner: &Spawner, sandbox: Arc<Sandbox>) -> Result<Stem, NotStarted> {
         // Waits for another process, briefly.
-        self = spawner.run(move |_| self.process.child.dress(&sandbox).map(|()| self)).await?;
-        self.framed.introduce(variables).await.map_err(NotStarted::at("tell the runtime who it is"))?;
-        Ok(self)
+        spawner.run(move |_| self.process.child.dress(&sandbox).map(|()| self)).await
+    }
+
+    /// Makes it an instance of a function, with these variables, and that class path if it is a JVM. It then loads the
+    /// function, as one does that was started for it.
+    pub async fn introduce(
+        &mut self,
+        variables: &[(String, String)],
+        class_path: &str,
+    ) -> Result<(), NotStarted> {
+        let told = self.framed.introduce(variables, class_path).await;
+        told.map_err(NotStarted::at("tell the runtime who it is"))
+    }
+
+    /// Waits until it says that it waits.
+    async fn until_it_waits(mut self) -> Result<Stem, NotStarted> {
+        let waits = tokio::time::timeout(BOOT, self.framed.waits(&self.process)).await;
+        let waits = waits.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+        waits.map_err(NotStarted::at("boot a runtime ahead of need")).map(|()| self)
     }
 }
 
@@ -305,7 +339,8 @@ impl Recipe {
         let mut environment = self.likeness.variables.clone();
         environment.push((WAIT.to_owned(), "1".to_owned()));
         let (sandbox, argv) = (self.sandbox.clone(), self.likeness.argv.clone());
-        Program { sandbox, argv, environment, transport, runtime_api: None, output, waits: true }
+        let runtime_api = self.runtime_api;
+        Program { sandbox, argv, environment, transport, runtime_api, output, waits: true }
     }
 }
 
@@ -324,8 +359,12 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
         Some(zygote) => alive.fork(kind, zygote, &recipe).await,
         None => {
             drop(alive);
-            Stem::make(async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await)
-                .await
+            let start =
+                async |transport, output| spawner.spawn(recipe.program(Some(transport), output)).await;
+            match Stem::make(start).await {
+                Ok(stem) if recipe.runtime_api.is_some() => stem.until_it_waits().await,
+                made => made,
+            }
         }
     };
     drop(spawner);

@@ -1,24 +1,31 @@
-//! Training runs: a JVM starts a function once more, in a sandbox of its own and with no event, and leaves a
-//! class-data archive behind when it ends.
+//! Training runs: a runtime starts a function once more, in a sandbox of its own and with no event, and when it ends leaves
+//! behind what the next starts need not do again: a JVM a class-data archive, Node.js a compile cache. Or a JVM starts
+//! nobody's function, for those that are to wait (`rehearsal`).
 //!
 //! Off the path of every request: after a version's first start, one run at a time, at the lowest priority. A run
-//! that fails costs a line in the server's log, and its archive is not tried again while the server runs.
+//! that fails costs a line in the server's log, and is not tried again while the server runs.
 
-use crate::class_archive::{Archive, clear, space_taken};
+mod rehearsal; // of JVMs that are to wait
+
+use crate::class_archive::{Archive, Staged};
+use crate::compile_cache::CompileCache;
 use crate::executor::Settings;
 use crate::instance::{Process, Transport};
-use crate::launch::{Launch, Training};
+use crate::jvms::Jvm;
+use crate::launch::{JAVA_SDK, Launch, Training};
 use crate::network::Outside;
 use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::Runtime;
-use crate::sandbox::Isolation;
+use crate::sandbox::{Bind, Isolation};
+use crate::shelf::{clear, space_taken};
 use crate::spawner::{Program, Spawner};
+use crate::stems::{Recipe, Stems};
 use ports::{InstanceSpec, LogEvent, LogSink};
 use std::collections::HashSet;
-use std::io::Read;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -28,39 +35,119 @@ const WAITING: usize = 32;
 const SETTLE: Duration = Duration::from_secs(1);
 /// From the start until the function would take an event, at the lowest priority.
 const INIT: Duration = Duration::from_secs(120);
-/// For writing the archive.
+/// For writing what it leaves.
 const DUMP: Duration = Duration::from_secs(120);
-/// All archives of a server together take about this much disk space, in bytes.
+/// What all runs of a server have left takes about this much disk space, in bytes.
 const MAX_SPACE: u64 = 4 << 30;
-/// One archive, in bytes: twenty times a small function's.
+/// What one leaves, in bytes: twenty times a small Java function's.
 const MAX_SIZE: u64 = 512 << 20;
-/// Archives that are known not to work; with more, all are tried again.
+/// Runs that are known not to work; with more, all are tried again.
 const MAX_REFUSED: usize = 1024;
 
-/// Where the JVM writes, which is gone with its sandbox: the shell hands the file over.
-pub const DUMPED: &str = "/tmp/brooklet-class-archive";
+/// Where the runtime writes, which is gone with its sandbox: the shell hands the file over.
+pub const DUMPED: &str = "/tmp/brooklet-training";
 /// Descriptor 3 leads to the server. SIGTERM ends the JVM as it ends by itself, with its last words.
-pub const SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- &
+pub const JVM_SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- &
 jvm=$!
 trap 'kill -TERM $jvm' TERM
 wait $jvm
 while kill -0 $jvm 2>/dev/null; do wait $jvm; done
 exec cat "$ARCHIVE" >&3"#;
+/// Node.js ends by itself.
+pub const NODE_SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- && exec cat "$ARCHIVE" >&3"#;
 
-/// What to do: one archive.
-pub struct Wanted {
-    /// The function.
-    pub spec: Arc<InstanceSpec>,
-    /// Its JVM.
-    pub runtime: Runtime,
-    /// What will be made.
-    pub archive: Archive,
+/// What a training run leaves, made or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trained {
+    /// Of a JVM.
+    Classes(Archive),
+    /// Of Node.js.
+    Code(CompileCache),
+}
+
+impl Trained {
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        match self {
+            Trained::Classes(archive) => archive.dir(),
+            Trained::Code(cache) => cache.dir(),
+        }
+    }
+
+    /// Whether it has been made.
+    pub fn is_made(&self) -> bool {
+        self.dir().is_dir()
+    }
+
+    /// Where an instance sees it.
+    pub fn bind(&self) -> Bind {
+        match self {
+            Trained::Classes(archive) => archive.bind(),
+            Trained::Code(cache) => cache.bind(),
+        }
+    }
+
+    /// What people call it.
+    fn name(&self) -> &'static str {
+        match self {
+            Trained::Classes(_) => "class-data archive",
+            Trained::Code(_) => "compile cache",
+        }
+    }
+
+    /// Makes ready in the folder `dir` what the run needs; reads the package.
+    fn stage(&self, dir: &Path, spec: &InstanceSpec, installed: &Path) -> io::Result<Staged> {
+        match self {
+            Trained::Classes(archive) => archive.stage(dir, spec, installed),
+            Trained::Code(_) => Staged::empty(dir),
+        }
+    }
+
+    fn publish(&self, staged: &Staged) -> io::Result<u64> {
+        match self {
+            Trained::Classes(archive) => archive.publish(staged),
+            Trained::Code(cache) => cache.publish(&staged.archive, staged.dir()),
+        }
+    }
+}
+
+/// What to do: one run.
+pub enum Wanted {
+    /// For a function's next starts.
+    OfFunction {
+        /// The function.
+        spec: Arc<InstanceSpec>,
+        /// Its runtime.
+        runtime: Runtime,
+        /// What will be made.
+        trained: Trained,
+    },
+    /// For JVMs that are to wait.
+    OfWaiting {
+        /// A function that they could become.
+        spec: Arc<InstanceSpec>,
+        /// Its runtime.
+        runtime: Runtime,
+        /// Their kind.
+        jvm: Jvm,
+        /// Of the first of them, which is booted then.
+        recipe: Recipe,
+    },
+}
+
+impl Wanted {
+    fn dir(&self) -> &Path {
+        match self {
+            Wanted::OfFunction { trained, .. } => trained.dir(),
+            Wanted::OfWaiting { jvm, .. } => &jvm.dir,
+        }
+    }
 }
 
 /// The training runs of one server.
 pub struct Trainer {
     queue: mpsc::Sender<Wanted>,
-    /// Archives that are waited for, or not to be tried again.
+    /// Runs that are waited for, or not to be tried again.
     known: Arc<Mutex<Known>>,
     worker: tokio::task::AbortHandle,
 }
@@ -78,17 +165,18 @@ impl Trainer {
         isolation: Isolation,
         spawner: Arc<Spawner>,
         outside: Arc<Outside>,
+        stems: Weak<Stems>,
     ) -> Trainer {
         let (queue, runs) = mpsc::channel(WAITING);
         let known = Arc::<Mutex<Known>>::default();
-        let work = work(Worker { settings, isolation, spawner, outside }, runs, known.clone());
+        let work = work(Worker { settings, isolation, spawner, outside, stems }, runs, known.clone());
         Trainer { queue, known, worker: tokio::spawn(work).abort_handle() }
     }
 
-    /// Has an archive made, unless that is under way or in vain.
+    /// Has a run made, unless that is under way or in vain.
     pub fn want(&self, wanted: Wanted) {
         let mut known = self.known.lock().expect("no panic while held");
-        let dir = wanted.archive.dir().to_owned();
+        let dir = wanted.dir().to_owned();
         if known.refused.contains(&dir) || known.wanted.contains(&dir) {
             return;
         }
@@ -97,11 +185,14 @@ impl Trainer {
         }
     }
 
-    /// A JVM has crashed with it: it is removed, and not made again.
-    pub fn distrust(&self, archive: &Archive) {
-        tracing::warn!(dir = %archive.dir().display(), "a JVM crashed with a class-data archive; going on without");
-        self.known.lock().expect("no panic while held").refuse(archive.dir().to_owned());
-        archive.remove();
+    /// A runtime has crashed with it: it is removed, and not made again.
+    pub fn distrust(&self, trained: &Trained) {
+        let (what, dir) = (trained.name(), trained.dir());
+        tracing::warn!(dir = %dir.display(), "a runtime crashed with a {what}; going on without");
+        self.known.lock().expect("no panic while held").refuse(dir.to_owned());
+        if let Err(error) = clear(dir) {
+            tracing::warn!(%error, dir = %dir.display(), "a {what} could not be removed");
+        }
     }
 }
 
@@ -125,43 +216,67 @@ struct Worker {
     isolation: Isolation,
     spawner: Arc<Spawner>,
     outside: Arc<Outside>,
+    stems: Weak<Stems>,
 }
 
 async fn work(worker: Worker, mut runs: mpsc::Receiver<Wanted>, known: Arc<Mutex<Known>>) {
     while let Some(wanted) = runs.recv().await {
         tokio::time::sleep(SETTLE).await;
-        let dir = wanted.archive.dir().to_owned();
-        let function = wanted.spec.function.clone();
-        let made = worker.run(wanted).await;
-        match &made {
-            Ok(size) => tracing::info!(function, size, "a class-data archive was made"),
-            Err(why) => tracing::warn!(function, why, "no class-data archive; its cold starts go on without"),
-        }
+        let dir = wanted.dir().to_owned();
+        let made = worker.carry_out(wanted).await;
         let mut known = known.lock().expect("no panic while held");
         known.wanted.remove(&dir);
-        if made.is_err() {
+        if !made {
             known.refuse(dir);
         }
     }
 }
 
 impl Worker {
-    /// Makes an archive; its size in bytes. Nothing of the run is left, however it ends.
-    async fn run(&self, wanted: Wanted) -> Result<u64, String> {
-        let Wanted { spec, runtime, archive } = wanted;
+    /// Whether it could be done. Says so in the server's log.
+    async fn carry_out(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::OfFunction { spec, runtime, trained } => {
+                let (what, function) = (trained.name(), spec.function.clone());
+                let made = self.run(spec, runtime, trained).await;
+                match &made {
+                    Ok(size) => tracing::info!(function, size, "a {what} was made"),
+                    Err(why) => tracing::warn!(function, why, "no {what}; its cold starts go on without"),
+                }
+                made.is_ok()
+            }
+            Wanted::OfWaiting { spec, runtime, jvm, recipe } => {
+                let made = self.rehearse(spec, runtime, jvm).await;
+                match (&made, self.stems.upgrade()) {
+                    (Ok(size), Some(stems)) => {
+                        tracing::info!(size, "JVMs can wait for functions from now on");
+                        stems.want(&recipe);
+                    }
+                    (Err(why), _) => {
+                        tracing::warn!(why, "no JVM waits for functions; their cold starts go on without");
+                    }
+                    _ => {}
+                }
+                made.is_ok()
+            }
+        }
+    }
+
+    /// Makes it; its size in bytes. Nothing of the run is left, however it ends.
+    async fn run(&self, spec: Arc<InstanceSpec>, runtime: Runtime, trained: Trained) -> Result<u64, String> {
         let staging = self.settings.run_dir.join("training");
         let plan = {
             let (settings, isolation, outside) =
                 (self.settings.clone(), self.isolation, self.outside.clone());
-            let (spec, staging, archive) = (spec.clone(), staging.clone(), archive.clone());
+            let (spec, staging, trained) = (spec.clone(), staging.clone(), trained.clone());
             move || {
                 let packages = spec.code_dir.parent().unwrap_or(&spec.code_dir);
                 if space_taken(packages) > MAX_SPACE {
-                    return Err(format!("the archives of all functions take {MAX_SPACE} bytes"));
+                    return Err(format!("those of all functions take {MAX_SPACE} bytes"));
                 }
-                let staged =
-                    Launch::stage(&settings, &archive, &staging, &spec).map_err(|e| e.to_string())?;
-                let training = Training { archive: &archive, staged: &staged };
+                let installed = settings.runtimes_dir.join(JAVA_SDK);
+                let staged = trained.stage(&staging, &spec, &installed).map_err(|e| e.to_string())?;
+                let training = Training { trained: &trained, staged: &staged };
                 let launch = Launch::plan(&settings, isolation, &spec, runtime, &outside, Some(training));
                 launch.map(|launch| (launch, staged)).map_err(|failure| format!("{failure:?}"))
             }
@@ -169,8 +284,8 @@ impl Worker {
         let outcome = match tokio::task::spawn_blocking(plan).await.map_err(|error| error.to_string())? {
             Ok((launch, staged)) => {
                 let file = staged.archive.try_clone().map_err(|error| error.to_string())?;
-                match self.train(&spec, launch, file).await {
-                    Ok(()) => tokio::task::spawn_blocking(move || archive.publish(&staged))
+                match self.train(&spec, &trained, launch, file).await {
+                    Ok(()) => tokio::task::spawn_blocking(move || trained.publish(&staged))
                         .await
                         .map_err(|error| error.to_string())?
                         .map_err(|error| error.to_string()),
@@ -184,43 +299,61 @@ impl Worker {
     }
 
     /// Starts the function, and ends it when it would take an event.
-    async fn train(&self, spec: &InstanceSpec, launch: Launch, file: std::fs::File) -> Result<(), String> {
-        let text = |error: std::io::Error| error.to_string();
+    async fn train(
+        &self,
+        spec: &InstanceSpec,
+        trained: &Trained,
+        launch: Launch,
+        file: std::fs::File,
+    ) -> Result<(), String> {
+        let text = |error: io::Error| error.to_string();
         let last = Arc::new(LastLine::default());
         let (output, lines) = Output::new(last.clone(), "training".into()).map_err(text)?;
         let own_network = launch.sandbox().has_own_network();
-        let mut api = RuntimeApi::of(spec, &self.outside, own_network).await.map_err(text)?;
+        let mut api = match trained {
+            Trained::Classes(_) => {
+                Some(RuntimeApi::of(spec, &self.outside, own_network).await.map_err(text)?)
+            }
+            Trained::Code(_) => None,
+        };
         let mut variables = launch.variables(spec, "training");
         // For initialisers that must not run for nothing.
-        variables.push(("BROOKLET_TRAINING".into(), "class-data-archive".into()));
+        variables.push(("BROOKLET_TRAINING".into(), trained.name().replace(' ', "-")));
         variables.push(("ARCHIVE".into(), DUMPED.into()));
-        let runtime_api = own_network.then(|| api.address());
-        let program = launch.program(variables, Some(api.contact()), lines);
-        let (archive, writer) = std::io::pipe().map_err(text)?;
+        let runtime_api = api.as_ref().filter(|_| own_network).map(RuntimeApi::address);
+        let program = launch.program(variables, api.as_ref().map(RuntimeApi::contact), lines);
+        let (archive, writer) = io::pipe().map_err(text)?;
         let other = writer.try_clone().map_err(text)?;
         let program = Program { transport: Some([writer.into(), other.into()]), runtime_api, ..program };
         let child = self.spawner.spawn(program).await.map_err(|error| error.to_string())?;
         let process = Process::new(child, output);
-        api.serve_in(&process).map_err(text)?;
         // Ends with the sandbox at the latest.
         let copied = tokio::task::spawn_blocking(move || copy(archive, &file));
-        let ready = tokio::time::timeout(INIT, api.ready(&process)).await;
-        ready
-            .map_err(|_| "it was not ready in time".to_owned())?
-            .map_err(|failure| format!("it did not start: {failure:?} {}", last.text()))?;
-        process.child.stop(DUMP).await;
+        match &mut api {
+            Some(api) => {
+                api.serve_in(&process).map_err(text)?;
+                let ready = tokio::time::timeout(INIT, api.ready(&process)).await;
+                ready
+                    .map_err(|_| "it was not ready in time".to_owned())?
+                    .map_err(|failure| format!("it did not start: {failure:?} {}", last.text()))?;
+                process.child.stop(DUMP).await;
+            }
+            None => {
+                let ended = tokio::time::timeout(INIT + DUMP, process.child.exited()).await;
+                ended.map_err(|_| "it did not end in time".to_owned())?;
+            }
+        }
         process.output.finish();
         match process.child.try_exit() {
             Some(ports::Exit::Status(0)) => copied.await.map_err(|error| error.to_string())?,
-            exit => Err(format!("the JVM left none ({exit:?}): {}", last.text())),
+            exit => Err(format!("the runtime left none ({exit:?}): {}", last.text())),
         }
     }
 }
 
 /// A pipe and not the file is in the sandbox: whoever writes there without end fills no disk.
-fn copy(archive: std::io::PipeReader, mut file: &std::fs::File) -> Result<(), String> {
-    let copied =
-        std::io::copy(&mut archive.take(MAX_SIZE + 1), &mut file).map_err(|error| error.to_string())?;
+fn copy(archive: io::PipeReader, mut file: &std::fs::File) -> Result<(), String> {
+    let copied = io::copy(&mut archive.take(MAX_SIZE + 1), &mut file).map_err(|error| error.to_string())?;
     match copied {
         0..=MAX_SIZE => Ok(()),
         _ => Err(format!("it is larger than {MAX_SIZE} bytes")),

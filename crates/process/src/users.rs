@@ -5,9 +5,10 @@
 //! flight, watches of epoll. As one user, one function could take them from all.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-/// As many users as a server has.
+/// As many users as a server has that was not told which.
 const COUNT: u32 = 1 << 16;
 /// Numbers that nobody gives to anything: between those that systemd has for containers and those for foreign images.
 /// Source: systemd, "Users, Groups, UIDs and GIDs on systemd Systems".
@@ -16,7 +17,7 @@ const BLOCKS: u32 = 4094;
 
 /// The users of one server.
 pub struct Users {
-    first: u32,
+    numbers: Range<u32>,
     state: Mutex<State>,
 }
 
@@ -33,11 +34,15 @@ pub struct User {
 }
 
 impl Users {
-    /// Those of the server with this name: another has others, but for a great coincidence.
-    pub fn of(name: &str) -> Arc<Users> {
-        let hash = name.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
-        let state = State { are_there: true, next: 0, taken: BTreeSet::new() };
-        Arc::new(Users { first: FIRST + COUNT * (hash % BLOCKS), state: Mutex::new(state) })
+    /// With these numbers, and no others.
+    pub fn new(numbers: Range<u32>) -> Arc<Users> {
+        let state = State { are_there: true, next: numbers.start, taken: BTreeSet::new() };
+        Arc::new(Users { numbers, state: Mutex::new(state) })
+    }
+
+    /// All of them, also those that somebody is.
+    pub fn numbers(&self) -> &Range<u32> {
+        &self.numbers
     }
 
     /// Whether instances are given users of their own from now on.
@@ -45,18 +50,45 @@ impl Users {
         self.state.lock().expect("no panic while held").are_there = are_there;
     }
 
-    /// One that nobody is; `None` where instances have none of their own.
+    /// One that nobody is; `None` where instances have none of their own, or more than there are users.
     pub fn take(self: &Arc<Users>) -> Option<User> {
         let mut state = self.state.lock().expect("no panic while held");
         if !state.are_there {
             return None;
         }
         // In turn: of whoever has just gone something may still be counted.
-        let number = (0..COUNT).map(|n| (state.next + n) % COUNT).find(|n| !state.taken.contains(n))?;
-        state.next = (number + 1) % COUNT;
+        let in_turn = (state.next..self.numbers.end).chain(self.numbers.start..state.next);
+        let number = in_turn.into_iter().find(|number| !state.taken.contains(number))?;
+        state.next = number + 1;
         state.taken.insert(number);
-        Some(User { number: self.first + number, users: self.clone() })
+        Some(User { number, users: self.clone() })
     }
+}
+
+/// The numbers of the server with this name, when it was not told which: another has others, but for a great coincidence.
+pub fn numbers_of(name: &str) -> Range<u32> {
+    let hash = name.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
+    let first = FIRST + COUNT * (hash % BLOCKS);
+    first..first + COUNT
+}
+
+/// Who has some of these numbers already, by the texts of `/etc/passwd` (or `/etc/group`) and of `/etc/subuid` (or
+/// `/etc/subgid`): the first of each. Lines that say something else are passed over.
+pub fn holders(numbers: &Range<u32>, named: &str, subordinate: &str) -> Vec<String> {
+    let holder = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?.parse().ok()?);
+        numbers.contains(&number).then(|| format!("{name} is {number}"))
+    };
+    let subordinates = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, first, count) =
+            (fields.next()?, fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        let end = u32::saturating_add(first, count);
+        (first < numbers.end && numbers.start < end).then(|| format!("{name} may use {first} to {}", end - 1))
+    };
+    let (named, subordinate) = (named.lines().find_map(holder), subordinate.lines().find_map(subordinates));
+    named.into_iter().chain(subordinate).collect()
 }
 
 impl User {
@@ -69,7 +101,7 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         let mut state = self.users.state.lock().expect("no panic while held");
-        state.taken.remove(&(self.number - self.users.first));
+        state.taken.remove(&self.number);
     }
 }
 
@@ -79,28 +111,46 @@ mod tests {
 
     #[test]
     fn nobody_is_who_somebody_else_is_or_has_just_been() {
-        let users = Users::of("a server");
+        let users = Users::new(2_000_000..2_001_000);
         let first = users.take().expect("a user");
         let second = users.take().expect("a user").number();
         let third = users.take().expect("a user").number();
         assert_eq!([second, third], [first.number() + 1, first.number() + 2]);
-        for _ in 0..COUNT {
+        assert_eq!(first.number(), 2_000_000);
+        for _ in 0..2_000 {
             assert_ne!(users.take().expect("a user").number(), first.number());
         }
+        let rest: Vec<User> = std::iter::from_fn(|| users.take()).collect();
+        assert_eq!(rest.len(), 999, "all but the first");
+        assert!(rest.iter().all(|user| (2_000_001..2_001_000).contains(&user.number())));
+    }
+
+    #[test]
+    fn whoever_has_one_of_the_numbers_is_found() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n\nodd line\nbob:x:2000000:1::/:/bin/sh\n";
+        let subuid = "ada:100000:65536\nbob:1999000:1001\n";
+        let check = |numbers: Range<u32>| holders(&numbers, passwd, subuid);
+        assert_eq!(check(FIRST..FIRST + COUNT), Vec::<String>::new());
+        assert_eq!(check(165_536..200_000), Vec::<String>::new());
+        assert_eq!(check(165_535..200_000), ["ada may use 100000 to 165535"]);
+        assert_eq!(check(2_000_000..2_001_024), ["bob is 2000000", "bob may use 1999000 to 2000000"]);
     }
 
     #[test]
     fn servers_have_different_users_below_those_of_images() {
-        let of = |name: &str| Users::of(name).take().expect("a user").number();
-        assert_ne!(of("brooklet-0123456789abcdef"), of("brooklet-0123456789abcdee"));
+        assert_ne!(numbers_of("brooklet-0123456789abcdef"), numbers_of("brooklet-0123456789abcdee"));
         for n in 0..1000 {
-            assert!((FIRST..2_147_352_576 - COUNT + 1).contains(&of(&n.to_string())), "{n}");
+            let numbers = numbers_of(&n.to_string());
+            assert!(
+                numbers.start >= FIRST && numbers.end <= 2_147_352_576 && numbers.len() == COUNT as usize,
+                "{n}"
+            );
         }
     }
 
     #[test]
     fn where_there_are_none_all_are_one() {
-        let users = Users::of("a server");
+        let users = Users::new(1..9);
         users.are_there(false);
         assert!(users.take().is_none());
     }

@@ -3,8 +3,11 @@
 
 use crate::framed::Framed;
 use crate::instance::{Process, Transport};
+use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use ports::{Exit, Invocation, InvokeResult, StartFailure, StreamSink};
+use std::sync::Arc;
+use tokio::task::AbortHandle;
 
 /// Both ways to speak to a process; when it is ready, the one that it has chosen.
 pub struct Wrapped {
@@ -46,6 +49,16 @@ impl Transport for Wrapped {
             (Some(framed), _) => framed.exchange(process, invocation, sink).await,
             (None, Some(api)) => api.exchange(process, invocation, sink).await,
             (None, None) => InvokeResult::Exited(Exit::Unknown),
+        }
+    }
+
+    fn listen(&self, output: &Arc<Output>) -> Option<AbortHandle> {
+        self.framed.as_ref()?.listen(output)
+    }
+
+    fn hear_rest(&self, output: &Output) {
+        if let Some(framed) = &self.framed {
+            framed.hear_rest(output);
         }
     }
 }

@@ -64,6 +64,11 @@ impl Zygote {
         self.process.child.try_exit().is_none()
     }
 
+    /// The process group of all that it forked, until they are programs.
+    pub fn process_group(&self) -> u32 {
+        self.process.child.program()
+    }
+
     /// Its own memory.
     pub fn memory(&self) -> MiB {
         self.process.child.memory().unwrap_or_default()

@@ -96,18 +96,41 @@ async fn copies_of_one_zygote_have_randomness_and_clocks_of_their_own() {
     );
 }
 
-/// The zygotes of an executor among this process's children: what sees the machine at `/.host`, and its bootstraps.
-fn zygotes(dir: &Path) -> Vec<i32> {
+fn children() -> Vec<i32> {
     let own = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
     let children = own.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let children = children.collect::<Vec<_>>().join(" ");
-    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    children
+        .flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn kill(child: i32) {
+    // SAFETY: a signal to a child of this process, which has not been reaped: it was found a moment ago.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+}
+
+/// A child's state (`Z` when it has ended and nobody has taken it out of the process table) and its process group.
+fn stat(child: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
+}
+
+/// The zygotes of an executor among this process's children: those that lead a group and see its bootstraps.
+fn zygotes(dir: &Path) -> Vec<i32> {
     let runtime = dir.canonicalize().expect("there").join("run/runtime").to_string_lossy().into_owned();
-    pids.filter(|pid| {
+    let is_one = |pid: &i32| {
         let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        mounts.contains(&runtime) && Path::new(&format!("/proc/{pid}/root/.host/etc")).exists()
-    })
-    .collect()
+        mounts.contains(&runtime) && stat(*pid).is_some_and(|(_, group)| group == *pid)
+    };
+    children().into_iter().filter(is_one).collect()
+}
+
+/// What a zygote has forked and is still in the process table, with its state.
+fn forks_of(zygote: i32) -> Vec<(i32, char)> {
+    let of =
+        |pid| stat(pid).filter(|(_, group)| *group == zygote && pid != zygote).map(|(state, _)| (pid, state));
+    children().into_iter().filter_map(of).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,16 +144,46 @@ async fn instances_outlive_their_zygote_and_the_next_start_works_without_it() {
     let running = rig::start(&executor, spec(&newest_python(), "f.handler", &package)).await;
     let zygotes = zygotes(dir.path());
     assert!(!zygotes.is_empty());
-    for pid in zygotes {
-        // SAFETY: a signal to a child of this process, which has not been reaped: it was found a moment ago.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
-    }
+    zygotes.into_iter().for_each(kill);
     until(|| executor.forks().0 == 0).await;
     assert_eq!(rig::invoke(&running).await, "2");
     for _ in 0..4 {
         assert_eq!(run(&executor, &package).await, 2);
     }
     running.stop(std::time::Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_zygote_was_forking_when_it_was_killed_nothing_is_left() {
+    let mut orphans = 0;
+    // A zygote that dies is not replaced for a while: another server each time.
+    for round in 0..20 {
+        let dir = tempfile::tempdir().expect("a folder");
+        let executor = Arc::new(executor(dir.path(), Isolation::Root));
+        let package = package(dir.path(), "package", "def handler(event, context):\n    return 1\n");
+        run(&executor, &package).await;
+        until(|| executor.forks().0 == 1).await;
+        let zygote = zygotes(dir.path())[0];
+        let before = forks_of(zygote).len();
+        let mut burst = JoinSet::new();
+        for _ in 0..8 {
+            let (executor, spec) = (executor.clone(), spec(&newest_python(), "f.handler", &package));
+            burst.spawn(async move { rig::start(&executor, spec).await });
+        }
+        until(|| forks_of(zygote).len() > before + round % 4).await;
+        kill(zygote);
+        for instance in burst.join_all().await {
+            assert_eq!(rig::invoke(&instance).await, "1");
+            instance.stop(std::time::Duration::ZERO).await;
+        }
+        let died = |(_, state): &(i32, char)| *state == 'Z';
+        orphans += usize::from(forks_of(zygote).iter().any(died));
+        until(|| !forks_of(zygote).iter().any(died)).await;
+        if orphans == 2 {
+            return;
+        }
+    }
+    panic!("{orphans} times in 20 a zygote was killed between its fork and its answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ Every language has the same probe, so that one table of tests holds for all of t
 {"do": "log", "lines": [...]}  -> written to standard output, null
 {"do": "instance"}             -> {"id": str, "count": how often this instance was called}
 
-The environment variable PROBE_INIT makes initialisation misbehave: `fail`, `exit` or `hang`.
+The environment variable PROBE_INIT makes initialisation misbehave: `fail`, `exit`, `hang` or `eat` (memory).
 """
 
 import os
@@ -30,6 +30,8 @@ if os.environ.get("PROBE_INIT") == "exit":
     os._exit(7)
 if os.environ.get("PROBE_INIT") == "hang":
     time.sleep(600)
+if os.environ.get("PROBE_INIT") == "eat":
+    b"x" * (1 << 30)
 
 
 def handler(event, context):

@@ -1,6 +1,7 @@
-//! Who may call: AWS Signature Version 4 against the configured access keys, and links that carry their own
-//! permission. Without access keys everyone may.
+//! Who may call: AWS Signature Version 4 against the configured access keys, links that carry their own permission, and
+//! a token for the metrics. Without access keys everyone may.
 
+pub mod bearer;
 pub mod link;
 pub mod session;
 pub mod sigv4;

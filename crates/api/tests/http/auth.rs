@@ -6,15 +6,20 @@ use serde_json::json;
 use std::process::Command;
 
 pub async fn guarded() -> Rig {
+    with_keys().start().await
+}
+
+fn with_keys() -> Setup {
+    open().keys(&[("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")])
+}
+
+fn open() -> Setup {
     Setup::new(|_, request| async move {
         Ok(Reply::Answer(match request.payload {
             Payload::Event(event) => event,
             Payload::Http(_) => Bytes::from_static(b"{}"),
         }))
     })
-    .keys(&[("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")])
-    .start()
-    .await
 }
 
 #[tokio::test]
@@ -33,6 +38,42 @@ async fn strangers_are_refused_everywhere_but_at_the_door() {
         assert_eq!(rig.send(request).await.error(), MISSING, "{request}");
     }
     assert_eq!(rig.send("GET /healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_reads_the_metrics_and_nothing_else() {
+    const TOKEN: &str = "a-token-of-24-characters";
+    let rig = with_keys().metrics_token(TOKEN).start().await;
+    for scheme in ["Bearer", "bearer"] {
+        let metrics = rig.send(&format!("GET /metrics\nAuthorization: {scheme} {TOKEN}")).await;
+        assert_eq!((metrics.status, metrics.body.as_slice()), (200, b"# EOF\n".as_slice()));
+    }
+    assert_eq!(rig.send("GET /metrics").await.status, 403);
+    for path in ["/_brooklet/v1/info", "/2015-03-31/functions", "/metrics/", "/2015-03-31/functions/metrics"]
+    {
+        let answer = rig.send(&format!("GET {path}\nAuthorization: Bearer {TOKEN}")).await;
+        assert_ne!(answer.status, 200, "{path}");
+    }
+    for other in ["a-token-of-24-characterS", "a-token-of-24-character", "x", ""] {
+        let answer = rig.send(&format!("GET /metrics\nAuthorization: Bearer {other}")).await.error();
+        let expected = r#"403 UnrecognizedClientException {"message":"The bearer token of the request is not the server's `metrics-token`."}"#;
+        // A header ends with its last character: there is no token after `Bearer ` then.
+        assert!(answer == expected || other.is_empty() && answer.starts_with("403 "), "{other}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_does_not_have_is_refused_with_the_remedy_unless_everybody_may() {
+    let bearer = "GET /metrics\nAuthorization: Bearer a-token-of-24-characters";
+    let answer = with_keys().start().await.send(bearer).await.error();
+    assert!(
+        answer.starts_with("403 UnrecognizedClientException") && answer.contains("BROOKLET_METRICS_TOKEN"),
+        "{answer}"
+    );
+    assert_eq!(open().start().await.send(bearer).await.status, 200);
+    let rig = open().metrics_token("another-of-24-characters").start().await;
+    assert_eq!(rig.send(bearer).await.status, 403, "wrong is wrong");
+    assert_eq!(rig.send("GET /metrics").await.status, 200, "without keys everybody on this machine may");
 }
 
 #[tokio::test]

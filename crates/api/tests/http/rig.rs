@@ -1,6 +1,6 @@
 //! A server on a free port with an in-memory control plane, and a client that speaks text.
 
-use api::{AccessKeys, App, AppConfig, Invoker, Limits};
+use api::{AccessKeys, App, AppConfig, Invoker, Limits, Token};
 use bytes::Bytes;
 use model::Account;
 use node::control::{Options, Registry, Target};
@@ -38,6 +38,7 @@ impl Invoker for Fake {
 pub struct Setup {
     run: Box<Run>,
     keys: AccessKeys,
+    metrics_token: Option<Token>,
     limits: Limits,
 }
 
@@ -48,12 +49,18 @@ impl Setup {
         F: Future<Output = Result<Reply, Refusal>> + Send + 'static,
     {
         let run: Box<Run> = Box::new(move |target, request| Box::pin(run(target, request)));
-        Setup { run, keys: AccessKeys::default(), limits: Limits::default() }
+        Setup { run, keys: AccessKeys::default(), metrics_token: None, limits: Limits::default() }
     }
 
     /// With access keys.
     pub fn keys(mut self, keys: &[(&str, &str)]) -> Setup {
         self.keys = keys.iter().map(|(id, secret)| (id.to_string(), secret.to_string())).collect();
+        self
+    }
+
+    /// With a token for the metrics.
+    pub fn metrics_token(mut self, token: &str) -> Setup {
+        self.metrics_token = Token::new(token);
         self
     }
 
@@ -82,6 +89,7 @@ impl Setup {
             invoker: Box::new(Fake(self.run)),
             logs: logs.clone(),
             keys: self.keys,
+            metrics_token: self.metrics_token,
             url_authority: format!("localhost:{}", address.port()),
             local: true,
             version: "0.0.0-test",

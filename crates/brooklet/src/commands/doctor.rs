@@ -235,7 +235,8 @@ fn cgroups(mounts: &str, controllers: &str, is_root: bool) -> Check {
 async fn sandbox() -> [Check; 2] {
     let folder = std::env::temp_dir().join(format!("brooklet-doctor-{}", std::process::id()));
     let settings = process::Settings {
-        class_archives: false,
+        training_runs: false,
+        users: None,
         run_dir: folder.clone(),
         runtimes_dir: folder.clone(),
         install: String::new(),
@@ -284,8 +285,9 @@ fn users(isolation: process::Isolation, no_own_users: Option<&str>) -> Check {
             check(State::Ok, "each instance is a user of its own on this machine".to_string())
         }
         (process::Isolation::Root, Some(why)) => {
-            check(State::Limited, format!("all instances are one user: {why}"))
-                .remedy("sysctl user.max_user_namespaces=15000")
+            check(State::Limited, format!("all instances are one user: {why}")).remedy(
+                "sysctl user.max_user_namespaces=15000; in a container, a range of `users` that it has",
+            )
         }
         _ => check(
             State::Limited,

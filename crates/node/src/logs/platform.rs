@@ -14,11 +14,14 @@ pub fn text(id: Option<RequestId>, kind: &EntryKind) -> String {
     match kind {
         EntryKind::Line(text) => text.clone(),
         EntryKind::Start(version) => format!("START RequestId: {id} Version: {version}"),
-        EntryKind::InitReport { duration_us, error_type, .. } => {
-            let status = match error_type {
+        EntryKind::InitReport { duration_us, error_type, cold_start, .. } => {
+            let mut status = match error_type {
                 Some(kind) => format!("Status: error\tError Type: {kind}"),
                 None => "Status: timeout".into(),
             };
+            if let Some(cold_start) = cold_start {
+                status.push_str(&format!("\t{}", phases(cold_start)));
+            }
             format!("INIT_REPORT Init Duration: {} ms\tPhase: init\t{status}", millis(*duration_us))
         }
         EntryKind::InitStart { runtime, .. } => format!("INIT_START Runtime Version: {runtime}"),
@@ -58,7 +61,8 @@ pub fn json(at: Timestamp, id: Option<RequestId>, kind: &EntryKind) -> String {
             record.insert("version".into(), json!(version));
             "platform.start"
         }
-        EntryKind::InitReport { duration_us, error_type, initialization } => {
+        EntryKind::InitReport { duration_us, error_type, initialization, cold_start } => {
+            cold_start.as_ref().map(|cold| record.insert("coldStart".into(), json_phases(cold)));
             record.insert("initializationType".into(), json!(initialization));
             record.insert("phase".into(), json!("init"));
             record.insert("status".into(), json!(if error_type.is_some() { "error" } else { "timeout" }));
@@ -154,13 +158,13 @@ fn phases(cold_start: &ColdStart) -> String {
         Some(MadeAhead::Fork) => " (forked)",
         None => "",
     };
-    let runtime = runtime_us.map_or(String::new(), |us| format!("runtime {} ms{used}, ", millis(us)));
+    let runtime = runtime_us.map_or(String::new(), |us| format!(", runtime {} ms{used}", millis(us)));
+    let init = init_us.map_or(String::new(), |us| format!(", init {} ms", millis(us)));
     format!(
-        "Cold Start: queue {} ms, code {} ms, sandbox {} ms, {runtime}init {} ms",
+        "Cold Start: queue {} ms, code {} ms, sandbox {} ms{runtime}{init}",
         millis(queue_us),
         millis(code_us),
         millis(sandbox_us),
-        millis(init_us)
     )
 }
 
@@ -170,10 +174,11 @@ fn json_phases(cold_start: &ColdStart) -> Value {
         "queueMs": number(queue_us),
         "codeMs": number(code_us),
         "sandboxMs": number(sandbox_us),
-        "initMs": number(init_us),
     });
-    if let Some(us) = runtime_us {
-        phases["runtimeMs"] = number(us);
+    for (phase, us) in [("runtimeMs", runtime_us), ("initMs", init_us)] {
+        if let Some(us) = us {
+            phases[phase] = number(us);
+        }
     }
     if let Some(used) = used {
         phases["used"] = json!(used);

@@ -214,6 +214,38 @@ fn what_waits_has_a_memory_limit() {
 }
 
 #[test]
+fn of_what_needs_much_memory_only_so_many_wait_as_fit() {
+    let mut owner = Owner::new(StockConfig::default());
+    let each = MiB(100);
+    owner.start(0, A, false);
+    assert_eq!(owner.waits(A), 1, "it is not known yet what one needs");
+    owner.tell(1, Event::Weighs { kind: A, each });
+    owner.tell(1, Event::Wake { used: each });
+    (0..4).for_each(|_| owner.start(2, A, false));
+    assert_eq!(owner.waits(A), 2, "a burst of four would need 400 MiB");
+    owner.tell(3, Event::Wake { used: MiB(200) });
+    owner.start(4, B, false);
+    assert_eq!((owner.waits(A), owner.waits(B)), (2, 1), "what needs little still fits");
+    assert!(owner.take(5, A));
+    assert_eq!(owner.waits(A), 2, "the place is filled again");
+}
+
+#[test]
+fn what_could_not_be_made_is_tried_again_with_the_next_start() {
+    let mut stock = Stock::new(StockConfig::default());
+    let mut step = |seconds: u64, event: Event| {
+        let mut commands = Vec::new();
+        stock.step(at(seconds), event, &mut commands);
+        commands
+    };
+    let started = Event::Started { kind: A, forks: false };
+    assert_eq!(step(0, started), [Command::Make(A)]);
+    assert_eq!(step(1, Event::NotMade(A)), []);
+    assert_eq!(step(2, Event::Wake { used: MiB(0) }), []);
+    assert_eq!(step(3, started), [Command::Make(A)]);
+}
+
+#[test]
 fn whatever_happens_the_limits_are_kept() {
     for seed in 1..200u64 {
         let config = StockConfig { most: 5, most_of_kind: 3, kinds: 4, forks: 5, ..StockConfig::default() };

@@ -221,8 +221,9 @@ async fn a_frozen_instance_can_be_stopped(executor: &dyn Executor, functions: &F
 async fn a_start_that_fails_says_how(executor: &dyn Executor, functions: &Functions) {
     let spec = Arc::new(functions.never_starts.clone());
     match executor.start(spec, "stream".into(), Arc::new(Lines::default())).await {
-        Err(Unready { failure: StartFailure::Exited(exit), .. }) => {
+        Err(Unready { failure: StartFailure::Exited(exit), phases, .. }) => {
             assert_eq!(exit, crate::Exit::Status(4));
+            assert!(phases.whole() > Duration::ZERO, "it took time until then: {phases:?}");
         }
         Err(unready) => panic!("{unready:?}"),
         Ok(_) => panic!("it ended before it was ready"),
@@ -232,8 +233,12 @@ async fn a_start_that_fails_says_how(executor: &dyn Executor, functions: &Functi
 async fn a_start_has_a_time_limit(executor: &dyn Executor, functions: &Functions) {
     let spec = Arc::new(functions.hangs_before_ready.clone());
     match executor.start(spec, "stream".into(), Arc::new(Lines::default())).await {
-        Err(Unready { failure: StartFailure::TimedOut, max_memory }) => {
+        Err(Unready { failure: StartFailure::TimedOut, max_memory, phases }) => {
             assert!(max_memory.is_some_and(|used| used.0 > 0), "it was there, so it used memory");
+            assert!(
+                phases.whole() >= functions.hangs_before_ready.init_timeout,
+                "all of its time: {phases:?}"
+            );
         }
         Err(unready) => panic!("{unready:?}"),
         Ok(_) => panic!("it was never ready"),

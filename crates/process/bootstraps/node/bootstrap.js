@@ -34,8 +34,9 @@ async function main () {
   process.on('uncaughtException', (error) => crash('Uncaught Exception', error, 129))
   process.on('unhandledRejection', (reason, promise) =>
     crash('Unhandled Promise Rejection', errors().create('UnhandledPromiseRejection', reason, promise), 128))
-  const waits = process.env.BROOKLET_WAIT
+  const { BROOKLET_WAIT: waits, BROOKLET_TRAINING: trains } = process.env
   environment.patch()
+  if (trains) return require('./training.js').train(start)
   if (waits) {
     await require('./wait.js').becomeFunction(receive, rehearse)
   } else {
@@ -52,6 +53,11 @@ async function main () {
 /** Loads the function that the environment names, and says that it is ready. */
 async function start () {
   const env = process.env
+  const cache = env.BROOKLET_COMPILE_CACHE
+  if (cache) {
+    delete env.BROOKLET_COMPILE_CACHE
+    require('module').enableCompileCache(cache)
+  }
   configuration = {
     functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
     functionName: env.AWS_LAMBDA_FUNCTION_NAME,

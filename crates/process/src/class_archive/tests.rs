@@ -57,15 +57,14 @@ fn the_class_path_that_takes_an_archive_begins_with_the_one_that_made_it() {
         assert_eq!(words(&argv), format!("java -Xmx64m {makes} -cp {path} Main"));
 
         assert_eq!(archive.publish(&staged).expect_err("empty").to_string(), "the JVM made none");
-        assert!(!archive.is_made());
+        assert!(!archive.dir().exists());
         (&staged.archive).write_all(b"archive").expect("written");
         assert_eq!(archive.publish(&staged).expect("published"), 7);
-        assert!(archive.is_made() && !staging.exists());
+        assert!(archive.dir().join(ARCHIVE).is_file() && !staging.exists());
         let mut argv = ARGV.map(OsString::from).to_vec();
         archive.take(&mut argv);
         assert_eq!(words(&argv), format!("java -Xmx64m {takes} -cp {path}:/var/task Main"));
-        archive.remove();
-        assert!(!archive.is_made());
+        clear(archive.dir()).expect("cleared");
     }
 }
 
@@ -86,38 +85,6 @@ fn a_package_whose_resources_would_change_places_gets_none() {
     for same in ["a/B.class", "META-INF/MANIFEST.MF", "META-INF/LICENSE.txt", "META-INF/maven/g/a/pom.xml"] {
         assert_eq!(check(same, same), None, "{same}");
     }
-}
-
-#[test]
-fn of_a_package_a_few_archives_are_kept_and_none_when_it_is_gone() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let code = dir.path().join("code");
-    write(&code.join("a.txt"), "x");
-    let publish = |n: usize| {
-        let staging = dir.path().join("staging");
-        std::fs::create_dir_all(&staging).expect("made");
-        write(&staging.join(ARCHIVE), "archive");
-        let file = File::open(staging.join(ARCHIVE)).expect("opened");
-        // Their age decides, whatever the clock's resolution.
-        file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n as u64 + 1))
-            .expect("set");
-        let mut archive = archive(&code, Kind::Dynamic);
-        archive.dir.set_file_name(format!("key{n}"));
-        archive.publish(&Staged { dir: staging, archive: file, classes: false })
-    };
-    for n in 0..KEPT + 2 {
-        publish(n).expect("published");
-    }
-    let shelf = dir.path().join("code.jvm");
-    let mut left: Vec<_> = std::fs::read_dir(&shelf)
-        .expect("read")
-        .map(|entry| entry.expect("read").file_name().into_string().expect("text"))
-        .collect();
-    left.sort();
-    assert_eq!(left, ["key2", "key3", "key4", "key5"]);
-    assert_eq!(space_taken(dir.path()), 4 * 7);
-    clear(&code).expect("cleared");
-    assert_eq!(publish(9).expect_err("gone").to_string(), "the package is gone");
 }
 
 #[test]

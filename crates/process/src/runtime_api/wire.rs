@@ -3,7 +3,7 @@
 //! Written for this one peer because two requests per invocation are the warm path: one buffer per connection,
 //! bodies handed on without a copy, each answer one write.
 
-use crate::instance::write_together;
+use crate::instance::{take, write_together};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -126,7 +126,7 @@ impl Wire {
                 self.fill().await?;
             }
             self.body = Body::Done;
-            return Ok(Ok((self.buffer.split_to(length).freeze(), Vec::new())));
+            return Ok(Ok((take(&mut self.buffer, length), Vec::new())));
         }
         let (mut whole, mut total) = (BytesMut::new(), 0);
         loop {
@@ -170,7 +170,8 @@ impl Wire {
             }
             _ if self.buffer.is_empty() => Ok(None),
             Body::Length(left) => {
-                let data = self.buffer.split_to(left.min(self.buffer.len())).freeze();
+                let length = left.min(self.buffer.len());
+                let data = take(&mut self.buffer, length);
                 self.body = Body::Length(left - data.len());
                 Ok(Some(Piece::Data(data)))
             }
@@ -184,7 +185,8 @@ impl Wire {
                 None => Err(io::Error::other("a chunk is longer than it said")),
             },
             Body::Chunk(left) => {
-                let data = self.buffer.split_to(left.min(self.buffer.len())).freeze();
+                let length = left.min(self.buffer.len());
+                let data = take(&mut self.buffer, length);
                 self.body = Body::Chunk(left - data.len());
                 Ok(Some(Piece::Data(data)))
             }

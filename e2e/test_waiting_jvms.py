@@ -1,0 +1,237 @@
+"""JVMs that wait for their function: what a function sees in one is what it sees in one that was started for it."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import pytest
+
+from harness import aws, packages, processes, rigs
+from harness import server as servers
+from harness.processes import wait_until
+
+JVMS = {"17": "/usr/lib/jvm/java-17-openjdk-amd64", "25": "/usr/lib/jvm/temurin-25-jdk-amd64"}
+MIRROR = "example.Mirror"
+PROBE = "example.Probe::handleRequest"
+
+
+@pytest.fixture
+def server(fresh):
+    def start(java="17", **more):
+        program = pathlib.Path(JVMS[java]) / "bin/java"
+        if not program.exists():
+            pytest.skip(f"there is no {program}")
+        server = fresh(env={"BROOKLET_JAVA": str(program)}, **more)
+        shutil.copytree(rigs.rig("java") / "lib", server.data_dir / "runtimes/java/lib")
+        return server
+
+    return start
+
+
+def deployer(server):
+    return aws.Deployer(aws.client(server), "jvms")
+
+
+def package(**more):
+    """The mirror, a library, a jar beside it, and no client."""
+    libraries = (rigs.rig("java") / "lib").glob("*.jar")
+    wanted = {f"lib/{jar.name}": jar for jar in libraries if "-java-core-" in jar.name or "-events-" in jar.name}
+    library = {"in/jar.txt": "x", "META-INF/services/java.util.function.Supplier": "example.Service\n"}
+    return packages.zip_of(
+        {
+            "": rigs.rig("java") / "classes",
+            "words.txt": "words",
+            "lib/own.jar": packages.zip_of(library),
+            "beside.jar": packages.zip_of({"beside/jar.txt": "x"}),
+            **wanted,
+            **more,
+        }
+    )
+
+
+def booted(server):
+    """JVMs that wait, or are instances that have waited."""
+    return [pid for pid in server.descendants() if "brooklet.Stem" in processes.command(pid) and is_jvm(pid)]
+
+
+def is_jvm(pid):
+    return pathlib.Path(f"/proc/{pid}/exe").readlink().name == "java"
+
+
+def waits(pid):
+    """Whether it is blocked in a read of descriptor 3, where it is told its function (x86-64)."""
+    with contextlib.suppress(OSError):  # a thread has ended meanwhile
+        threads = pathlib.Path(f"/proc/{pid}/task").iterdir()
+        return any((task / "syscall").read_text().startswith("0 0x3 ") for task in threads)
+    return False
+
+
+def until_one_waits(server):
+    return wait_until(lambda: [pid for pid in booted(server) if waits(pid)], "a JVM that waits", 90)
+
+
+def restart_instances(function):
+    revision = function.client.get_function(FunctionName=function.name)["Configuration"]["RevisionId"]
+    function.update(Description=revision)
+
+
+def cold(function, event, **more):
+    """The answer of an instance that is started for it, and whether its JVM had waited."""
+    restart_instances(function)
+    answer, log = function.tail(event, **more)
+    report = next(line for line in log.splitlines() if line.startswith("REPORT"))
+    assert "Cold Start" in report
+    return json.loads(answer["Payload"]), "(waited)" in report
+
+
+@pytest.mark.parametrize("java", JVMS)
+def test_a_function_sees_the_same_in_a_jvm_that_waited(server, java):
+    server = server(java)
+    own = {"COLOUR": "blue", "TZ": "Europe/Paris", "NAME": "Zoë \N{SNOWMAN}", "EMPTY": ""}
+    settings = {"MemorySize": 512, "Timeout": 60, "EphemeralStorage": {"Size": 700}}
+    function = deployer(server)(package(), f"java{java}", MIRROR, Environment={"Variables": own}, **settings)
+    started, waited = cold(function, {"do": "look"})
+    assert not waited
+    until_one_waits(server)
+    taken, waited = cold(function, {"do": "look"})
+    assert waited
+    assert taken["variables"]["COLOUR"] == "blue" and taken["a native program's"] == [f"blue {MIRROR} Europe/Paris"]
+    for seen in (started, taken, started["initialised"], taken["initialised"]):
+        seen["files open"] = [file for file in seen["files open"] if "launcher.jar" not in file]
+        variables = seen["variables"]
+        assert seen.pop("a child's") == sorted(f"{name}={value}" for name, value in variables.items())
+        assert variables.pop("AWS_LAMBDA_LOG_STREAM_NAME")
+        properties = seen["properties"]
+        # The installed client comes before the package, as on Lambda.
+        path = properties.pop("java.class.path").split(":")
+        properties["java.class.path"] = sorted(jar for jar in path if "launcher" not in jar and jar != "/opt/java/lib/*")
+        for name in ("sun.java.command", "com.amazonaws.services.lambda.runtime.api.client.runtimeapi.NativeClient.JNI"):
+            properties.pop(name, None)
+    # The client unpacks its library with each start.
+    for seen in (started, started["initialised"]):
+        assert seen.pop("files in /tmp") == [".libaws-lambda-jni.so"]
+    for seen in (taken, taken["initialised"]):
+        assert seen.pop("files in /tmp") == []
+    for what in taken:
+        assert taken[what] == started[what], f"{what}: {taken[what]} and not {started[what]}"
+    assert taken.keys() == started.keys()
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory):
+    """A server on which JVMs of 512 MB wait, and what deploys there."""
+    folder = tmp_path_factory.mktemp("waiting")
+    one = servers.Server(folder, env={"BROOKLET_JAVA": f"{JVMS['17']}/bin/java"})
+    shutil.copytree(rigs.rig("java") / "lib", one.data_dir / "runtimes/java/lib")
+    one.start()
+    try:
+        deploy = deployer(one)
+        deploy(package(), "java17", PROBE, MemorySize=512)({"do": "echo", "value": 1})
+        until_one_waits(one)
+        yield one, deploy
+    finally:
+        one.stop()
+
+
+def in_both(server, function, event, invoke):
+    """What `invoke` gives in an instance that was started for the function, and in a JVM that had waited."""
+    both = []
+    for options in ({"JAVA_TOOL_OPTIONS": "-Dstarted=for-it"}, {}):
+        function.update(Environment={"Variables": options | function.variables})
+        until_one_waits(server)
+        both.append(invoke(event))
+    return both
+
+
+def test_two_instances_have_nothing_random_in_common(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", MIRROR, MemorySize=512)
+    drawn = []
+    for _ in range(3):
+        until_one_waits(server)
+        answer, waited = cold(function, {"do": "random"})
+        assert waited
+        drawn.append(answer)
+    for what in drawn[0]:
+        values = [str(one[what]) for one in drawn]
+        assert len(set(values)) == len(values), (what, values)
+
+
+@pytest.mark.parametrize(
+    "handler, event, variables",
+    [
+        ("example.Probe", {"do": "fail", "message": "no"}, {}),
+        ("example.Probe", {"do": "echo"}, {"PROBE_INIT": "fail"}),
+        ("example.Nobody", {}, {}),
+        ("example.Mirror", {"do": "eat"}, {}),
+        ("example.Probe", {"do": "exit", "code": 7}, {}),
+    ],
+)
+def test_errors_are_told_as_ever(waiting, handler, event, variables):
+    server, deploy = waiting
+    function = deploy(package(), "java17", handler, MemorySize=512)
+    function.variables = variables
+    started, waited = in_both(server, function, event, function.error)
+    for error in (started, waited):
+        if "RequestId" in error.get("errorMessage", ""):
+            error["errorMessage"] = error["errorMessage"].partition(" ")[2]
+    assert waited == started
+
+
+def test_a_serialiser_of_the_functions_own_is_used(waiting):
+    server, deploy = waiting
+    service = {"META-INF/services/com.amazonaws.services.lambda.runtime.CustomPojoSerializer": "example.OwnJson\n"}
+    function = deploy(package(**service), "java17", PROBE, MemorySize=512)
+    until_one_waits(server)
+    answer, waited = cold(function, {})
+    assert (answer, waited) == ("read by its own serialiser, and written", True)
+
+
+def test_functions_that_need_another_jvm_or_client_have_theirs(waiting):
+    server, deploy = waiting
+    client = next((rigs.rig("java") / "lib").glob("*-interface-client-*.jar"))
+    same = deploy(package(**{f"lib/{client.name}": client}), "java17", PROBE, MemorySize=512)
+    until_one_waits(server)
+    assert cold(same, {"do": "echo", "value": 1}) == (1, True)
+    until_one_waits(server)
+    # A comment at the end of a zip is no part of its entries, but it is another file.
+    content = bytearray(client.read_bytes())
+    content[-2:] = b"\x01\x00"
+    other = deploy(package(**{f"lib/{client.name}": bytes(content) + b"."}), "java17", PROBE, MemorySize=512)
+    assert cold(other, {"do": "echo", "value": 2}) == (2, False)
+    own = {"Environment": {"Variables": {"JAVA_TOOL_OPTIONS": "-Down=1"}}}
+    assert cold(deploy(package(), "java17", PROBE, MemorySize=512, **own), {"do": "echo", "value": 3}) == (3, False)
+    larger = deploy(package(), "java17", PROBE, MemorySize=1024)
+    assert cold(larger, {"do": "echo", "value": 4}) == (4, False), "a JVM's heap has its size from the beginning"
+
+
+def test_a_jvm_that_is_killed_while_it_waits_costs_nobody_anything(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", PROBE, MemorySize=512)
+    for pid in until_one_waits(server):
+        os.kill(pid, signal.SIGKILL)
+    answer, _ = cold(function, {"do": "echo", "value": 1})
+    assert answer == 1
+    until_one_waits(server)
+    assert cold(function, {"do": "echo", "value": 2}) == (2, True)
+
+
+def test_a_version_that_is_published_or_provisioned_may_be_in_a_jvm_that_waited(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", PROBE, MemorySize=512, SnapStart={"ApplyOn": "PublishedVersions"})
+    until_one_waits(server)
+    event = {"do": "env", "names": ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+    version = function.client.publish_version(FunctionName=function.name)["Version"]
+    assert function(event, Qualifier=version) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    other = deploy(package(), "java17", PROBE, MemorySize=512)
+    version = other.client.publish_version(FunctionName=other.name)["Version"]
+    until_one_waits(server)
+    at = {"FunctionName": other.name, "Qualifier": version}
+    other.client.put_provisioned_concurrency_config(**at, ProvisionedConcurrentExecutions=1)
+    ready = lambda: other.client.get_provisioned_concurrency_config(**at)["Status"] == "READY"  # noqa: E731
+    wait_until(ready, "a provisioned instance", 60)
+    assert other(event, Qualifier=version) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
+    other.client.delete_provisioned_concurrency_config(**at)
