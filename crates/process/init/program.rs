@@ -16,10 +16,6 @@ pub const PR_SET_DUMPABLE: usize = 4;
 const O_WRONLY: usize = 0o1;
 const O_CLOEXEC: usize = 0o2000000;
 const SCHED_BATCH: u32 = 3;
-/// How long a function runs when it is its turn among others that want to. The kernel's usual slice (1.4 ms here) is
-/// shorter than its tick (4 ms at 250 Hz), so that of several that compute all the time one's turn is always overdue; and
-/// what is overdue the kernel makes up for before whoever wakes runs, even where those stand back (`standing`).
-const SLICE_NS: u64 = 12_000_000;
 const PR_CAPBSET_DROP: usize = 24;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
 
@@ -158,11 +154,11 @@ pub fn settle(plan: &Plan, output: i32, transport: [i32; 2], cwd: *const u8, clo
     for &(resource, value) in &plan.limits[..plan.limit_count] {
         limit(resource, value)?;
     }
-    // Not before everything else, as the server's own threads are. Whoever the server wakes with an event does not take
-    // the processor from it at once: it has more to hand out. A third more requests a second where all processors are busy.
-    // Refused: it goes without.
-    let after_the_server = SchedAttr::new(SCHED_BATCH, 0, SLICE_NS);
-    sys!(SCHED_SETATTR, 0, &raw const after_the_server, 0);
+    // Not before everything else, as the server's own threads are, and with the kernel's usual slice. Whoever the server
+    // wakes with an event does not take the processor from it at once: it has more to hand out. A third more requests a
+    // second where all processors are busy. Refused: it goes without.
+    let usual = SchedAttr::new(SCHED_BATCH, 0, 0);
+    sys!(SCHED_SETATTR, 0, &raw const usual, 0);
     check(sys!(CHDIR, cwd))?;
     if plan.has_own_user() {
         become_user(plan)?;
