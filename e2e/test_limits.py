@@ -156,7 +156,7 @@ def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answe
     (quick,) = server.instances()
     if not idle(quick):
         pytest.skip("no control groups that share the processors and can be idle")
-    computes = deployer({"app.py": COMPUTES}, packages.PYTHON, "app.handler", MemorySize=1769, Timeout=60)
+    computes = deployer({"app.py": COMPUTES}, packages.PYTHON, "app.handler", MemorySize=128, Timeout=60)
     computes(0)
     (slow,) = set(server.instances()) - {quick}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
