@@ -33,7 +33,7 @@ pub struct ImportsConfig {
     pub sixteen: MiB,
     /// Starts in an hour must save this much time for each MiB that it costs (default 1 ms).
     pub price: Duration,
-    /// A start that would save less than this is not worth a process (default 2 ms).
+    /// A start that would save less than this is not worth a process, however many there are (default 0.5 ms).
     pub least: Duration,
     /// Functions share a zygote if what they have in common is at least this part of each one's modules, in percent
     /// (default 80).
@@ -48,7 +48,7 @@ impl Default for ImportsConfig {
             base: MiB(8),
             sixteen: MiB(1),
             price: Duration::from_millis(1),
-            least: Duration::from_millis(2),
+            least: Duration::from_micros(500),
             alike: 80,
         }
     }
@@ -211,20 +211,23 @@ mod tests {
 
     /// Whether modules that take so long are imported ahead for a function that is started every so often.
     #[track_caller]
-    fn check(ms: u64, every_minutes: u64, expected: bool) {
+    fn check(micros: u64, every_minutes: u64, expected: bool) {
         let mut imports = Imports::new(ImportsConfig::default());
-        imports.learned(at(0), F, names("a b c d"), Duration::from_millis(ms));
+        imports.learned(at(0), F, names("a b c d"), Duration::from_micros(micros));
         let mut seen = false;
         (1..20).for_each(|n| seen = import(&mut imports, n * every_minutes, F).is_some());
-        assert_eq!(seen, expected, "{ms} ms every {every_minutes} minutes");
+        assert_eq!(seen, expected, "{micros} µs every {every_minutes} minutes");
     }
 
     #[test]
     fn it_pays_when_starts_save_more_than_the_memory_is_worth() {
-        check(200, 600, true);
-        check(5, 10, true);
-        check(5, 600, false);
-        check(1, 1, false);
+        check(200_000, 600, true);
+        check(5_000, 10, true);
+        check(5_000, 600, false);
+        check(1_000, 1, true);
+        check(1_000, 10, false);
+        // However many there are.
+        check(400, 0, false);
     }
 
     #[test]

@@ -74,8 +74,8 @@ pub const EXEC: u8 = 40;
 /// pid (u32): a child of the first process that something else has made is the sandbox's program, and may be one of
 /// its own [`USER`]. The reply's descriptor is a pidfd of it.
 pub const ADOPT: u8 = 41;
-/// namespaces (u32), path of the first process's program: to a zygote, see `zygote.rs`. The operations after it
-/// are carried out in the new namespaces.
+/// namespaces (u32), whether the copy is to rehearse (u32, 0 or 1), path of the first process's program: to a zygote, see
+/// `zygote.rs`. The operations after it are carried out in the new namespaces.
 pub const FORK: u8 = 42;
 
 /// The first word of the last message, in place of an errno: the program has ended; the second word is its

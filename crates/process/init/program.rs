@@ -247,8 +247,11 @@ pub fn drop_privileges(plan: &Plan, is: bool) -> Step<()> {
     if plan.has_own_user() {
         (uid, gid) = (plan.user, plan.user);
     }
+    // Those that the kernel does not have come last.
     for capability in 0..64usize {
-        sys!(PRCTL, PR_CAPBSET_DROP, capability, 0, 0, 0);
+        if sys!(PRCTL, PR_CAPBSET_DROP, capability, 0, 0, 0) == -(EINVAL as isize) {
+            break;
+        }
     }
     if !is {
         // Refused in a user namespace of an ordinary user, where there are none to begin with.

@@ -48,6 +48,8 @@ struct Order<'a> {
     clone: [u64; 11],
     pidfd: i32,
     message: Message<'a>,
+    /// What the copy is told: whether it has time to rehearse.
+    rehearses: bool,
     /// The program of the sandbox's first process.
     init: *const u8,
     fork: extern "C" fn() -> i32,
@@ -60,7 +62,8 @@ struct Order<'a> {
     place: u32,
 }
 
-/// Carries out orders until there are no more, which ends the process. Returns, with 0, in every copy.
+/// Carries out orders until there are no more, which ends the process. Returns in every copy, with whether that is to
+/// rehearse: 1 or 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn serve(fork: extern "C" fn() -> i32) -> i32 {
     reply([0, 0, 0], &[]);
@@ -80,7 +83,7 @@ pub extern "C" fn serve(fork: extern "C" fn() -> i32) -> i32 {
         // SAFETY: the order outlives the call; what runs in the meantime touches nothing else.
         let cloned = unsafe { branch(&raw mut order) };
         if cloned == 0 {
-            return 0;
+            return order.rehearses.into();
         }
         if cloned < 0 {
             order.errno = -cloned as i32;
@@ -98,6 +101,7 @@ impl<'a> Order<'a> {
         let [FORK, rest @ ..] = message.rest else { return Err(EINVAL) };
         message.rest = rest;
         let mut flags = u64::from(message.number()?) | CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PIDFD;
+        let rehearses = message.number()? == 1;
         let init = message.text()?.0;
         let group = message.fds[4];
         if group >= 0 {
@@ -105,7 +109,7 @@ impl<'a> Order<'a> {
         }
         let mut clone = [0; 11];
         (clone[0], clone[10]) = (flags, group.max(0) as u64);
-        Ok(Order { clone, pidfd: -1, message, init, fork, became: [-1; 2], child: 0, errno: 0, place: 0 })
+        Ok(Order { clone, pidfd: -1, message, rehearses, init, fork, became: [-1; 2], child: 0, errno: 0, place: 0 })
     }
 
     /// In the new namespaces, in the zygote's memory: up to the copy.

@@ -15,6 +15,7 @@ use crate::learning::{self, LEARN, Learning};
 use crate::lull::Lull;
 use crate::network::{self, Outside};
 use crate::output::Output;
+use crate::plans::Plans;
 use crate::runtime_api::{OWN_CONNECTIONS, RuntimeApi};
 use crate::runtimes::{Runtime, Runtimes};
 use crate::sandbox::{Isolation, Sandbox, View};
@@ -91,6 +92,7 @@ pub struct ProcessExecutor {
     /// Why instances are one user, where they could be many.
     no_users: OnceLock<String>,
     runtimes: Arc<Runtimes>,
+    plans: Plans<InstanceSpec, Launch>,
     learning: Arc<Learning>,
     trainer: OnceLock<Trainer>,
     clients: Clients,
@@ -133,6 +135,7 @@ impl ProcessExecutor {
             users,
             no_users,
             runtimes,
+            plans: Plans::new(),
             learning,
             trainer: OnceLock::new(),
             clients: Clients::default(),
@@ -275,7 +278,7 @@ impl ProcessExecutor {
         let isolation = self.isolation().await;
         let runtime = by(until, self.runtime(&spec.runtime)).await?.map_err(StartFailure::Machine)?;
         let outside = &self.outside;
-        let launch = Launch::plan(&self.settings, isolation, &spec, runtime.clone(), outside, None)?;
+        let launch = self.plan(isolation, &spec, &runtime)?;
         let trained = launch.trained.clone();
         let jvm = launch.jvm(&self.settings, &spec, &self.clients);
         let (waiting, missing) = match jvm {
@@ -313,6 +316,24 @@ impl ProcessExecutor {
             _ => {}
         }
         started
+    }
+
+    fn plan(
+        &self,
+        isolation: Isolation,
+        spec: &Arc<InstanceSpec>,
+        runtime: &Runtime,
+    ) -> Result<Launch, StartFailure> {
+        let now = std::time::Instant::now();
+        if let Some(launch) = self.plans.fresh(now, spec) {
+            return Ok(launch);
+        }
+        let launch = Launch::plan(&self.settings, isolation, spec, runtime.clone(), &self.outside, None)?;
+        // Whether what is made in training is there may change with each start.
+        if launch.trained.is_none() {
+            self.plans.keep(now, spec, &launch);
+        }
+        Ok(launch)
     }
 
     fn trainer(&self, isolation: Isolation) -> &Trainer {

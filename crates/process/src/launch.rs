@@ -1,5 +1,5 @@
-//! What it takes to start one instance: its view of the machine, its program and its variables. Planned anew
-//! for each start, because SDKs may have been installed since the last.
+//! What it takes to start one instance: its view of the machine, its program and its variables. Planned anew for starts
+//! that are not of one burst (`plans`), because SDKs may have been installed since the last.
 
 use crate::argv::{argv, is_method, wrapper};
 use crate::class_archive::{Archive, Staged};
@@ -29,6 +29,7 @@ use std::sync::Arc;
 pub const JAVA_SDK: &str = "java/lib";
 
 /// A start, planned.
+#[derive(Clone)]
 pub struct Launch {
     /// How it is spoken to.
     pub protocol: Protocol,

@@ -30,6 +30,7 @@ mod lull; //         moments in which nobody waits for a start
 mod memory; //       ends an instance that has more than its function may have
 mod network; //     what an instance reaches, and through what
 mod output; //       its stdout and stderr as log events
+mod plans; //        those of the starts of a moment ago
 mod runtime_api; //  transport of the official runtime clients
 mod runtimes; //     the runtimes that functions have asked for, made ready
 mod sandbox; //      the plan of a sandbox: view, user, limits

@@ -126,7 +126,7 @@ impl Stems {
         if taken.is_some() {
             return taken;
         }
-        let stem = self.fork(kind, zygote?, recipe).await;
+        let stem = self.fork(kind, zygote?, recipe, false).await;
         let stem = stem.map(|stem| Stem { made: MadeAhead::Fork, ..stem });
         stem.inspect_err(|error| tracing::warn!(%error, "a runtime could not be forked; booting another"))
             .ok()
@@ -164,10 +164,12 @@ impl Stems {
         kind: Kind,
         zygote: Arc<Zygote>,
         recipe: &Recipe,
+        waits: bool,
     ) -> Result<Stem, NotStarted> {
         let (sandbox, spawner) = (recipe.sandbox.clone(), self.spawner.clone());
-        let forked =
-            Stem::make(async |transport, output| zygote.fork(&spawner, sandbox, transport, output).await);
+        let forked = Stem::make(async |transport, output| {
+            zygote.fork(&spawner, sandbox, waits, transport, output).await
+        });
         let stem = forked.await;
         let event = match &stem {
             Ok(_) => Some(Event::Forked(kind)),
@@ -356,7 +358,7 @@ async fn make(stems: Weak<Stems>, kind: Kind, recipe: Recipe, zygote: Option<Arc
     let Some(alive) = stems.upgrade() else { return };
     let spawner = alive.spawner.clone();
     let made = match zygote {
-        Some(zygote) => alive.fork(kind, zygote, &recipe).await,
+        Some(zygote) => alive.fork(kind, zygote, &recipe, true).await,
         None => {
             drop(alive);
             let start =

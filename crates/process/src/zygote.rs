@@ -74,29 +74,31 @@ impl Zygote {
         self.process.child.memory().unwrap_or_default()
     }
 
-    /// A copy in a sandbox of its own, which is not dressed yet.
+    /// A copy in a sandbox of its own, which is not dressed yet. `waits`: nobody waits for it, so that it rehearses first.
     pub async fn fork(
         self: &Arc<Zygote>,
         spawner: &Spawner,
         sandbox: Arc<Sandbox>,
+        waits: bool,
         transport: [OwnedFd; 2],
         output: OwnedFd,
     ) -> Result<Child, NotStarted> {
         let zygote = self.clone();
-        spawner.run(move |shared| zygote.fork_on(shared, &sandbox, &transport, &output)).await
+        spawner.run(move |shared| zygote.fork_on(shared, &sandbox, waits, &transport, &output)).await
     }
 
     fn fork_on(
         &self,
         shared: &Shared,
         sandbox: &Sandbox,
+        waits: bool,
         transport: &[OwnedFd; 2],
         output: &OwnedFd,
     ) -> Result<Child, NotStarted> {
         let group = shared.groups.make(&sandbox.resources())?;
         let (control, theirs) = Control::pair().map_err(NotStarted::at("make a socket"))?;
         let mut script = Script::default();
-        script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32);
+        script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32).number(waits.into());
         script.operand(on_host(Path::new(OsStr::from_bytes(shared.init.as_bytes()))).as_os_str());
         let user = sandbox.has_own_user().then(|| shared.users.take()).flatten();
         if let Some(user) = &user {

@@ -17,8 +17,9 @@ final class Rehearsal {
     private static final String[] HANDLERS = {"brooklet.Nobody$Stream::handle", "brooklet.Nobody"};
     private static final String EVENT = "{\"a\":[1,true,null,\"b\"]}";
 
-    /** Of what is left, the client and the JDK know; {@link Stem} has them forget it. */
-    static void play() throws Exception {
+    /** Of what is left, the client and the JDK know; {@link Stem} has them forget it, as they do here what they have
+     * {@code learned} before. */
+    static void play(Class<?>... learned) throws Exception {
         PrintStream out = System.out;
         PrintStream err = System.err;
         Thread thread = Thread.currentThread();
@@ -29,6 +30,7 @@ final class Rehearsal {
         System.setErr(nowhere);
         try (ServerSocket door = new ServerSocket(0, 2, InetAddress.getLoopbackAddress())) {
             Stem.pretend(door.getLocalPort());
+            for (Class<?> each : learned) Stem.forget(each);
             for (String handler : HANDLERS) {
                 Thread api = new Thread(() -> serve(door), "runtime-api");
                 api.start();

@@ -24,8 +24,7 @@ public final class Stem {
         Rehearsal.play();
         for (int at = 0; at < learned.length; at++) learned[at] = Class.forName(OF_A_FUNCTION[at]);
         if (arguments.length > 0) {
-            for (Class<?> each : learned) forget(each);
-            Rehearsal.play();
+            Rehearsal.play(learned);
             return;
         }
         System.gc();
@@ -61,7 +60,7 @@ public final class Stem {
     private static native void append(ClassLoader loader, String path);
 
     /** Initialises a class once more. */
-    private static native void forget(Class<?> initialised);
+    static native void forget(Class<?> initialised);
 
     /** The only variable from now on is that by which a Runtime API is found, at a port of the loopback. */
     static native void pretend(int port);

@@ -73,9 +73,10 @@ def _become(variables):
     starts is the same: the server sees to that."""
     environ = os.environ
     locale = environ.get("LC_CTYPE")  # Python's own, not the server's
-    environ.clear()
-    if locale is not None:
-        environ["LC_CTYPE"] = locale
+    if len(environ) > (locale is not None):  # else a zygote has done so
+        environ.clear()
+        if locale is not None:
+            environ["LC_CTYPE"] = locale
     environ.update(variables)
     os.chdir(environ["LAMBDA_TASK_ROOT"])
 

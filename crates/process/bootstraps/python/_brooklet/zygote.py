@@ -31,13 +31,16 @@ def serve():
     threads = len(os.listdir("/.host/proc/self/task"))
     if threads != 1:
         raise RuntimeError("a zygote must have one thread and not %d" % threads)
+    _expect_function()
     gc.collect()
+    _fill_holes()
     gc.freeze()  # what is here already is never looked at again, and so stays shared
     prepare()
-    serve(fork)  # in the zygote itself it does not return
+    has_time = serve(fork)  # in the zygote itself it does not return
     proceed()
-    # What a start will write to becomes this copy's own while nobody waits for it yet.
-    _play()
+    if has_time:
+        # What a start will write to becomes this copy's own while nobody waits for it yet.
+        _play()
     frames.connect()
 
 
@@ -61,6 +64,32 @@ def _rehearse():
     code: what is noted here is not noted again in each copy, which would then have pages of its own for it."""
     for _ in range(20):
         _play()
+
+
+def _expect_function():
+    """Does what every copy would do first: forgets the variables of this process, and finds what looks into the folder
+    of a function, which is not there yet."""
+    environ = os.environ
+    for name in list(environ):
+        if name != "LC_CTYPE":  # Python's own
+            del environ[name]
+    finder = sys.path_hooks[-1]("/")
+    finder.path = _TASK
+    sys.path_importer_cache[_TASK] = finder
+
+
+def _fill_holes():
+    """Takes the memory that is left over between what this process has in use, for good: what copies make anew would go
+    there, each piece into another page that it shared until then, and lies side by side otherwise. The interpreter has
+    pools for each size up to 512 bytes; one that is filled from end to end was a new one, and so will the next be."""
+    for size in range(16, 513, 16):
+        last, row, taken = 0, 0, 0
+        while row < _POOL // size - 1 and taken < 3 * _POOL:
+            filler = object() if size == 16 else complex(1, 1) if size == 32 else bytes(size - 33)
+            row = row + 1 if id(filler) - last == size else 0
+            last = id(filler)
+            taken += size
+            _fillers.append(filler)
 
 
 def _play():
@@ -87,6 +116,14 @@ def _play():
     os.environ.update(variables)
     os.chdir("/")
 
+
+# Where a function's package is in every sandbox.
+_TASK = "/var/task"
+
+# Of the interpreter's allocator, without its head.
+_POOL = (16 if sys.version_info >= (3, 10) else 4) * 1024 - 48
+
+_fillers = []
 
 _VARIABLES = (
     "AWS_LAMBDA_FUNCTION_NAME",

@@ -82,7 +82,6 @@ public class Mirror implements RequestHandler<Map<String, Object>, Map<String, O
         drawn.put("Random", new java.util.Random().nextLong());
         drawn.put("ThreadLocalRandom", ThreadLocalRandom.current().nextLong());
         drawn.put("SplittableRandom", new java.util.SplittableRandom().nextLong());
-        drawn.put("identity hashes", Arrays.asList(new Object().hashCode(), new Object().hashCode()));
         List<String> set = new ArrayList<>();
         for (int n = 0; n < 40; n++) set.add("word " + n);
         drawn.put("order of a set", String.join(",", java.util.Set.copyOf(set)));
