@@ -145,8 +145,9 @@ def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answe
 
     def idle(pid):
         """Where it is said how its group stands."""
-        own = re.findall(r"brooklet-\w+\.\d+", cgroups_of(pid))
-        return [group / "cpu.idle" for group in server.control_groups() if group.name in own and (group / "cpu.idle").exists()]
+        own = re.findall(r"brooklet-\w+/(\d+)$", cgroups_of(pid), re.M)
+        files = {group / number / "cpu.idle" for group in server.control_groups() for number in own}
+        return [file for file in files if file.exists()]
 
     def stands_back(pid):
         return any(file.read_text() == "1\n" for file in idle(pid))

@@ -13,7 +13,7 @@ class Holdings:
     """Counts, but for the last."""
 
     processes: int  # below the server, and of its making but no longer below it
-    control_groups: int
+    control_groups: int  # below its own
     namespaces: int  # that it or one of those is in, or that it has open
     mounts: int
     files: int  # in its run folder
@@ -41,7 +41,7 @@ def of(server, started):
     return Holdings(
         processes=len({*below, *processes.orphans(started)}),
         # `walk` goes on when a folder goes away meanwhile.
-        control_groups=sum(1 + len(folders) for group in server.control_groups() for _, folders, _ in os.walk(group)),
+        control_groups=sum(len(folders) for group in server.control_groups() for _, folders, _ in os.walk(group)),
         namespaces=len({*inside, *opened} - {""}),
         mounts=len((own / "mountinfo").read_text().splitlines()),
         files=sum(len([*folders, *files]) for _, folders, files in os.walk(server.data_dir / "run")),

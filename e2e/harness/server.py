@@ -135,13 +135,12 @@ class Server:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def control_groups(self):
-        """Its own control groups, one in each hierarchy, and those of its instances that are beside them; others are below. The
-        name is what `group_name` in `crates/process/src/executor.rs` makes of its run folder."""
+        """Its own control groups, one in each hierarchy; instances have theirs below. The name is what
+        `group_name` in `crates/process/src/executor.rs` makes of its run folder."""
         name = 0xCBF2_9CE4_8422_2325
         for byte in os.fsencode((self.data_dir / "run").resolve()):
             name = (name ^ byte) * 0x100_0000_01B3 % (1 << 64)
-        groups = map(pathlib.Path, processes.control_groups())
-        return [path for path in groups if path.name.partition(".")[0] == f"brooklet-{name:016x}"]
+        return [path for path in map(pathlib.Path, processes.control_groups()) if path.name == f"brooklet-{name:016x}"]
 
     def descendants(self):
         """The ids of its instances' processes and all that they started."""

@@ -95,6 +95,7 @@ impl Groups {
         let own = memberships(&read("/proc/self/cgroup"));
         let hierarchies: Vec<_> =
             mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
+        hierarchies.iter().for_each(|hierarchy| hierarchy.weigh_together());
         Groups {
             hierarchies,
             next: AtomicU64::new(1),
@@ -120,12 +121,12 @@ impl Groups {
 
     /// A new group in every hierarchy.
     pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let (places, limits, watch) = (Vec::new(), Mutex::default(), Mutex::default());
         let (emptied, member, standing) = (self.emptied.clone(), OnceLock::new(), self.standing.clone());
         let mut group = Group { places, limits, emptied, watch, member, standing };
         for hierarchy in &self.hierarchies {
-            let dir = hierarchy.place(number);
+            let dir = hierarchy.dir.join(&name);
             std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
             group.places.push((hierarchy.clone(), dir));
         }
@@ -293,13 +294,16 @@ impl Drop for Group {
 }
 
 impl Hierarchy {
-    /// Where the group of the instance of this number is. Where groups share the processors it is *beside* the server's
-    /// group, not below: the kernel weighs siblings against each other, and one that stands back (`standing`) does so before
-    /// everybody who is at its level; below, it would be one with all functions before the server and the machine's own threads.
-    fn place(&self, number: u64) -> PathBuf {
-        match self.enforced.cpu {
-            true => beside(&self.dir, &number.to_string()),
-            false => self.dir.join(number.to_string()),
+    /// Without this all functions together would weigh as much as one process outside their group, such as a thread of the
+    /// server; they are to be worth several on each core.
+    fn weigh_together(&self) {
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
+        let (file, one, most) = match self.kind {
+            Kind::V1 => ("cpu.shares", 1024, 100 * 1024),
+            Kind::V2 => ("cpu.weight", 100, 10_000),
+        };
+        if self.enforced.cpu {
+            let _ = std::fs::write(self.dir.join(file), (4 * cores * one).min(most).to_string());
         }
     }
 
@@ -338,13 +342,11 @@ impl Hierarchy {
     }
 }
 
-/// As a number that this kind of group takes: 1,769 MiB weigh as much as 32 of what else is there. With less the server's
-/// threads come before functions so soon that they take the processor from one at each answer, which costs a tenth of the
-/// requests that busy functions answer.
+/// As a number that this kind of group takes: 1,769 MiB weigh as much as one process.
 fn share(weight: MiB, kind: Kind) -> u64 {
-    let of = |one: u64| (u64::from(weight.0) * 32 * one / 1769).max(2);
+    let of = |one: u64| (u64::from(weight.0) * one / 1769).max(2);
     match kind {
-        Kind::V1 => of(1024).min(262_144),
+        Kind::V1 => of(1024),
         Kind::V2 => of(100).min(10_000),
     }
 }
@@ -421,7 +423,8 @@ impl Mount {
             if !make_anew(&dir) {
                 continue;
             }
-            let given = read(parent.join("cgroup.subtree_control"));
+            give_children(&dir, '+');
+            let given = read(dir.join("cgroup.subtree_control"));
             let freezing = dir.join("cgroup.freeze").exists();
             let enforced = Enforced { freezing, ..Enforced::from_names(given.split_whitespace()) };
             let hierarchy = Hierarchy { dir, kind: Kind::V2, enforced, left: left.clone() };
@@ -493,7 +496,7 @@ fn step_down(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
         return None;
     }
     // Takes some 10 ms.
-    let own = beside(&here.join(name), "server");
+    let own = here.join(format!("{name}.server"));
     let _ = std::fs::create_dir(&own);
     std::fs::write(own.join("cgroup.procs"), "0").ok()?;
     Some((here.to_owned(), own))
@@ -515,29 +518,15 @@ fn make_anew(dir: &Path) -> bool {
     std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
 }
 
-/// Kills everything in the instances' groups below this one and beside it, and removes those.
+/// Kills everything in a group's children and removes those.
 fn empty(dir: &Path) {
-    let folders =
-        |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let below = folders(dir).filter(|path| path.is_dir());
-    let prefix = beside(dir, "");
-    let is_beside = |path: &PathBuf| {
-        let number = path.as_os_str().as_encoded_bytes().strip_prefix(prefix.as_os_str().as_encoded_bytes());
-        number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
-    };
-    let beside = dir.parent().into_iter().flat_map(folders).filter(is_beside);
-    for group in below.chain(beside) {
-        end_members(&group);
-        remove(&group);
+    for child in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !child.is_dir() {
+            continue;
+        }
+        end_members(&child);
+        remove(&child);
     }
-}
-
-/// A group that belongs to this one and is beside it.
-fn beside(dir: &Path, what: &str) -> PathBuf {
-    let mut path = dir.as_os_str().to_owned();
-    path.push(".");
-    path.push(what);
-    path.into()
 }
 
 /// Kills everything in a group.
