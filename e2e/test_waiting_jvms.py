@@ -71,7 +71,9 @@ def waits(pid):
 
 
 def until_one_waits(server):
-    return wait_until(lambda: [pid for pid in booted(server) if waits(pid)], "a JVM that waits", 90)
+    """JVMs that wait for functions of 512 MB."""
+    ours = lambda pid: "-Xmx435m" in processes.command(pid) and waits(pid)  # noqa: E731
+    return wait_until(lambda: [pid for pid in booted(server) if ours(pid)], "a JVM that waits", 90)
 
 
 def restart_instances(function):
@@ -101,11 +103,13 @@ def test_a_function_sees_the_same_in_a_jvm_that_waited(server, java):
     assert waited
     assert taken["variables"]["COLOUR"] == "blue" and taken["a native program's"] == [f"blue {MIRROR} Europe/Paris"]
     for seen in (started, taken, started["initialised"], taken["initialised"]):
-        seen["files open"] = [file for file in seen["files open"] if "launcher.jar" not in file]
+        # Jars are opened when a class is first looked for in them.
+        seen["files open"] = [file for file in seen["files open"] if not file.endswith(".jar")]
         variables = seen["variables"]
         stream = f"AWS_LAMBDA_LOG_STREAM_NAME={variables.pop('AWS_LAMBDA_LOG_STREAM_NAME')}"
         seen["a child's"].remove(stream)
         properties = seen["properties"]
+        properties.pop("com.amazonaws.xray.traceHeader", None)  # a request's own
         # The installed client comes before the package, as on Lambda.
         path = properties.pop("java.class.path").split(":")
         properties["java.class.path"] = sorted(jar for jar in path if "launcher" not in jar and jar != "/opt/java/lib/*")
@@ -116,6 +120,10 @@ def test_a_function_sees_the_same_in_a_jvm_that_waited(server, java):
         assert seen.pop("files in /tmp") == [".libaws-lambda-jni.so"]
     for seen in (taken, taken["initialised"]):
         assert seen.pop("files in /tmp") == []
+    # On JDK 25 the connection over which the rehearsal told of its error may still be open.
+    for one, other in ((taken, started), (taken["initialised"], started["initialised"])):
+        if java == "25" and one["files open"].count("socket:") == other["files open"].count("socket:") + 1:
+            one["files open"].remove("socket:")
     for what in taken:
         assert taken[what] == started[what], f"{what}: {taken[what]} and not {started[what]}"
     assert taken.keys() == started.keys()

@@ -87,6 +87,8 @@ pub extern "C" fn serve(fork: extern "C" fn() -> i32) -> i32 {
         }
         if cloned < 0 {
             order.errno = -cloned as i32;
+            // A clone that fails late, for want of a process in the control group, has left a number there that is none.
+            order.pidfd = -1;
         }
         let given = [order.pidfd];
         let given = if order.pidfd < 0 { &[][..] } else { &given };

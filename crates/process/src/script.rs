@@ -136,7 +136,7 @@ fn name(operation: u8) -> &'static str {
         ops::CONFINE => "Landlock",
         ops::EXEC => "start",
         ops::ADOPT => "find the program",
-        ops::FORK => "fork into namespaces for",
+        ops::FORK => "fork",
         _ => "unknown operation",
     }
 }
