@@ -3,7 +3,8 @@ latency with them, against that without, in rounds that alternate.
 
 Its requests come one by one at a steady pace, so that it needs less than its share of the processors: that it can have
 more than that while others want it too is nobody's promise. The load generator comes before everything else on
-the machine, because a caller elsewhere does not have to wait for a processor of this one.
+the machine, because a caller elsewhere does not have to wait for a processor of this one: by a real-time policy, since
+a priority among other programs would go to all of this session, the server included.
 """
 
 import concurrent.futures
@@ -53,16 +54,14 @@ def neighbours(tools, scratch, options, bench):
         "Rust": ("provided.al2023", "bootstrap", bench.package("bootstrap", tools / "function", 0o755)),
     }
     rows, worst = [], dict.fromkeys(functions, 0.0)
-    before = os.getpriority(os.PRIO_PROCESS, 0)
     with bench.Brooklet(scratch / "neighbours") as server, concurrent.futures.ThreadPoolExecutor(3) as pool:
         package = bench.package("bomb.py", HERE / "functions/bomb.py")
         bombs = [Bomb(server, f"bomb-{n}", python, package) for n in range(3)]
         for language, (runtime, handler, code) in functions.items():
             server.deploy(language.lower(), runtime, handler, code)
         try:
-            os.setpriority(os.PRIO_PROCESS, 0, -20)
-            # Where the kernel groups processes by session, only the group's priority counts among others.
-            pathlib.Path("/proc/self/autogroup").write_text("-20")
+            # Not for the threads that call the bombs.
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         except OSError:
             print("(not root: the load generator has to share the processors with what it loads)\n")
         try:
@@ -75,7 +74,7 @@ def neighbours(tools, scratch, options, bench):
                     figures = [of(rounds, n) for n in (0, 1) for rounds in (alone, beside)]
                     rows.append([" + ".join(kinds) if name == "mixed" else f"3 × {name}", language, *figures, f"{ratio:.1f}"])
         finally:
-            os.setpriority(os.PRIO_PROCESS, 0, before)
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     print(f"### A function beside three that take all they can get, {1 / PACE:.0f} requests a second\n")
     bench.table(["beside", "function", "p50 µs alone", "p50 with", "p99 µs alone", "p99 with", "× p99"], rows)
     for language, ratio in worst.items():

@@ -10,7 +10,7 @@ import pytest
 
 from harness import aws, holdings, packages
 from harness.gate import Gate
-from harness.processes import orphans, wait_until
+from harness.processes import cgroups_of, orphans, wait_until
 from harness.server import started
 
 RATE = "Rate Exceeded."
@@ -127,6 +127,45 @@ def test_the_report_tells_the_memory_that_was_used(probe):
     probe({"do": "eat", "mib": 100})
     _, log = probe.tail({"do": "eat", "mib": 100})
     assert 100 <= int(re.search(r"Max Memory Used: (\d+) MB", log)[1]) <= 256
+
+
+# ---- the processor --------------------------------------------------------------------------------------------
+
+COMPUTES = """import time
+def handler(event, context):
+    end = time.monotonic() + event
+    while time.monotonic() < end:
+        pass
+"""
+
+
+def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answers_quickly_does_not(fresh):
+    server = fresh()
+    deployer = aws.Deployer(aws.client(server), "standing")
+
+    def idle(pid):
+        """Where it is said how its group stands."""
+        own = re.findall(r"brooklet-\w+/(\d+)$", cgroups_of(pid), re.M)
+        files = {group / number / "cpu.idle" for group in server.control_groups() for number in own}
+        return [file for file in files if file.exists()]
+
+    def stands_back(pid):
+        return any(file.read_text() == "1\n" for file in idle(pid))
+
+    answers = deployer(packages.python_probe(), packages.PYTHON, "probe.handler", MemorySize=128)
+    answers({"do": "echo", "value": 1})
+    (quick,) = server.instances()
+    if not idle(quick):
+        pytest.skip("no control groups that share the processors and can be idle")
+    computes = deployer({"app.py": COMPUTES}, packages.PYTHON, "app.handler", MemorySize=128, Timeout=60)
+    computes(0)
+    (slow,) = set(server.instances()) - {quick}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(computes, 5)
+        wait_until(lambda: answers({"do": "echo", "value": 1}) and stands_back(slow), "it stands back")
+        assert not stands_back(quick)
+        computing.result()
+    wait_until(lambda: not stands_back(slow), "it comes first again")
 
 
 # ---- sizes ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! its owner must carry out, in order. Owners (the server's shell, the simulator) feed back what became of
 //! them. Start with `pool`, then `budget`; the others stand alone.
 
+pub mod allowance; //   which instances stand back when processors are scarce
 pub mod budget; //      the machine's memory and descriptors, shared by all pools
 pub mod bursts; //      how many of something are kept ready, after what was needed in the last burst
 pub mod concurrency; // how many requests may be in flight: reserved, account

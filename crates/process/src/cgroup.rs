@@ -10,12 +10,13 @@
 use crate::memory::Watch;
 use crate::script::{Script, ops};
 use crate::spawner::NotStarted;
+use crate::standing::{Busy, Files, Member, Standing};
 use model::MiB;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// What one instance may use.
@@ -50,6 +51,7 @@ pub struct Groups {
     hierarchies: Vec<Arc<Hierarchy>>,
     next: AtomicU64,
     emptied: std::sync::mpsc::Sender<PathBuf>,
+    standing: Arc<Standing>,
 }
 
 /// A tree of groups that the server may make children in.
@@ -79,6 +81,9 @@ pub struct Group {
     emptied: std::sync::mpsc::Sender<PathBuf>,
     /// What is used of the memory that it may use, where the kernel's limit is more.
     watch: Mutex<(MiB, Option<Watch>)>,
+    /// How it stands beside others, once it is a function's.
+    member: OnceLock<Arc<Member>>,
+    standing: Arc<Standing>,
 }
 
 impl Groups {
@@ -91,12 +96,22 @@ impl Groups {
         let hierarchies: Vec<_> =
             mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
         hierarchies.iter().for_each(|hierarchy| hierarchy.weigh_together());
-        Groups { hierarchies, next: AtomicU64::new(1), emptied: sweeper() }
+        Groups {
+            hierarchies,
+            next: AtomicU64::new(1),
+            emptied: sweeper(),
+            standing: Arc::new(Standing::begin()),
+        }
     }
 
     /// No groups: nothing is limited.
     pub fn none() -> Groups {
-        Groups { hierarchies: Vec::new(), next: AtomicU64::new(1), emptied: sweeper() }
+        Groups {
+            hierarchies: Vec::new(),
+            next: AtomicU64::new(1),
+            emptied: sweeper(),
+            standing: Arc::new(Standing::begin()),
+        }
     }
 
     /// What is enforced here.
@@ -108,7 +123,8 @@ impl Groups {
     pub fn make(&self, resources: &Resources) -> Result<Group, NotStarted> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let (places, limits, watch) = (Vec::new(), Mutex::default(), Mutex::default());
-        let mut group = Group { places, limits, emptied: self.emptied.clone(), watch };
+        let (emptied, member, standing) = (self.emptied.clone(), OnceLock::new(), self.standing.clone());
+        let mut group = Group { places, limits, emptied, watch, member, standing };
         for hierarchy in &self.hierarchies {
             let dir = hierarchy.dir.join(&name);
             std::fs::create_dir(&dir).map_err(NotStarted::at(format!("make {}", dir.display())))?;
@@ -150,6 +166,32 @@ impl Group {
             *watch = (resources.memory, watched.map(begin));
         }
         Ok(())
+    }
+
+    /// It is an instance of `function` from now on, which may have so much of the processors that it stands back behind
+    /// others. Nothing where the kernel cannot do that, or does not count what a group uses.
+    pub fn belong_to(&self, function: Arc<str>) {
+        let weight = self.limits.lock().expect("no panic while held").map_or(MiB(0), |limits| limits.weight);
+        if let Some(files) = self.standing_files(weight) {
+            let _ = self.member.set(self.standing.watch(files, function, weight));
+        }
+    }
+
+    fn standing_files(&self, weight: MiB) -> Option<Files> {
+        let (hierarchy, dir) = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.cpu)?;
+        let used = self.places.iter().find_map(|(hierarchy, dir)| match hierarchy.kind {
+            // Whether it has the controller or not.
+            Kind::V2 => Some(dir.join("cpu.stat")),
+            Kind::V1 => Some(dir.join("cpuacct.usage")).filter(|file| file.exists()),
+        })?;
+        let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
+        let shares = (dir.join("cpu.shares"), share(weight, Kind::V1).to_string());
+        Some(Files { used, idle, shares: (hierarchy.kind == Kind::V1).then_some(shares) })
+    }
+
+    /// It has an event, until what is returned is dropped.
+    pub fn busy(&self) -> Option<Busy<'_>> {
+        self.member.get().map(|member| member.busy())
     }
 
     /// The v2 group, opened for `CLONE_INTO_CGROUP`; `None` without v2.
@@ -274,7 +316,6 @@ impl Hierarchy {
         };
         let Enforced { memory, cpu, tasks, .. } = self.enforced;
         let bytes = (u64::from(resources.memory.0) + u64::from(resources.tmp.0)) << 20;
-        let share = |of_one: u64| (u64::from(resources.weight.0) * of_one / 1769).max(2);
         if memory && before.is_none_or(|was| (was.memory, was.tmp) != (resources.memory, resources.tmp)) {
             // With swap is never less than without, so the former makes way first. Not every kernel counts it.
             let _ = match (self.kind, before) {
@@ -291,15 +332,22 @@ impl Hierarchy {
             }
         }
         if cpu && before.is_none_or(|before| before.weight != resources.weight) {
-            match self.kind {
-                Kind::V1 => set("cpu.shares", share(1024).to_string())?,
-                Kind::V2 => set("cpu.weight", share(100).min(10_000).to_string())?,
-            }
+            let file = if self.kind == Kind::V1 { "cpu.shares" } else { "cpu.weight" };
+            set(file, share(resources.weight, self.kind).to_string())?;
         }
         if tasks && before.is_none_or(|before| before.tasks != resources.tasks) {
             set("pids.max", resources.tasks.to_string())?;
         }
         Ok(())
+    }
+}
+
+/// As a number that this kind of group takes: 1,769 MiB weigh as much as one process.
+fn share(weight: MiB, kind: Kind) -> u64 {
+    let of = |one: u64| (u64::from(weight.0) * one / 1769).max(2);
+    match kind {
+        Kind::V1 => of(1024),
+        Kind::V2 => of(100).min(10_000),
     }
 }
 

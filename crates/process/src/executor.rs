@@ -353,7 +353,7 @@ impl ProcessExecutor {
         laps: &mut Laps,
     ) -> Result<Arc<dyn Instance>, Unready> {
         let (logs, stream) = log.clone();
-        let (own, timeout) = (launch.own_program, spec.timeout);
+        let own = launch.own_program;
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
         let mut variables = launch.variables(&spec, &stream);
@@ -368,7 +368,7 @@ impl ProcessExecutor {
             laps.sandboxed(Some(made));
             process.output.belong_to(logs, stream);
             process.tell_imports(learner);
-            return ready(process, framed, timeout, until, laps).await;
+            return ready(process, framed, &spec, until, laps).await;
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -379,7 +379,7 @@ impl ProcessExecutor {
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
                 process.tell_imports(learner);
                 laps.tells_loading = true;
-                ready(process, framed, timeout, until, laps).await
+                ready(process, framed, &spec, until, laps).await
             }
             Protocol::Wrapped => {
                 let (framed, pipes) = Framed::pair().map_err(machine)?;
@@ -389,7 +389,7 @@ impl ProcessExecutor {
                 let program = Program { transport: Some(pipes), runtime_api, ..program };
                 let process = self.run(program, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                ready(process, Wrapped::new(framed, api), timeout, until, laps).await
+                ready(process, Wrapped::new(framed, api), &spec, until, laps).await
             }
             Protocol::Http => {
                 let http = match own_network {
@@ -399,7 +399,7 @@ impl ProcessExecutor {
                 let contact = ("PORT", http.port().to_string());
                 let program = launch.program(variables, Some(contact), lines);
                 let process = self.run(program, own, output, until, laps).await?;
-                ready(process, http, timeout, until, laps).await
+                ready(process, http, &spec, until, laps).await
             }
             Protocol::RuntimeApi => {
                 let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
@@ -407,13 +407,13 @@ impl ProcessExecutor {
                     && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
                 {
                     laps.sandboxed(Some(stem.made));
-                    return ready(stem.process, api, timeout, until, laps).await;
+                    return ready(stem.process, api, &spec, until, laps).await;
                 }
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
                 api.serve_in(&process).map_err(machine)?;
-                ready(process, api, timeout, until, laps).await
+                ready(process, api, &spec, until, laps).await
             }
         }
     }
@@ -616,12 +616,13 @@ impl Laps {
 async fn ready<T: Transport>(
     process: Process,
     transport: T,
-    timeout: Duration,
+    spec: &InstanceSpec,
     until: Instant,
     laps: &mut Laps,
 ) -> Result<Arc<dyn Instance>, Unready> {
+    process.child.group().belong_to(spec.function.as_str().into());
     laps.loading = process.loading();
-    Ok(Arc::new(Running::init(process, transport, timeout, until).await?))
+    Ok(Arc::new(Running::init(process, transport, spec.timeout, until).await?))
 }
 
 /// A step of a start, unless time is up first.

@@ -101,6 +101,7 @@ impl<T: Transport> Running<T> {
 
     async fn run(&self, invocation: Invocation, sink: StreamSink) -> Completion {
         let started = Instant::now();
+        let _busy = self.process.child.group().busy();
         self.process.output.begin(Some(invocation.request_id));
         let exchange = self.transport.exchange(&self.process, invocation, sink);
         let result = tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {

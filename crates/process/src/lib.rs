@@ -39,6 +39,7 @@ mod seccomp; //      which system calls a function may make
 mod shelf; //        where what training runs made is kept
 mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
+mod standing; //     has instances that use more of the processors than is theirs stand back
 mod stems; //        runtimes that are booted ahead of need
 mod training; //     runs of a runtime that make such archives and caches
 mod users; //        who an instance is on the machine
