@@ -61,8 +61,9 @@ def is_zygote(pid):
 
 
 def _waits(pid):
+    """One that waits has not let go of the machine's files yet."""
     try:
-        return _began_with(pid, "BROOKLET_WAIT=1") and os.readlink(f"/proc/{pid}/cwd") == "/"
+        return _began_with(pid, "BROOKLET_WAIT=1") and any(os.scandir(f"/proc/{pid}/root/.host"))
     except OSError:
         return False
 
