@@ -55,7 +55,7 @@ def package(**more):
 
 def booted(server):
     """JVMs that wait, or are instances that have waited."""
-    return [pid for pid in server.descendants() if "brooklet.Stem" in processes.command(pid) and is_jvm(pid)]
+    return [pid for pid in processes.descendants(server.process.pid) if "brooklet.Stem" in processes.command(pid) and is_jvm(pid)]
 
 
 def is_jvm(pid):
