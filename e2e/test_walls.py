@@ -16,7 +16,7 @@ import socket
 
 import pytest
 
-from harness import aws, packages, processes
+from harness import aws, packages, processes, volatile
 from harness import server as servers
 from harness.processes import wait_until
 
@@ -130,6 +130,41 @@ def test_nobody_becomes_root(hostile):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the trick is of x86-64")
 def test_another_instruction_sets_numbers_are_deadly(hostile):
     assert attempt(hostile, "the_numbers_of_another_instruction_set") == "SIGSYS"
+
+
+#: Modules that a variable has a runtime load while it boots, by a path that is there only before it is a function's.
+EARLY = {
+    "python": (
+        packages.PYTHON,
+        {
+            "sitecustomize.py": "import os, sys\nsys.seen = os.path.exists('/.host') and os.listdir('/.host')\n",
+            "app.py": "import sys\ndef handler(event, context):\n    return getattr(sys, 'seen', None)\n",
+        },
+        lambda package: {"PYTHONPATH": package},
+    ),
+    "node": (
+        volatile.node_runtime(),
+        {
+            "early.js": "const fs = require('fs')\nglobalThis.seen = fs.existsSync('/.host') && fs.readdirSync('/.host')\n",
+            "app.js": "exports.handler = async () => globalThis.seen\n",
+        },
+        lambda package: {"NODE_OPTIONS": f"--require {package}/early.js"},
+    ),
+}
+
+
+@pytest.mark.parametrize("language", EARLY)
+def test_no_variable_leads_a_runtime_to_a_functions_code_before_it_is_walled_in(walled, language):
+    runtime, files, variables = EARLY[language]
+    function = walled.deployer(files, runtime, "app.handler", Timeout=20)
+    assert not function()
+    (own,) = (walled.data_dir / "code").glob(f"*/{next(iter(files))}")
+    function.update(Environment={"Variables": variables(f"/.host{own.resolve().parent}")})
+    # A runtime that waited, or was forked, is taken by the second start or a later one.
+    for turn in range(6):
+        function.update(Description=str(turn))
+        answer = json.loads(function.invoke()["Payload"])
+        assert not answer or "errorType" in answer, f"it has seen {answer}"
 
 
 def test_a_programs_user_can_not_be_set(hostile):

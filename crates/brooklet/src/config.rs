@@ -69,8 +69,8 @@ pub struct Config {
     /// The memory of an instance that has had nothing to do for so long is pushed out, where the machine has swap and
     /// control groups limit memory, and the function takes 50 ms or more to start. 0s to 24h, or `never`. Default `1m`.
     pub page_out_after: Duration,
-    /// Whether a Java function is started once more after its first start, without an event, to make a class-data
-    /// archive that speeds up all later starts. Default `true`.
+    /// Whether functions are started once more after their first start, without an event, so that all later starts take less:
+    /// Java's for a class-data archive, Node.js's for a compile cache. Default `true`.
     pub training_runs: bool,
     /// Requests that all functions together may run at once: 1 to 100,000. Default `1000`.
     pub account_concurrency: u32,

@@ -2,6 +2,7 @@
 //! that are not of one burst (`plans`), because SDKs may have been installed since the last.
 
 use crate::argv::{argv, is_method, wrapper};
+use crate::booting;
 use crate::class_archive::{Archive, Staged};
 use crate::compile_cache::{self, CompileCache};
 use crate::environment::{Issuer, Places, environment};
@@ -46,6 +47,8 @@ pub struct Launch {
     endpoints: BTreeMap<String, String>,
     credentials: Issuer,
     files: Vec<u64>,
+    /// Whether its runtime may boot before it is this function's: see `booting`.
+    can_boot_ahead: bool,
 }
 
 /// A start that is no instance's.
@@ -110,7 +113,7 @@ impl Launch {
                     binds.push(staged.bind());
                     training::JVM_SCRIPT
                 }
-                Trained::Code(_) => training::NODE_SCRIPT,
+                Trained::Code(_) => training::SCRIPT,
             };
             runtime_argv.splice(0..0, ["/bin/sh", "-c", script, "training"].map(OsString::from));
         } else if let Some(found) = found.as_ref().filter(|_| !own_program && can_train(settings, isolation))
@@ -156,6 +159,9 @@ impl Launch {
         let sandbox = Arc::new(sandbox);
         let protocol = Protocol::of(wanted, spec);
         let endpoints = outside.variables(&spec.environment);
+        let harmless = |(name, value): (&String, &String)| booting::is_harmless(name, value);
+        let can_boot_ahead =
+            isolation != Isolation::None && !own_program && spec.environment.iter().all(harmless);
         Ok(Launch {
             protocol,
             own_program,
@@ -169,6 +175,7 @@ impl Launch {
             endpoints,
             credentials: settings.credentials.clone(),
             files,
+            can_boot_ahead,
         })
     }
 
@@ -221,7 +228,7 @@ impl Launch {
     /// be booted without the function. `variables` are the instance's.
     pub fn recipe(&self, variables: &[(String, String)], imports: Arc<[String]>) -> Option<Recipe> {
         let bootable = matches!(self.runtime.wanted, Wanted::Python(_) | Wanted::Node(_));
-        if !bootable || self.own_program || self.isolation == Isolation::None {
+        if !bootable || !self.can_boot_ahead {
             return None;
         }
         let likeness = self.likeness(self.argv.clone(), variables, imports);
@@ -233,7 +240,7 @@ impl Launch {
     /// others.
     pub fn jvm(&self, settings: &Settings, spec: &InstanceSpec, clients: &Clients) -> Option<Jvm> {
         let found = self.runtime.found.as_ref().filter(|_| matches!(self.runtime.wanted, Wanted::Java(_)))?;
-        let fits = !self.own_program && self.sandbox.has_own_network();
+        let fits = self.can_boot_ahead && self.sandbox.has_own_network();
         if !fits || !can_train(settings, self.isolation) || settings.stems == 0 {
             return None;
         }
@@ -253,7 +260,7 @@ impl Launch {
         let mut environment = self.likeness(Vec::new(), &variables, Arc::new([])).variables;
         environment.push(("ARCHIVE".into(), training::DUMPED.into()));
         let mut argv: Vec<OsString> =
-            ["/bin/sh", "-c", training::NODE_SCRIPT, "training"].map(OsString::from).into();
+            ["/bin/sh", "-c", training::SCRIPT, "training"].map(OsString::from).into();
         argv.extend(jvm.training(training::DUMPED));
         let sandbox = self.sandbox.in_the_background(MiB(spec.memory.0 + TO_WRITE_AN_ARCHIVE.0));
         let (transport, runtime_api) = (None, None);
@@ -267,28 +274,9 @@ impl Launch {
         variables: &[(String, String)],
         imports: Arc<[String]>,
     ) -> Likeness {
-        let matters = |(key, _): &&(String, String)| {
-            const PREFIXES: [&str; 14] = [
-                "PYTHON",
-                "NODE_",
-                "UV_",
-                "OPENSSL_",
-                "SSL",
-                "ICU_",
-                "LD_",
-                "GLIBC_",
-                "MALLOC_",
-                "LC_",
-                "LANG",
-                "TZ",
-                "BOTO_",
-                "BROOKLET_SDK_PATH",
-            ];
-            PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        };
         Likeness {
             argv,
-            variables: variables.iter().filter(matters).cloned().collect(),
+            variables: variables.iter().filter(|(name, _)| booting::matters(name)).cloned().collect(),
             files: self.files.clone(),
             imports,
             network: self.sandbox.network(),
@@ -297,9 +285,7 @@ impl Launch {
 
     /// Whether its runtime can say what a function imports, and import it ahead.
     pub fn learns(&self) -> bool {
-        matches!(self.runtime.wanted, Wanted::Python(_))
-            && self.isolation != Isolation::None
-            && !self.own_program
+        matches!(self.runtime.wanted, Wanted::Python(_)) && self.can_boot_ahead
     }
 
     /// The sandbox.

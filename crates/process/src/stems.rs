@@ -235,7 +235,7 @@ impl Stems {
                     state.kinds.retain(|_, other| *other != kind);
                     if let Some(shelf) = state.shelves.remove(&kind) {
                         gone.extend(shelf.ready);
-                        state.orphans.extend(shelf.zygote.map(|zygote| zygote.process_group()));
+                        state.orphans.extend(shelf.zygote.and_then(|zygote| zygote.process_group()));
                     }
                 }
             }
@@ -254,7 +254,7 @@ impl Stems {
             let ended = shelf.ready.extract_if(.., |stem| stem.process.child.try_exit().is_some());
             gone.extend(ended.inspect(|_| events.push(Event::Gone(kind))));
             if let Some(zygote) = shelf.zygote.take_if(|zygote| !zygote.is_alive()) {
-                orphans.push(zygote.process_group());
+                orphans.extend(zygote.process_group());
                 events.push(Event::NoZygote(kind));
             }
             let memory: Vec<MiB> =
@@ -294,7 +294,7 @@ impl State {
     fn bury(&mut self, kind: Kind, dead: &Arc<Zygote>) {
         let shelf = self.shelves.get_mut(&kind);
         let zygote = shelf.and_then(|shelf| shelf.zygote.take_if(|zygote| Arc::ptr_eq(zygote, dead)));
-        self.orphans.extend(zygote.map(|zygote| zygote.process_group()));
+        self.orphans.extend(zygote.and_then(|zygote| zygote.process_group()));
     }
 }
 

@@ -53,8 +53,8 @@ trap 'kill -TERM $jvm' TERM
 wait $jvm
 while kill -0 $jvm 2>/dev/null; do wait $jvm; done
 exec cat "$ARCHIVE" >&3"#;
-/// Node.js ends by itself.
-pub const NODE_SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- && exec cat "$ARCHIVE" >&3"#;
+/// For what ends by itself: Node.js, and the launcher of JVMs that wait.
+pub const SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- && exec cat "$ARCHIVE" >&3"#;
 
 /// What a training run leaves, made or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

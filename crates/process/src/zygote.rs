@@ -64,9 +64,10 @@ impl Zygote {
         self.process.child.try_exit().is_none()
     }
 
-    /// The process group of all that it forked, until they are programs.
-    pub fn process_group(&self) -> u32 {
-        self.process.child.program()
+    /// The process group of all that it forked, until they are programs; `None` when it had ended before it was seen.
+    pub fn process_group(&self) -> Option<u32> {
+        // 0 would be the server's own group.
+        Some(self.process.child.program()).filter(|leader| *leader != 0)
     }
 
     /// Its own memory.
