@@ -242,8 +242,8 @@ fn clear_file(file: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Contract, MiB, Version};
-    use std::time::Duration;
+    use crate::testing;
+    use model::MiB;
 
     const CLASS: &str = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class";
 
@@ -273,28 +273,7 @@ mod tests {
         }
 
         fn jvm(&self, change: impl FnOnce(&mut InstanceSpec)) -> Option<Jvm> {
-            let mut spec = InstanceSpec {
-                function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
-                function: "f".into(),
-                version: Version::Latest,
-                runtime: "java17".into(),
-                handler: "Own".into(),
-                contract: Contract::Lambda,
-                environment: Default::default(),
-                network: None,
-                code_dir: self.path("package"),
-                layer_dirs: vec![],
-                memory: MiB(512),
-                ephemeral_storage: MiB(512),
-                timeout: Duration::from_secs(20),
-                init_timeout: Duration::from_secs(20),
-                concurrency: 1,
-                region: "us-east-1".into(),
-                log_group: "/aws/lambda/f".into(),
-                log_format: "Text".into(),
-                log_level: None,
-                initialization: ports::Initialization::OnDemand,
-            };
+            let mut spec = testing::spec("java17", &self.path("package"));
             change(&mut spec);
             let program = self.path("jdk/bin/java");
             let found = Found { language: "java", version: "17".into(), program };
