@@ -9,7 +9,7 @@
 
 use crate::environment::Places;
 use crate::interpreter::Found;
-use crate::java::jars;
+use crate::java::{MAX_DIRECTORY, jars, open_jar};
 use crate::sandbox::Bind;
 use crate::shelf::{self, clear, open_to_all};
 use ports::InstanceSpec;
@@ -293,9 +293,17 @@ fn refuse_what_would_change_places(files: &[String], jars: impl Iterator<Item = 
         files.iter().map(String::as_str).filter(|file| !is_class(file) && !noise(file)).collect();
     let mut entries = 0;
     for jar in jars {
-        // The JVM skips what is no zip.
-        let Some(archive) = File::open(&jar).ok().and_then(|file| zip::ZipArchive::new(file).ok()) else {
-            continue;
+        let Some(archive) = open_jar(&jar) else {
+            match jar.metadata()?.len() {
+                // The JVM skips what is no zip.
+                ..=MAX_DIRECTORY => continue,
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "the entries of {} cannot be listed",
+                        jar.display()
+                    )));
+                }
+            }
         };
         entries += archive.len();
         if entries > MAX_ENTRIES {

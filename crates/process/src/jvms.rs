@@ -171,7 +171,7 @@ impl Clients {
         }
         let fit = match clients([installed]).collect::<Vec<_>>()[..] {
             [ref client] => {
-                let same = |other: PathBuf| std::fs::read(other).ok() == std::fs::read(client).ok();
+                let same = |other: PathBuf| is_same(&other, client);
                 clients(folders.iter().map(PathBuf::as_path)).all(same)
             }
             // To be installed yet: another time, then.
@@ -184,6 +184,12 @@ impl Clients {
         known.insert(folders, fit);
         fit
     }
+}
+
+/// Whether two files have the same content. A package's may be as large as a package: it is not read for nothing.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let size = |file: &Path| file.metadata().ok().map(|meta| meta.len());
+    size(one) == size(other) && std::fs::read(one).ok() == std::fs::read(other).ok()
 }
 
 /// Compiles the launcher, once, with the compiler beside the JVM `found` or on the search path. Takes a second.

@@ -57,7 +57,8 @@ impl Learning {
         let mut lines = text.lines();
         let saves =
             lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
-        let modules = lines.filter(|name| is_module(name)).map(str::to_owned).collect();
+        let most = ImportsConfig::default().modules;
+        let modules = lines.filter(|name| is_module(name)).take(most).map(str::to_owned).collect();
         let mut imports = self.imports.lock().expect("no panic while held");
         imports.learned(self.now(), key(spec), modules, saves);
     }
