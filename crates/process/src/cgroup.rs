@@ -313,7 +313,8 @@ impl Hierarchy {
             Kind::V2 => (100, 10_000),
         };
         if self.enforced.cpu {
-            let _ = std::fs::write(self.dir.join(self.kind.weight()), (4 * cores * one).min(most).to_string());
+            let _ =
+                std::fs::write(self.dir.join(self.kind.weight()), (4 * cores * one).min(most).to_string());
         }
     }
 
