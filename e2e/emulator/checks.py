@@ -120,6 +120,22 @@ def check_a_bootstrap_is_in_a_group_of_its_own_too(server):
     assert len(procs(group)) == 2, procs(group)
 
 
+def check_nodejs_waits_for_a_function(server):
+    """A Node.js that was there before takes the function over."""
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout[1:].split(".")[0]
+    function = server.deploy("node", TITLED, runtime=f"nodejs{version}.x", file="app.js")
+    assert function({"title": "first"}) == 0
+    for turn in range(2):
+        waiting = lambda: {pid for group in groups(server) for pid in procs(group) if is_node(pid)} - taken  # noqa: B023, E731
+        taken = {pid for group in marked(f"turn{turn - 1}" if turn else "first", server) for pid in procs(group)}
+        wait_until(waiting, "a Node.js waits")
+        before = waiting()
+        server.configure("node", Timeout=20 + turn)
+        assert function({"title": f"turn{turn}"}) == 0
+        (group,) = marked(f"turn{turn}", server)
+        assert before & set(procs(group)), "it had waited"
+
+
 def check_a_function_that_eats_more_than_its_memory_ends_with_lambdas_words(server):
     memory_ends_it(server)
 
@@ -297,6 +313,7 @@ COUNTS = (
     "        time.sleep(0.01)\nthreading.Thread(target=count, daemon=True).start()\n"
     "def handler(event, context):\n    mark(event)\n    return counted if 'count' in event else 0\n"
 )
+TITLED = "exports.handler = async (event) => { process.title = event.title; return 0; };\n"
 LARGE = (
     "import random\nblock = random.randbytes(1 << 20) * 100\n"
     "def handler(event, context):\n    mark(event)\n"
@@ -370,8 +387,8 @@ class Server:
     def log(self):
         return (self.folder / "log").read_text(errors="replace")
 
-    def deploy(self, name, code, runtime=PYTHON, **more):
-        file = "bootstrap" if isinstance(code, bytes) else "app.py"
+    def deploy(self, name, code, runtime=PYTHON, file="app.py", **more):
+        file = "bootstrap" if isinstance(code, bytes) else file
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             info = zipfile.ZipInfo(file)
@@ -446,6 +463,14 @@ def marked(name, server):
     """The groups in which a process is called so: each is an instance's."""
     named = lambda pid: told(pathlib.Path("/proc", pid), "comm") == [name]  # noqa: E731
     return [group for group in groups(server) if any(map(named, procs(group)))]
+
+
+def is_node(pid):
+    """Whether its program is Node.js."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").endswith("/node")
+    except OSError:
+        return False
 
 
 def procs(group):
