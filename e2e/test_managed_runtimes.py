@@ -656,6 +656,36 @@ def test_with_the_sdk_installed_functions_import_it(fresh, tmp_path):
         "  return found.Functions.length\n}"
     )
     assert deploy({"index.mjs": code}, node_runtime(), "index.handler", Timeout=60, MemorySize=256)(own.url) == 2
+    # What Node.js functions import is learned, and then imported ahead. It must not show.
+    code = (
+        "const began = performance.now()\n"
+        "const { LambdaClient, ListFunctionsCommand } = await import('@aws-sdk/client-lambda')\n"
+        "const took = performance.now() - began\nconst client = new LambdaClient()\n"
+        "export const handler = async () => {\n"
+        "  const { region, credentials, maxAttempts } = client.config\n"
+        "  const { accessKeyId, sessionToken } = await credentials()\n"
+        "  const found = await client.send(new ListFunctionsCommand({}))\n"
+        "  return { took, seen: [await region(), await maxAttempts(), accessKeyId === process.env.AWS_ACCESS_KEY_ID,\n"
+        "    sessionToken === process.env.AWS_SESSION_TOKEN, found.Functions.length, globalThis.awslambda !== undefined] }\n}"
+    )
+    function = deploy({"index.mjs": code}, node_runtime(), "index.handler", Timeout=60, MemorySize=256)
+
+    def until_ahead(**variables):
+        taken, seen = [], []
+        for n in range(30):
+            function.update(Environment={"Variables": variables}, Description=str(n))
+            answer = function()
+            taken.append(answer["took"])
+            seen.append(answer["seen"])
+            if answer["took"] < max(taken) / 10:
+                break
+        else:
+            pytest.fail(f"the SDK was not imported ahead: {taken}")
+        assert all(one == seen[0] for one in seen), seen
+        return seen[0]
+
+    assert until_ahead() == ["us-east-1", 3, True, True, 3, True]
+    assert until_ahead(AWS_MAX_ATTEMPTS="7") == ["us-east-1", 7, True, True, 3, True]
 
 
 # ---- .NET and the rest ---------------------------------------------------------------------------------------

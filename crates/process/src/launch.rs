@@ -232,7 +232,7 @@ impl Launch {
             return None;
         }
         let likeness = self.likeness(self.argv.clone(), variables, imports);
-        let forks = self.learns();
+        let forks = matches!(self.runtime.wanted, Wanted::Python(_));
         Some(Recipe { likeness, sandbox: self.sandbox.clone(), forks, runtime_api: None })
     }
 
@@ -285,7 +285,12 @@ impl Launch {
 
     /// Whether its runtime can say what a function imports, and import it ahead.
     pub fn learns(&self) -> bool {
-        matches!(self.runtime.wanted, Wanted::Python(_)) && self.can_boot_ahead
+        let can = match self.runtime.wanted {
+            Wanted::Python(_) => true,
+            Wanted::Node(_) => self.sdk.is_some(),
+            _ => false,
+        };
+        can && self.can_boot_ahead
     }
 
     /// The sandbox.

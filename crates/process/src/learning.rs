@@ -1,10 +1,12 @@
-//! What functions import: told by our Python bootstrap with the first answer of a function's code, and from then on imported ahead where `policy::imports` finds that it pays.
+//! What functions import: told by our bootstraps with the first answer of a function's code, and from then on imported
+//! ahead where `policy::imports` finds that it pays. Python tells of modules of its library and of the SDK's folder; Node.js
+//! of files of the SDK's folder.
 
-use model::Time;
+use model::{MiB, Time};
 use policy::imports::{Advice, FunctionKey, Imports, ImportsConfig};
 use ports::InstanceSpec;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Asks our bootstrap to tell.
@@ -12,6 +14,9 @@ pub const LEARN: &str = "BROOKLET_LEARN";
 
 /// Longer names are no module's.
 const LONGEST: usize = 120;
+
+/// Tells a bootstrap that has no function yet what to import, separated by commas.
+pub const IMPORTS: &str = "BROOKLET_IMPORTS";
 
 /// Parts of the standard library that do something when they are imported, and what belongs to them.
 const NEVER: [&str; 8] =
@@ -21,7 +26,8 @@ const PROGRAMS: [&str; 3] = ["__main__", "test", "tests"];
 
 /// What all functions of a server have told.
 pub struct Learning {
-    imports: Mutex<Imports>,
+    of_python: Mutex<Imports>,
+    of_node: Mutex<Imports>,
     began: Instant,
 }
 
@@ -38,12 +44,14 @@ pub enum Ahead {
 impl Learning {
     /// Nothing has been told yet.
     pub fn new() -> Learning {
-        Learning { imports: Mutex::new(Imports::new(ImportsConfig::default())), began: Instant::now() }
+        let imports = |config| Mutex::new(Imports::new(config));
+        let (of_python, of_node) = (imports(ImportsConfig::default()), imports(of_node()));
+        Learning { of_python, of_node, began: Instant::now() }
     }
 
     /// What the start of an instance of `spec` is to do.
     pub fn advice(&self, spec: &InstanceSpec) -> Ahead {
-        match self.imports.lock().expect("no panic while held").started(self.now(), key(spec)) {
+        match self.imports(spec).started(self.now(), key(spec)) {
             Advice::Learn => Ahead::Learn,
             Advice::Nothing => Ahead::Nothing,
             Advice::Import(modules) => Ahead::Import(modules.into()),
@@ -57,10 +65,17 @@ impl Learning {
         let mut lines = text.lines();
         let saves =
             lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
-        let most = ImportsConfig::default().modules;
-        let modules = lines.filter(|name| is_module(name)).take(most).map(str::to_owned).collect();
-        let mut imports = self.imports.lock().expect("no panic while held");
-        imports.learned(self.now(), key(spec), modules, saves);
+        let (is_one, config): (fn(&str) -> bool, _) = match is_node(spec) {
+            true => (is_file, of_node()),
+            false => (is_module, ImportsConfig::default()),
+        };
+        let modules = lines.filter(|name| is_one(name)).take(config.modules).map(str::to_owned).collect();
+        self.imports(spec).learned(self.now(), key(spec), modules, saves);
+    }
+
+    fn imports(&self, spec: &InstanceSpec) -> MutexGuard<'_, Imports> {
+        let imports = if is_node(spec) { &self.of_node } else { &self.of_python };
+        imports.lock().expect("no panic while held")
     }
 
     fn now(&self) -> Time {
@@ -68,11 +83,33 @@ impl Learning {
     }
 }
 
-/// The same for all configurations of the same code: what is imported hardly depends on more.
+/// When it pays for Node.js, where each process that waits loads its modules itself, and one file of the SDK is a whole
+/// client: 10 to 25 MiB for 20 to 40 files (measured). As many names as there may be fit into one variable (128 KiB).
+fn of_node() -> ImportsConfig {
+    ImportsConfig { modules: 500, sixteen: MiB(8), ..ImportsConfig::default() }
+}
+
+/// The same for all configurations of the same code: what is imported hardly depends on more. But a variable may be one
+/// that Node.js modules read while they are loaded, in which case their function has told of none.
 fn key(spec: &InstanceSpec) -> FunctionKey {
     let mut hasher = DefaultHasher::new();
     (&spec.runtime, &spec.handler, &spec.code_dir, &spec.layer_dirs).hash(&mut hasher);
+    is_node(spec).then_some(&spec.environment).hash(&mut hasher);
     FunctionKey(hasher.finish())
+}
+
+fn is_node(spec: &InstanceSpec) -> bool {
+    spec.runtime.starts_with("nodejs")
+}
+
+/// A file below the SDK's folder.
+fn is_file(name: &str) -> bool {
+    let path = name.strip_prefix("import:").unwrap_or(name);
+    let part = |part: &str| {
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@+".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(named)
+    };
+    name.len() <= LONGEST && path.split('/').all(part)
 }
 
 fn is_module(name: &str) -> bool {
@@ -97,6 +134,35 @@ mod tests {
         let programs = ["antigravity", "test.support", "venv.__main__", "unittest.__main__", "ctypes.test"];
         for name in ["", ".", "a..b", "../a", "a b", "a,b", "é", &long].into_iter().chain(programs) {
             assert!(!is_module(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_files_below_the_sdks_folder_are_loaded() {
+        for name in
+            ["tslib/tslib.js", "@aws-sdk/client-s3/dist-cjs/index.js", "import:@smithy/core/a+b_c.cjs"]
+        {
+            assert!(is_file(name), "{name}");
+        }
+        let long = "x".repeat(200);
+        for name in [
+            "",
+            "/etc/passwd",
+            "../var/task/own.js",
+            "a/../../own.js",
+            "a//b",
+            "a/",
+            "a,b",
+            "a b",
+            "node:fs",
+            "import:/var/task/own.js",
+            "import:../own.js",
+            "import:",
+            "a/.hidden.js",
+            "é",
+            &long,
+        ] {
+            assert!(!is_file(name), "{name}");
         }
     }
 }

@@ -10,6 +10,7 @@
 use crate::child::reap_group;
 use crate::framed::Framed;
 use crate::instance::Process;
+use crate::learning::IMPORTS;
 use crate::lull::Lull;
 use crate::output::Output;
 use crate::sandbox::Sandbox;
@@ -340,6 +341,9 @@ impl Recipe {
     fn program(&self, transport: Option<[OwnedFd; 2]>, output: OwnedFd) -> Program {
         let mut environment = self.likeness.variables.clone();
         environment.push((WAIT.to_owned(), "1".to_owned()));
+        if !self.likeness.imports.is_empty() {
+            environment.push((IMPORTS.to_owned(), self.likeness.imports.join(",")));
+        }
         let (sandbox, argv) = (self.sandbox.clone(), self.likeness.argv.clone());
         let runtime_api = self.runtime_api;
         Program { sandbox, argv, environment, transport, runtime_api, output, waits: true }
@@ -399,7 +403,7 @@ async fn boot(stems: Weak<Stems>, kind: Kind, recipe: Recipe) {
     let booted = async {
         let (output, lines) =
             Output::new(Arc::new(Nowhere), "".into()).map_err(NotStarted::at("make a pipe"))?;
-        Zygote::boot(&spawner, recipe.program(None, lines), output, &recipe.likeness.imports).await
+        Zygote::boot(&spawner, recipe.program(None, lines), output).await
     };
     let booted = booted.await;
     drop(spawner);

@@ -25,8 +25,6 @@ use std::sync::{Arc, Mutex};
 
 /// Tells our bootstrap that it is one, and the library that makes it one.
 const ZYGOTE: &str = "BROOKLET_ZYGOTE";
-/// Names of modules that it imports, separated by commas.
-const IMPORTS: &str = "BROOKLET_IMPORTS";
 
 /// Room for an interpreter with an SDK. Its copies are counted elsewhere.
 const RESOURCES: Resources = Resources { memory: MiB(512), tmp: MiB(0), weight: MiB(1769), tasks: 16 };
@@ -39,15 +37,13 @@ pub struct Zygote {
 }
 
 impl Zygote {
-    /// Boots `program`, which has to be one of our bootstraps, and waits until it has imported `imports`.
+    /// Boots `program`, which has to be one of our bootstraps, and waits until it has imported what it is told to.
     pub async fn boot(
         spawner: &Spawner,
         mut program: Program,
         output: Arc<Output>,
-        imports: &[String],
     ) -> Result<Zygote, NotStarted> {
         program.environment.push((ZYGOTE.to_owned(), "/var/runtime/zygote.so".to_owned()));
-        program.environment.push((IMPORTS.to_owned(), imports.join(",")));
         let process = Process::new(spawner.run(move |shared| begin(shared, &program)).await?, output);
         // Seconds, with an SDK: not on a thread that starts of functions wait for.
         let ready = tokio::task::spawn_blocking(move || match process.child.hear()? {

@@ -24,6 +24,7 @@ let event // the next event's fields
 let payload // and its body
 let trace
 let tenant
+let learned // what the server has asked to be told with the first outcome
 /** What is open: `report(error)` tells the server of an error that nobody caught, `drained()` says what to do when the
  * event loop is empty (before `R`: what Node.js does itself). */
 const init = { report: (error) => frames.sendText('X', errors().toJson(error)), drained: () => process.exit(13) }
@@ -58,6 +59,10 @@ async function start () {
   if (cache) {
     delete env.BROOKLET_COMPILE_CACHE
     require('module').enableCompileCache(cache)
+  }
+  if (env.BROOKLET_LEARN) {
+    delete env.BROOKLET_LEARN
+    learned = require('./imports.js').learn()
   }
   configuration = {
     functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
@@ -201,6 +206,10 @@ function begin (call) {
 function end (kind, text) {
   open = idle
   console_.endLines()
+  if (learned) {
+    frames.sendText('M', learned())
+    learned = undefined
+  }
   frames.sendText(kind, text)
   frames.keepAlive()
 }

@@ -8,6 +8,7 @@ const TRACE_ID = '_X_AMZN_TRACE_ID'
 let real
 let seen
 let first // trace id
+const traps = {}
 
 /** Replaces `process.env`. */
 exports.patch = () => {
@@ -15,7 +16,7 @@ exports.patch = () => {
   seen = { ...real }
   first = real[TRACE_ID]
   delete real[TRACE_ID]
-  const env = process.env = new Proxy(seen, {
+  const env = process.env = new Proxy(seen, Object.assign(traps, {
     set (seen, name, value, receiver) {
       if (receiver !== env) return Reflect.set(seen, name, value, receiver)
       if (name === TRACE_ID) {
@@ -36,7 +37,30 @@ exports.patch = () => {
       delete real[name]
       return delete seen[name]
     }
-  })
+  }))
+}
+
+/** Has `onRead` called with what each look at a variable finds (of all of them: an empty text), until it is called with
+ * nothing. */
+exports.watch = (onRead) => {
+  const watching = {
+    get (seen, name) {
+      onRead(seen[name])
+      return seen[name]
+    },
+    has (seen, name) {
+      onRead(seen[name])
+      return name in seen
+    },
+    ownKeys (seen) {
+      onRead('')
+      return Reflect.ownKeys(seen)
+    }
+  }
+  for (const name of Object.keys(watching)) {
+    if (onRead) traps[name] = watching[name]
+    else delete traps[name]
+  }
 }
 
 /** Replaces all variables by others, given as [name, value]. Those that stay are not touched: to set one costs some

@@ -18,6 +18,7 @@ for (const name of ['async_hooks', 'crypto', 'https', 'os', 'stream', 'url', 'ut
  * are nobody's. Events go to `receive`. */
 exports.becomeFunction = async (receive, rehearse) => {
   const folder = process.cwd()
+  if (process.env.BROOKLET_IMPORTS) await require('./imports.js').loadAhead()
   const own = Object.entries(process.env)
   await frames.rehearse(receive, async () => {
     for (const handler of ['script.handler', 'module.handler']) {
