@@ -247,7 +247,7 @@ def groups_and_limits(server):
         (group,) = marked(f"turn{turn}", server)
         assert told(group, "memory.max") == [str(768 << 20)]
         assert told(group, "pids.max") == ["1024"]
-        assert told(group, "cpu.weight") == [str(256 * 100 // 1769)]
+        assert told(group, "cpu.weight") == [str(256 * 1600 // 1769)]
         assert len(procs(group)) >= 2, procs(group)
         server.configure("groups", Timeout=20 + turn)
         server.update("groups")

@@ -25,6 +25,14 @@ pub const LATEST_BUSY: Duration = Duration::from_millis(100);
 /// One without has hardly anything running; most are frozen.
 const LATEST: Duration = Duration::from_secs(10);
 
+/// What all functions together weigh on each core, in eighths of a process, while so many of them stand back. Against each
+/// other idle ones weigh next to nothing, but against the server all functions are one. With none of them it is best that
+/// the server does not take the processor from a function that is about to answer; from one that computes it must, or the
+/// requests of all others wait until the clock ticks.
+pub fn together(standing_back: usize) -> u64 {
+    if standing_back == 0 { 32 } else { 2 }
+}
+
 /// What was seen of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -212,6 +220,13 @@ mod tests {
         assert_eq!(machine.back(), [true]);
         machine.run(1_200, |_, _| 0.0);
         assert_eq!(machine.back(), [false]);
+    }
+
+    #[test]
+    fn while_anybody_stands_back_all_functions_weigh_less_than_a_process_on_each_core_and_otherwise_several()
+    {
+        assert!(together(0) >= 2 * 8);
+        assert!((1..100).all(|back| together(back) == together(1) && together(1) < 8 && together(1) > 0));
     }
 
     #[test]
