@@ -73,6 +73,16 @@ pub enum Kind {
     V2,
 }
 
+impl Kind {
+    /// The file that says how much of the processor a group has beside others.
+    fn weight(self) -> &'static str {
+        match self {
+            Kind::V1 => "cpu.shares",
+            Kind::V2 => "cpu.weight",
+        }
+    }
+}
+
 /// The groups of one instance; removed when dropped, as soon as they are empty.
 pub struct Group {
     places: Vec<(Arc<Hierarchy>, PathBuf)>,
@@ -185,8 +195,8 @@ impl Group {
             Kind::V1 => Some(dir.join("cpuacct.usage")).filter(|file| file.exists()),
         })?;
         let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
-        let shares = (dir.join("cpu.shares"), share(weight, Kind::V1).to_string());
-        Some(Files { used, idle, shares: (hierarchy.kind == Kind::V1).then_some(shares) })
+        let weight = (dir.join(hierarchy.kind.weight()), share(weight, hierarchy.kind).to_string());
+        Some(Files { used, idle, weight })
     }
 
     /// It has an event, until what is returned is dropped.
@@ -296,11 +306,11 @@ impl Drop for Group {
 impl Hierarchy {
     /// Where it is said what all functions together weigh, if here.
     fn together(&self) -> Option<Together> {
-        let (file, process, most) = match self.kind {
-            Kind::V1 => ("cpu.shares", 1024, 100 * 1024),
-            Kind::V2 => ("cpu.weight", 100, 10_000),
+        let (process, most) = match self.kind {
+            Kind::V1 => (1024, 100 * 1024),
+            Kind::V2 => (100, 10_000),
         };
-        self.enforced.cpu.then(|| Together { file: self.dir.join(file), process, most })
+        self.enforced.cpu.then(|| Together { file: self.dir.join(self.kind.weight()), process, most })
     }
 
     /// Writes what is other than `before`; each file costs some tens of microseconds.
@@ -328,8 +338,7 @@ impl Hierarchy {
             }
         }
         if cpu && before.is_none_or(|before| before.weight != resources.weight) {
-            let file = if self.kind == Kind::V1 { "cpu.shares" } else { "cpu.weight" };
-            set(file, share(resources.weight, self.kind).to_string())?;
+            set(self.kind.weight(), share(resources.weight, self.kind).to_string())?;
         }
         if tasks && before.is_none_or(|before| before.tasks != resources.tasks) {
             set("pids.max", resources.tasks.to_string())?;
