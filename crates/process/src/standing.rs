@@ -1,7 +1,7 @@
 //! Has instances that use more of the processors than is theirs stand back behind the others: `policy::allowance` says
 //! which, here it is looked and done. A group that stands back is *idle* for the kernel (`cpu.idle`, Linux 5.15, v1 and
 //! v2): whichever other instance wakes takes the processor from it at once, and it has what others leave. The server is no
-//! instance, it competes with all of them together; while one stands back they weigh less (`policy::allowance::together`).
+//! instance, it competes with all of them together; while one that stands back runs they weigh less (`policy::allowance::together`).
 //!
 //! One thread looks at all instances, each when its turn comes; at one that rests, every ten seconds. On the path of an
 //! event there is a counter, and a message to the thread when the instance had rested.
@@ -131,8 +131,8 @@ struct Looker {
     /// What a function's last instance left.
     left: BTreeMap<Arc<str>, Allowance>,
     together: Option<Together>,
-    /// How many stand back.
-    back: usize,
+    /// How many press.
+    pressing: usize,
 }
 
 struct Known {
@@ -141,6 +141,7 @@ struct Known {
     allowance: Allowance,
     /// Whether it was told to.
     back: bool,
+    presses: bool,
     due: Time,
 }
 
@@ -154,7 +155,7 @@ impl Looker {
             due: BTreeSet::new(),
             left: BTreeMap::new(),
             together,
-            back: 0,
+            pressing: 0,
         }
     }
 
@@ -185,7 +186,10 @@ impl Looker {
                     allowance.inherit(now, left);
                 }
                 let function = new.function.clone();
-                self.members.insert(new.id, Known { member, function, allowance, back: false, due: now });
+                self.members.insert(
+                    new.id,
+                    Known { member, function, allowance, back: false, presses: false, due: now },
+                );
                 self.due.insert((now, new.id));
                 self.look();
             }
@@ -198,7 +202,7 @@ impl Looker {
             Message::Ended(id) => {
                 let Some(known) = self.members.remove(&id) else { return };
                 self.due.remove(&(known.due, id));
-                self.turned(known.back, false);
+                self.turned(known.presses, false);
                 if self.left.len() >= FUNCTIONS {
                     self.left.retain(|_, left| !left.is_full(now));
                 }
@@ -217,19 +221,19 @@ impl Looker {
         {
             self.due.pop_first();
             let Some(known) = self.members.get_mut(&id) else { continue };
-            let before = known.back;
+            let before = known.presses;
             known.due = now + known.look(now).unwrap_or(LATEST_BUSY);
             self.due.insert((known.due, id));
-            let after = known.back;
+            let after = known.presses;
             self.turned(before, after);
         }
     }
 
-    /// One stood back `before`, and does so `now` or does not.
+    /// One pressed `before`, and does so `now` or does not.
     fn turned(&mut self, before: bool, now: bool) {
-        let weight = together(self.back);
-        self.back = self.back + usize::from(now) - usize::from(before);
-        if together(self.back) != weight {
+        let weight = together(self.pressing);
+        self.pressing = self.pressing + usize::from(now) - usize::from(before);
+        if together(self.pressing) != weight {
             self.weigh();
         }
     }
@@ -237,7 +241,7 @@ impl Looker {
     /// Says what all functions together weigh.
     fn weigh(&self) {
         if let Some(Together { file, process, most }) = &self.together {
-            let weight = together(self.back) * self.cores as u64 * process / 8;
+            let weight = together(self.pressing) * self.cores as u64 * process / 8;
             let _ = std::fs::write(file, weight.min(*most).to_string());
         }
     }
@@ -259,6 +263,7 @@ impl Known {
             member.files.say(verdict.back);
             self.back = verdict.back;
         }
+        self.presses = verdict.presses;
         Some(verdict.again)
     }
 }
