@@ -18,6 +18,9 @@ const DEBT: i64 = -BURST;
 /// Memory that goes with one core, on Lambda.
 const OF_A_CORE: u64 = 1769;
 
+/// Less than so many nanoseconds between two looks is not noticed by others.
+const NOTICED: i64 = 1_000_000;
+
 /// Looking takes some ten microseconds.
 const SOONEST: Duration = Duration::from_millis(20);
 /// One that has an event may begin to compute at any time.
@@ -122,7 +125,7 @@ impl Allowance {
         self.left = self.left.saturating_add(given.saturating_sub(used)).clamp(DEBT, BURST);
         (self.at, self.used, self.events) = (now, seen.used, seen.events);
         self.back = self.left < if self.back { BURST / 2 } else { 0 };
-        let presses = self.back && used > 0;
+        let presses = self.back && used >= NOTICED;
         let latest = if seen.busy || presses { LATEST_BUSY } else { LATEST };
         let change = self.change().max(SOONEST);
         self.pause = if used == 0 { self.pause * 2 } else { change }.clamp(SOONEST, latest);
