@@ -14,7 +14,7 @@ mod sockets; //   sockets that were opened inside
 mod streams; //   TCP: the server in the middle
 
 pub use machine::resolv_conf;
-pub use outside::Outside;
+pub use outside::{Outside, Permit, Visitor};
 pub use sockets::{listener, unconnected};
 
 use crate::child::Child;

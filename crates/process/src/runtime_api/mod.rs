@@ -8,7 +8,7 @@ mod connection; // one connection: requests in, answers out
 mod wire; //       HTTP/1.1 as runtime clients speak it
 
 use crate::instance::{Process, Transport};
-use crate::network::{self, Outside};
+use crate::network::{self, Outside, Permit, Visitor};
 use bytes::Bytes;
 use model::RequestId;
 use ports::{InstanceSpec, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// An event on its way to whoever asks for the next one: the head of the HTTP answer, ready to be written.
@@ -65,20 +65,22 @@ pub struct RuntimeApi {
     events: mpsc::Sender<Event>,
     ready: oneshot::Receiver<Result<(), Bytes>>,
     address: SocketAddr,
+    /// Whom its connections beyond its own are charged to.
+    visitor: Visitor,
     server: JoinSet<()>,
 }
 
 impl RuntimeApi {
     /// Listens on a free loopback port of the machine.
-    pub async fn open(spec: &InstanceSpec) -> std::io::Result<RuntimeApi> {
+    async fn open(spec: &InstanceSpec, visitor: Visitor) -> std::io::Result<RuntimeApi> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-        let mut api = RuntimeApi::at(spec, listener.local_addr()?);
+        let mut api = RuntimeApi::at(spec, listener.local_addr()?, visitor);
         api.serve(listener);
         Ok(api)
     }
 
     /// Where [`RuntimeApi::serve`] will be told to listen.
-    pub fn at(spec: &InstanceSpec, address: SocketAddr) -> RuntimeApi {
+    fn at(spec: &InstanceSpec, address: SocketAddr, visitor: Visitor) -> RuntimeApi {
         let (events, receiver) = mpsc::channel(1);
         let (ready_sender, ready) = oneshot::channel();
         let registration = serde_json::json!({
@@ -90,12 +92,12 @@ impl RuntimeApi {
             ready: Mutex::new(Some(ready_sender)),
             registration: registration.to_string(),
         });
-        RuntimeApi { shared, events, ready, address, server: JoinSet::new() }
+        RuntimeApi { shared, events, ready, address, visitor, server: JoinSet::new() }
     }
 
     /// Serves whoever connects there.
-    pub fn serve(&mut self, listener: TcpListener) {
-        self.server.spawn(accept(listener, self.shared.clone()));
+    fn serve(&mut self, listener: TcpListener) {
+        self.server.spawn(accept(listener, self.shared.clone(), self.visitor.clone()));
     }
 
     /// Where it listens.
@@ -110,8 +112,8 @@ impl RuntimeApi {
         own_network: bool,
     ) -> std::io::Result<RuntimeApi> {
         match own_network {
-            true => Ok(RuntimeApi::at(spec, outside.inside(network::RUNTIME_API))),
-            false => RuntimeApi::open(spec).await,
+            true => Ok(RuntimeApi::at(spec, outside.inside(network::RUNTIME_API), outside.visitor())),
+            false => RuntimeApi::open(spec, outside.visitor()).await,
         }
     }
 
@@ -167,16 +169,15 @@ impl Transport for RuntimeApi {
 
 /// Connections that each instance may always have: a runtime uses one, some use another for errors.
 pub const OWN_CONNECTIONS: u32 = 2;
-/// The most that one may have: ten extensions, Lambda's limit, and a library that is careless with them.
+/// The most that one may have: ten extensions, Lambda's limit, and a library that is careless with them. Those beyond its
+/// own count as connections to elsewhere, of which each instance leaves most to the others.
 const MAX_CONNECTIONS: usize = 16;
-/// What all instances together may have beyond their own, so that none takes the server's descriptors.
-static MORE_CONNECTIONS: Semaphore = Semaphore::const_new(24);
 
 /// Connections end with the task that accepts them.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, visitor: Visitor) {
     let mut connections = JoinSet::new();
     loop {
-        let next = next(&listener, connections.len());
+        let next = next(&listener, connections.len(), &visitor);
         tokio::select! {
             (stream, permit) = next, if connections.len() < MAX_CONNECTIONS => {
                 let shared = shared.clone();
@@ -191,10 +192,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// The next connection of an instance that has `open` already.
-async fn next(listener: &TcpListener, open: usize) -> (TcpStream, Option<SemaphorePermit<'static>>) {
+async fn next(listener: &TcpListener, open: usize, visitor: &Visitor) -> (TcpStream, Option<Permit>) {
     let permit = match open < OWN_CONNECTIONS as usize {
         true => None,
-        false => Some(MORE_CONNECTIONS.acquire().await.expect("never closed")),
+        false => Some(visitor.permit().await),
     };
     loop {
         match listener.accept().await {
