@@ -83,3 +83,18 @@ def test_the_log_of_a_server_can_be_simulated_while_it_runs(fresh, tmp_path):
     assert (fixed["policy"], fixed["invocations"], fixed["functions"], fixed["coldStarts"]) == ("fixed 10m", 25, 1, 1)
     assert learned["coldStarts"] == 1 and fixed["waitMs"]["p50"] == 0 < fixed["waitMs"]["max"]
     assert plot.read_text().startswith("<svg")
+
+
+def test_what_ran_lately_is_unpacked_at_once_after_a_start_of_the_machine(fresh):
+    own = fresh(config='keep-alive = "learned"\n')
+    function = aws.Deployer(aws.client(own), "unpacked")(packages.python_probe(), packages.PYTHON, "probe.handler")
+    for _ in range(2):
+        function({"do": "instance"})
+    code = own.data_dir / "code"
+    digest = base64.b64decode(function.client.get_function_configuration(FunctionName=function.name)["CodeSha256"]).hex()
+    own.kill()
+    assert (code / digest).is_dir()
+    (code / ".boot").write_text("when the machine ran before")
+    own.start()
+    wait_until((code / digest / "probe.py").exists, "nobody has asked for it, and it is there")
+    assert not own.instances()

@@ -8,7 +8,7 @@ use crate::config::{Config, Isolation, unknown_variables};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use api::{AccessKeys, App, AppConfig};
-use model::{Account, MiB};
+use model::{Account, MiB, Secret};
 use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
 use node::{Node, NodeConfig, histories, provision};
@@ -41,7 +41,8 @@ pub async fn run(config: Config) -> Result<()> {
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
-    let keys: AccessKeys = config.access_keys.clone().into_iter().collect();
+    let revealed = |(id, secret): (&String, &Secret)| (id.clone(), secret.reveal().to_owned());
+    let keys: AccessKeys = config.access_keys.iter().map(revealed).collect();
     let executor = Arc::new(executor(&config, &data, &descriptors, credentials(&config, &keys))?);
     look_at_isolation(&executor, &config).await?;
     let processes = executor.clone();
@@ -67,7 +68,12 @@ pub async fn run(config: Config) -> Result<()> {
     );
     follow_changes(&registry, &node).await?;
     if keep_alive.learns() {
-        learn_from_records(&node, data.root().join("meter"), keep_alive.bin);
+        tokio::spawn(learn_from_records(
+            registry.clone(),
+            node.clone(),
+            data.root().join("meter"),
+            keep_alive.bin,
+        ));
     }
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| address_error(&config.listen, &error))?;
@@ -147,15 +153,16 @@ fn log_to_stderr() {
 }
 
 /// What earlier servers saw of the functions' idle times is in the meter records. Reading them may take a second, which
-/// nobody should wait for.
-fn learn_from_records(node: &Arc<Node>, meter: PathBuf, bin: Duration) {
-    let node = node.clone();
-    tokio::task::spawn_blocking(move || {
-        let began = std::time::Instant::now();
-        let learned = histories::from_records(&meter, bin, node::Clock::timestamp().as_millis(), node.now());
-        tracing::info!(functions = learned.len(), took = ?began.elapsed(), "learned from the meter records how functions are called");
-        node.recall(learned);
-    });
+/// nobody should wait for. After a start of the machine it also says whose packages are worth unpacking at once.
+async fn learn_from_records(registry: Arc<Registry>, node: Arc<Node>, meter: PathBuf, bin: Duration) {
+    let began = std::time::Instant::now();
+    let (now_ms, now) = (node::Clock::timestamp().as_millis(), node.now());
+    let read = tokio::task::spawn_blocking(move || histories::from_records(&meter, bin, now_ms, now));
+    let Ok(learned) = read.await else { return };
+    tracing::info!(functions = learned.len(), took = ?began.elapsed(), "learned from the meter records how functions are called");
+    let used: Vec<_> = learned.iter().map(|(function, version, _)| (function.clone(), *version)).collect();
+    node.recall(learned);
+    registry.unpack_ahead(used).await;
 }
 
 /// The line that scripts wait for.

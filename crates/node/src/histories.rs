@@ -54,8 +54,8 @@ struct Seen {
     quiet_since: u64,
 }
 
-/// Learns idle times from the newest meter records in `dir`, up to 64 MiB of them. `now_ms`: ms since 1970; `now`: the
-/// same on the server's clock.
+/// Learns idle times from the newest meter records in `dir`, up to 64 MiB of them; what ran last comes first. `now_ms`:
+/// ms since 1970; `now`: the same on the server's clock.
 pub fn from_records(dir: &Path, bin: Duration, now_ms: u64, now: Time) -> Vec<(String, Version, History)> {
     let mut seen: HashMap<(String, Version), Seen> = HashMap::new();
     for (path, skip) in newest(dir) {
@@ -78,8 +78,10 @@ pub fn from_records(dir: &Path, bin: Duration, now_ms: u64, now: Time) -> Vec<(S
             tracing::warn!(%error, file = %path.display(), "idle times are not learned from this file");
         }
     }
-    let known = seen.into_iter().filter(|(_, seen)| seen.history.observations() > 0);
+    let mut known: Vec<_> = seen.into_iter().filter(|(_, seen)| seen.history.observations() > 0).collect();
+    known.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.quiet_since));
     known
+        .into_iter()
         .map(|((function, version), seen)| {
             (function, version, seen.history.moved(Time::from_millis(now_ms), now))
         })
@@ -150,13 +152,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let day: u64 = 1_800_000_000_000;
         let first = (0..10).map(|n| record("timer", day + n * 60_000, 500)).collect::<String>();
-        let second = record("timer", day + 10 * 60_000, 500) + &record("once", day, 1) + "{\"half\":";
+        let second = record("timer", day + 10 * 60_000, 500)
+            + &record("once", day, 1)
+            + &record("later", day + 660_000, 1)
+            + &record("later", day + 670_000, 1)
+            + "{\"half\":";
         std::fs::write(dir.path().join("2027-01-15.ndjson"), first).expect("written");
         std::fs::write(dir.path().join("2027-01-16.ndjson"), second).expect("written");
         let bin = Duration::from_secs(10);
         let learned = from_records(dir.path(), bin, day + 700_000, Time::from_millis(5));
-        let [(function, Version::Latest, history)] = &learned[..] else { panic!("{learned:?}") };
-        assert_eq!((&**function, history.observations()), ("timer", 10));
+        let observed: Vec<_> =
+            learned.iter().map(|(name, _, history)| (&**name, history.observations())).collect();
+        assert_eq!(observed, [("later", 1), ("timer", 10)], "what ran last comes first");
     }
 
     #[test]

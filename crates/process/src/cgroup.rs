@@ -73,6 +73,16 @@ pub enum Kind {
     V2,
 }
 
+impl Kind {
+    /// The file that says how much of the processor a group has beside others.
+    fn weight(self) -> &'static str {
+        match self {
+            Kind::V1 => "cpu.shares",
+            Kind::V2 => "cpu.weight",
+        }
+    }
+}
+
 /// The groups of one instance; removed when dropped, as soon as they are empty.
 pub struct Group {
     places: Vec<(Arc<Hierarchy>, PathBuf)>,
@@ -185,8 +195,8 @@ impl Group {
             Kind::V1 => Some(dir.join("cpuacct.usage")).filter(|file| file.exists()),
         })?;
         let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
-        let shares = (dir.join("cpu.shares"), share(weight, Kind::V1).to_string());
-        Some(Files { used, idle, shares: (hierarchy.kind == Kind::V1).then_some(shares) })
+        let weight = (dir.join(hierarchy.kind.weight()), share(weight, hierarchy.kind).to_string());
+        Some(Files { used, idle, weight })
     }
 
     /// It has an event, until what is returned is dropped.
@@ -298,12 +308,13 @@ impl Hierarchy {
     /// server; they are to be worth several on each core.
     fn weigh_together(&self) {
         let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
-        let (file, one, most) = match self.kind {
-            Kind::V1 => ("cpu.shares", 1024, 100 * 1024),
-            Kind::V2 => ("cpu.weight", 100, 10_000),
+        let (one, most) = match self.kind {
+            Kind::V1 => (1024, 100 * 1024),
+            Kind::V2 => (100, 10_000),
         };
         if self.enforced.cpu {
-            let _ = std::fs::write(self.dir.join(file), (4 * cores * one).min(most).to_string());
+            let _ =
+                std::fs::write(self.dir.join(self.kind.weight()), (4 * cores * one).min(most).to_string());
         }
     }
 
@@ -332,8 +343,7 @@ impl Hierarchy {
             }
         }
         if cpu && before.is_none_or(|before| before.weight != resources.weight) {
-            let file = if self.kind == Kind::V1 { "cpu.shares" } else { "cpu.weight" };
-            set(file, share(resources.weight, self.kind).to_string())?;
+            set(self.kind.weight(), share(resources.weight, self.kind).to_string())?;
         }
         if tasks && before.is_none_or(|before| before.tasks != resources.tasks) {
             set("pids.max", resources.tasks.to_string())?;

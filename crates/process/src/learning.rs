@@ -19,8 +19,12 @@ const LONGEST: usize = 120;
 pub const IMPORTS: &str = "BROOKLET_IMPORTS";
 
 /// Parts of the standard library that do something when they are imported, and what belongs to them.
-const NEVER: [&str; 9] =
-    ["__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"];
+const NEVER: [&str; 8] =
+    ["antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"];
+/// Of any package: programs, which run when they are imported, and tests.
+const PROGRAMS: [&str; 3] = ["__main__", "test", "tests"];
+/// … and where Node.js packages have them.
+const FILES_OF_PROGRAMS: [&str; 7] = ["bin", "cli", "cli.js", "cli.cjs", "scripts", "test", "tests"];
 
 /// What all functions of a server have told.
 pub struct Learning {
@@ -63,8 +67,11 @@ impl Learning {
         let mut lines = text.lines();
         let saves =
             lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
-        let is_one = if is_node(spec) { is_file } else { is_module };
-        let modules = lines.filter(|name| is_one(name)).map(str::to_owned).collect();
+        let (is_one, most) = match is_node(spec) {
+            true => (is_file as fn(&str) -> bool, of_node().modules),
+            false => (is_module as fn(&str) -> bool, ImportsConfig::default().modules),
+        };
+        let modules = lines.filter(|name| is_one(name)).take(most).map(str::to_owned).collect();
         self.imports(spec).learned(self.now(), key(spec), modules, saves);
     }
 
@@ -102,7 +109,8 @@ fn is_file(name: &str) -> bool {
     let path = name.strip_prefix("import:").unwrap_or(name);
     let part = |part: &str| {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@+".contains(&byte);
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(named)
+        let runs = part.starts_with('.') || FILES_OF_PROGRAMS.contains(&part);
+        !part.is_empty() && !runs && part.bytes().all(named)
     };
     name.len() <= LONGEST && path.split('/').all(part)
 }
@@ -112,7 +120,8 @@ fn is_module(name: &str) -> bool {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     let root = name.split('.').next().unwrap_or_default();
-    name.len() <= LONGEST && name.split('.').all(word) && !NEVER.contains(&root)
+    let part = |part: &str| word(part) && !PROGRAMS.contains(&part);
+    name.len() <= LONGEST && name.split('.').all(part) && !NEVER.contains(&root)
 }
 
 #[cfg(test)]
@@ -125,7 +134,8 @@ mod tests {
             assert!(is_module(name), "{name}");
         }
         let long = "x".repeat(200);
-        for name in ["", ".", "a..b", "../a", "a b", "a,b", "antigravity", "test.support", "é", &long] {
+        let programs = ["antigravity", "test.support", "venv.__main__", "unittest.__main__", "ctypes.test"];
+        for name in ["", ".", "a..b", "../a", "a b", "a,b", "é", &long].into_iter().chain(programs) {
             assert!(!is_module(name), "{name}");
         }
     }
@@ -152,6 +162,9 @@ mod tests {
             "import:../own.js",
             "import:",
             "a/.hidden.js",
+            "a/bin/run.js",
+            "a/cli.js",
+            "a/test/b.js",
             "é",
             &long,
         ] {

@@ -29,8 +29,8 @@ pub struct Files {
     pub used: PathBuf,
     /// `cpu.idle`.
     pub idle: PathBuf,
-    /// `cpu.shares` of v1, which forgets what is there when a group stops being idle, and what is to be there.
-    pub shares: Option<(PathBuf, String)>,
+    /// `cpu.shares` of v1, `cpu.weight` of v2, and what is to be there: the kernel forgets it when a group becomes idle.
+    pub weight: (PathBuf, String),
 }
 
 /// An instance that is looked at until this is dropped.
@@ -227,10 +227,9 @@ impl Files {
     /// Whether the group is to stand back. It may be gone.
     fn say(&self, back: bool) {
         let _ = std::fs::write(&self.idle, if back { "1" } else { "0" });
-        if let Some((path, shares)) = &self.shares
-            && !back
-        {
-            let _ = std::fs::write(path, shares);
+        if !back {
+            let (file, weight) = &self.weight;
+            let _ = std::fs::write(file, weight);
         }
     }
 }

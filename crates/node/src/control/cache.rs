@@ -11,6 +11,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// Packages that are unpacked ahead of need after a start of the machine, at most.
+const AHEAD: usize = 1_000;
+
 impl Registry {
     /// Which version of `name` a request runs and where its code is. `qualifier` is `$LATEST` (the same as
     /// none), a version or an alias; `random` (0.0 to 1.0, 1.0 excluded) decides between the versions of a
@@ -53,6 +56,25 @@ impl Registry {
         let target = Target { name, uid, version, configuration, code };
         entry.keep(target.clone());
         Ok(target)
+    }
+
+    /// Unpacks the packages of functions that are likely to run, in this order, where that has not been done since the
+    /// machine started: so that they are in place, and in memory, when somebody wants to run them. Functions that are gone or
+    /// cannot be read are passed over. How many were looked at.
+    pub async fn unpack_ahead(&self, used: impl IntoIterator<Item = (String, Version)>) -> usize {
+        let mut done = 0;
+        for (name, version) in used.into_iter().take(AHEAD) {
+            let code = async {
+                let entry = self.entry(&name).await?;
+                let configuration = self.configuration(&entry.head, version, None).await?;
+                self.packages.unpacked(&configuration.code.sha256).await
+            };
+            match code.await {
+                Ok(_) => done += 1,
+                Err(error) => tracing::debug!(%error, name, "a package is not unpacked ahead of need"),
+            }
+        }
+        done
     }
 
     /// The function, qualifier and settings behind a URL id; not found for one that does not exist.
