@@ -2,9 +2,12 @@
 latency with them, against that without, in rounds that alternate.
 
 Its requests come one by one at a steady pace, so that it needs less than its share of the processors: that it can have
-more than that while others want it too is nobody's promise. The load generator comes before everything else on
-the machine, because a caller elsewhere does not have to wait for a processor of this one: by a real-time policy, since
-a priority among other programs would go to all of this session, the server included.
+more than that while others want it too is nobody's promise. The pace varies by a quarter, always in the same way: many
+kernels look every 4 ms who has had his turn, and whoever called in step with that would meet one moment of it only.
+
+The load generator comes before everything else on the machine, because a caller elsewhere does not have to wait for a
+processor of this one: by a real-time policy, since a priority among other programs would go to all of this session, the
+server included.
 """
 
 import concurrent.futures
@@ -12,6 +15,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import socket
 import statistics
 import sys
@@ -20,7 +24,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 MIXED = ["cpu", "memory", "log"]
 BEFORE = 0.5  # s, from the first call of the bombs to the load
-PACE = 1 / 250  # s
+PACE = 1 / 250  # s, between two requests in the mean
 
 
 class Bomb:
@@ -86,12 +90,12 @@ def measure(server, options, pool, bombs, kinds, functions):
     rounds = {language: ([], []) for language in functions}
     for _ in range(options.rounds):
         for language, (alone, beside) in rounds.items():
-            load(server.port, language, 0.5)  # it is there, and warm
-            alone.append(load(server.port, language, options.seconds))
+            load(server.port, function(language), 0.5)  # it is there, and warm
+            alone.append(load(server.port, function(language), options.seconds))
             lasting = BEFORE + options.seconds + 0.2
             running = [pool.submit(bomb.run, kind, lasting) for bomb, kind in zip(bombs, kinds, strict=True)]
             time.sleep(BEFORE)
-            beside.append(load(server.port, language, options.seconds))
+            beside.append(load(server.port, function(language), options.seconds))
             for one in running:
                 one.result()
             for bomb in bombs:
@@ -100,25 +104,31 @@ def measure(server, options, pool, bombs, kinds, functions):
     return rounds
 
 
-def load(port, language, seconds):
-    """Requests at a steady pace over one connection; (p50, p99) in µs, each counted from when it was due."""
-    request = f"POST /2015-03-31/functions/{language.lower()}/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
-    taken = []
+def function(language):
+    """Where it is invoked."""
+    return f"/2015-03-31/functions/{language.lower()}/invocations"
+
+
+def load(port, path, seconds):
+    """Requests over one connection, whether the last one was quick or not; (p50, p99) in µs, each counted from when it was due."""
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
+    taken, chance = [], random.Random(1)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        due = time.perf_counter()
+        due = answered = time.perf_counter()
         end = due + seconds
         while due < end:
             time.sleep(max(due - time.perf_counter(), 0))
             # Late itself is not the server's doing; late because the last one took long is.
-            began = due if taken and taken[-1] > PACE else time.perf_counter()
+            began = due if answered > due else time.perf_counter()
             sock.sendall(request.encode())
             answer = b""
             while b"\r\n\r\n" not in answer:
                 answer += sock.recv(65536)
             if not answer.startswith(b"HTTP/1.1 200"):
-                raise SystemExit(f"bench/run: {language} answered {answer[:300]!r}")
-            taken.append(time.perf_counter() - began)
-            due += PACE
+                raise SystemExit(f"bench/run: {path} answered {answer[:300]!r}")
+            answered = time.perf_counter()
+            taken.append(answered - began)
+            due += PACE * chance.uniform(0.75, 1.25)
     cuts = statistics.quantiles(taken, n=100)
     return cuts[49] * 1e6, cuts[98] * 1e6

@@ -160,12 +160,17 @@ def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answe
     computes = deployer({"app.py": COMPUTES}, packages.PYTHON, "app.handler", MemorySize=128, Timeout=60)
     computes(0)
     (slow,) = set(server.instances()) - {quick}
+    (group,) = {file.parent.parent for file in idle(quick)}
+    together = next(file for name in ("cpu.shares", "cpu.weight") if (file := group / name).exists())
+    usual = int(together.read_text())
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         computing = pool.submit(computes, 5)
         wait_until(lambda: answers({"do": "echo", "value": 1}) and stands_back(slow), "it stands back")
         assert not stands_back(quick)
+        wait_until(lambda: int(together.read_text()) < usual / 4, "all functions together give way to the server")
         computing.result()
     wait_until(lambda: not stands_back(slow), "it comes first again")
+    wait_until(lambda: int(together.read_text()) == usual, "with nobody standing back the server does not come first")
 
 
 # ---- sizes ---------------------------------------------------------------------------------------------------

@@ -265,10 +265,7 @@ def groups_and_limits(server):
         assert told(group, "memory.max") == [str(768 << 20)]
         assert told(group, "pids.max") == ["1024"]
         # None while it stands back, as it may for what it used when it started: an emulator is slow.
-        wait_until(lambda: told(group, "cpu.weight") == [str(256 * 100 // 1769)], "its share is by its memory")  # noqa: B023
-        assert told(group, "pids.max") == ["1024"]
-        # None while it stands back, for having used more than its share when it started: an emulator is slow.
-        wait_until(lambda: told(group, "cpu.weight") == [str(256 * 100 // 1769)], f"its share is by its memory: {told(group, 'cpu.weight')}, {told(group, 'cpu.idle')}")  # noqa: B023
+        wait_until(lambda: told(group, "cpu.weight") == [str(256 * 1600 // 1769)], "its share is by its memory")  # noqa: B023
         assert len(procs(group)) >= 2, procs(group)
         server.configure("groups", Timeout=20 + turn)
         server.update("groups")

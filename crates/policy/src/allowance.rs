@@ -18,12 +18,23 @@ const DEBT: i64 = -BURST;
 /// Memory that goes with one core, on Lambda.
 const OF_A_CORE: u64 = 1769;
 
+/// Less than so many nanoseconds between two looks is not noticed by others.
+const NOTICED: i64 = 1_000_000;
+
 /// Looking takes some ten microseconds.
 const SOONEST: Duration = Duration::from_millis(20);
 /// One that has an event may begin to compute at any time.
 pub const LATEST_BUSY: Duration = Duration::from_millis(100);
 /// One without has hardly anything running; most are frozen.
 const LATEST: Duration = Duration::from_secs(10);
+
+/// What all functions together weigh on each core, in eighths of a process, while so many of them [press](Verdict). Against
+/// each other idle ones weigh next to nothing, but against the server all functions are one. With none it is best that
+/// the server does not take the processor from a function that is about to answer; from one that computes it must, or the
+/// requests of all others wait until the clock ticks.
+pub fn together(pressing: usize) -> u64 {
+    if pressing == 0 { 32 } else { 2 }
+}
 
 /// What was seen of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +52,8 @@ pub struct Seen {
 pub struct Verdict {
     /// Whether it stands back behind others.
     pub back: bool,
+    /// Whether it does and has run all the same: then others may have had to wait for it.
+    pub presses: bool,
     /// To be looked at again after this time.
     pub again: Duration,
 }
@@ -112,13 +125,14 @@ impl Allowance {
         self.left = self.left.saturating_add(given.saturating_sub(used)).clamp(DEBT, BURST);
         (self.at, self.used, self.events) = (now, seen.used, seen.events);
         self.back = self.left < if self.back { BURST / 2 } else { 0 };
-        let latest = if seen.busy { LATEST_BUSY } else { LATEST };
+        let presses = self.back && used >= NOTICED;
+        let latest = if seen.busy || presses { LATEST_BUSY } else { LATEST };
         let change = self.change().max(SOONEST);
         self.pause = if used == 0 { self.pause * 2 } else { change }.clamp(SOONEST, latest);
         if self.back {
             self.pause = self.pause.min(change);
         }
-        Verdict { back: self.back, again: self.pause }
+        Verdict { back: self.back, presses, again: self.pause }
     }
 }
 
@@ -206,12 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_stands_back_presses_until_it_rests_and_that_is_seen_soon() {
+        let mut allowance = Allowance::new(Time(0), MiB(128), 2, Duration::ZERO);
+        let used = Duration::from_millis(300);
+        let verdict = allowance.saw(Time(150 * MILLI), Seen { used, events: 1, busy: false });
+        assert!(verdict.back && verdict.presses && verdict.again <= LATEST_BUSY, "{verdict:?}");
+        let verdict = allowance.saw(Time(250 * MILLI), Seen { used, events: 1, busy: false });
+        assert!(verdict.back && !verdict.presses, "{verdict:?}");
+    }
+
+    #[test]
     fn after_a_rest_it_comes_first_again() {
         let mut machine = Machine::new(&[256]);
         machine.run(3_600_000, |_, _| 2.0);
         assert_eq!(machine.back(), [true]);
         machine.run(1_200, |_, _| 0.0);
         assert_eq!(machine.back(), [false]);
+    }
+
+    #[test]
+    fn while_anybody_presses_all_functions_weigh_less_than_a_process_on_each_core_and_otherwise_several() {
+        assert!(together(0) >= 2 * 8);
+        assert!(
+            (1..100).all(|pressing| together(pressing) == together(1) && together(1) < 8 && together(1) > 0)
+        );
     }
 
     #[test]

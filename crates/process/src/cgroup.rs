@@ -10,7 +10,7 @@
 use crate::memory::Watch;
 use crate::script::{Script, ops};
 use crate::spawner::NotStarted;
-use crate::standing::{Busy, Files, Member, Standing};
+use crate::standing::{Busy, Files, Member, Standing, Together};
 use model::MiB;
 use std::fs::File;
 use std::io;
@@ -105,12 +105,12 @@ impl Groups {
         let own = memberships(&read("/proc/self/cgroup"));
         let hierarchies: Vec<_> =
             mounts.iter().filter_map(|mount| mount.settle(&own, name).map(Arc::new)).collect();
-        hierarchies.iter().for_each(|hierarchy| hierarchy.weigh_together());
+        let together = hierarchies.iter().find_map(|hierarchy| hierarchy.together());
         Groups {
             hierarchies,
             next: AtomicU64::new(1),
             emptied: sweeper(),
-            standing: Arc::new(Standing::begin()),
+            standing: Arc::new(Standing::begin(together)),
         }
     }
 
@@ -120,7 +120,7 @@ impl Groups {
             hierarchies: Vec::new(),
             next: AtomicU64::new(1),
             emptied: sweeper(),
-            standing: Arc::new(Standing::begin()),
+            standing: Arc::new(Standing::begin(None)),
         }
     }
 
@@ -304,18 +304,13 @@ impl Drop for Group {
 }
 
 impl Hierarchy {
-    /// Without this all functions together would weigh as much as one process outside their group, such as a thread of the
-    /// server; they are to be worth several on each core.
-    fn weigh_together(&self) {
-        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
-        let (one, most) = match self.kind {
+    /// Where it is said what all functions together weigh, if here.
+    fn together(&self) -> Option<Together> {
+        let (process, most) = match self.kind {
             Kind::V1 => (1024, 100 * 1024),
             Kind::V2 => (100, 10_000),
         };
-        if self.enforced.cpu {
-            let _ =
-                std::fs::write(self.dir.join(self.kind.weight()), (4 * cores * one).min(most).to_string());
-        }
+        self.enforced.cpu.then(|| Together { file: self.dir.join(self.kind.weight()), process, most })
     }
 
     /// Writes what is other than `before`; each file costs some tens of microseconds.
@@ -352,9 +347,11 @@ impl Hierarchy {
     }
 }
 
-/// As a number that this kind of group takes: 1,769 MiB weigh as much as one process.
+/// As a number that this kind of group takes: 1,769 MiB weigh as much as sixteen processes. Among functions only how these
+/// numbers compare counts, and with that of an idle group, which is always 3 of v1's: what that is owed for an event
+/// of another's must be little, or it is before the next one. The most memory that a function may have fits in.
 fn share(weight: MiB, kind: Kind) -> u64 {
-    let of = |one: u64| (u64::from(weight.0) * one / 1769).max(2);
+    let of = |one: u64| (u64::from(weight.0) * 16 * one / 1769).max(2);
     match kind {
         Kind::V1 => of(1024),
         Kind::V2 => of(100).min(10_000),

@@ -169,7 +169,7 @@ impl Line {
                     return;
                 }
                 match self.hear(&output, Some(taken)) {
-                    Heard::Something(bytes) => pace.took(bytes).await,
+                    Heard::Something(bytes) => pace.took(bytes, Duration::ZERO).await,
                     Heard::Invocation => break,
                     Heard::End => return,
                 }

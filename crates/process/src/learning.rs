@@ -67,11 +67,11 @@ impl Learning {
         let mut lines = text.lines();
         let saves =
             lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
-        let (is_one, most) = match is_node(spec) {
-            true => (is_file as fn(&str) -> bool, of_node().modules),
-            false => (is_module as fn(&str) -> bool, ImportsConfig::default().modules),
+        let (is_one, config): (fn(&str) -> bool, _) = match is_node(spec) {
+            true => (is_file, of_node()),
+            false => (is_module, ImportsConfig::default()),
         };
-        let modules = lines.filter(|name| is_one(name)).take(most).map(str::to_owned).collect();
+        let modules = lines.filter(|name| is_one(name)).take(config.modules).map(str::to_owned).collect();
         self.imports(spec).learned(self.now(), key(spec), modules, saves);
     }
 

@@ -11,11 +11,17 @@ use ports::{LogEvent, LogSink, MAX_MESSAGE};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// What one look at the pipe takes at most: bytes. As much as a pipe holds, when the function has made it as large
-/// as it may. Who writes faster than this reads must neither keep the thread nor the answer of an invocation.
+/// What the end of an invocation takes from the pipe at most: bytes. As much as a pipe holds, when the function has made
+/// it as large as it may: who writes faster than this reads must not keep the answer.
 const MAX_DRAIN: usize = 1 << 20;
+
+/// What whoever follows takes at once, and the pause when there was more: while this thread takes in lines it answers no
+/// request, and one that only gave way to other tasks would still be at it before the next event is looked for.
+const TURN: usize = 16 << 10;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Lines are followed at once up to this many bytes, and then at this many a second: to take in what functions write costs
 /// processor time that their neighbours' requests need, and a pipe that is full costs its function's. The burst is a
@@ -35,9 +41,9 @@ impl Paced {
         Paced { began: tokio::time::Instant::now(), pace: Pace::new(BURST, RATE) }
     }
 
-    /// So many bytes were taken; resolves when more may be.
-    pub async fn took(&mut self, bytes: u64) {
-        let pause = self.pace.took(Time(self.began.elapsed().as_nanos() as u64), bytes);
+    /// So many bytes were taken; resolves when more may be, and not before `least` has passed.
+    pub async fn took(&mut self, bytes: u64, least: Duration) {
+        let pause = self.pace.took(Time(self.began.elapsed().as_nanos() as u64), bytes).max(least);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
@@ -80,13 +86,13 @@ impl Output {
         let mut pace = Paced::new();
         loop {
             let Ok(mut ready) = self.pipe.readable().await else { return };
-            let mut taken = 0;
-            match self.drain(&mut taken) {
+            let (mut taken, mut least) = (0, Duration::ZERO);
+            match self.drain(TURN, &mut taken) {
                 Ok(Drained::Empty) => ready.clear_ready(),
-                Ok(Drained::Partly) => tokio::task::yield_now().await,
+                Ok(Drained::Partly) => least = PAUSE,
                 Ok(Drained::Ended) | Err(_) => return self.flush(),
             }
-            pace.took(taken).await;
+            pace.took(taken, least).await;
         }
     }
 
@@ -105,7 +111,7 @@ impl Output {
     pub fn finish(&self) {
         // After most invocations nothing is: no buffer is made ready for that.
         if pending(self.pipe.get_ref()) {
-            let _ = self.drain(&mut 0);
+            let _ = self.drain(MAX_DRAIN, &mut 0);
         }
         self.flush();
     }
@@ -119,11 +125,11 @@ impl Output {
         lines.emit(message);
     }
 
-    /// Takes what is there, and adds to `taken` how many bytes that were.
-    fn drain(&self, taken: &mut u64) -> io::Result<Drained> {
+    /// Takes what is there, up to `most`, and adds to `taken` how many bytes that were.
+    fn drain(&self, most: usize, taken: &mut u64) -> io::Result<Drained> {
         let mut lines = self.lines.lock().expect("no panic while held");
-        let mut buffer = [0; 16 * 1024];
-        for _ in 0..MAX_DRAIN / buffer.len() {
+        let mut buffer = [0; TURN];
+        for _ in 0..most / buffer.len() {
             match (&mut self.pipe.get_ref()).read(&mut buffer) {
                 Ok(0) => return Ok(Drained::Ended),
                 Ok(n) => {
@@ -231,11 +237,29 @@ mod tests {
         // A line without an end, and then its end, in pieces that a pipe holds.
         for _ in 0..9 {
             pipe.write_all(&[b'x'; 32 * 1024]).expect("written");
-            output.drain(&mut 0).expect("read");
+            output.drain(MAX_DRAIN, &mut 0).expect("read");
         }
         pipe.write_all(b"y\nshort\n").expect("written");
         output.finish();
         assert_eq!(sink.taken(), [MAX_MESSAGE, 32 * 1024 + 1, 5]);
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_a_flood_takes_it_in_turns_between_which_others_have_the_thread() {
+        let (sink, output, mut pipe) = output();
+        let flood = std::thread::spawn(move || while pipe.write_all(&[b'\n'; 4096]).is_ok() {});
+        let follower = tokio::spawn(output.follow());
+        let (mut most, mut all) = (0, 0);
+        while all < 20 * TURN {
+            // On the same thread.
+            tokio::task::yield_now().await;
+            let taken = sink.taken().len();
+            (most, all) = (most.max(taken), all + taken);
+        }
+        assert!(most <= TURN, "{most} lines at once");
+        follower.abort();
+        assert!(follower.await.is_err_and(|error| error.is_cancelled()));
+        flood.join().expect("it ended with its pipe");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Has instances that use more of the processors than is theirs stand back behind the others: `policy::allowance` says
 //! which, here it is looked and done. A group that stands back is *idle* for the kernel (`cpu.idle`, Linux 5.15, v1 and
-//! v2): whoever else wakes takes the processor from it at once, and it has what others leave.
+//! v2): whichever other instance wakes takes the processor from it at once, and it has what others leave. The server is no
+//! instance, it competes with all of them together; while one that stands back runs they weigh less (`policy::allowance::together`).
 //!
 //! One thread looks at all instances, each when its turn comes; at one that rests, every ten seconds. On the path of an
 //! event there is a counter, and a message to the thread when the instance had rested.
@@ -8,7 +9,7 @@
 //! Source: kernel documentation, `admin-guide/cgroup-v2.rst`, "CPU Interface Files".
 
 use model::{MiB, Time};
-use policy::allowance::{Allowance, LATEST_BUSY, Seen};
+use policy::allowance::{Allowance, LATEST_BUSY, Seen, together};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +32,17 @@ pub struct Files {
     pub idle: PathBuf,
     /// `cpu.shares` of v1, `cpu.weight` of v2, and what is to be there: the kernel forgets it when a group becomes idle.
     pub weight: (PathBuf, String),
+}
+
+/// Where it is said what all functions together weigh against the server and the rest of the machine.
+#[derive(Debug)]
+pub struct Together {
+    /// `cpu.shares` of v1 or `cpu.weight` of v2.
+    pub file: PathBuf,
+    /// What a process weighs there.
+    pub process: u64,
+    /// The most that can be said.
+    pub most: u64,
 }
 
 /// An instance that is looked at until this is dropped.
@@ -64,9 +76,11 @@ pub struct Standing {
 
 impl Standing {
     /// Starts the thread.
-    pub fn begin() -> Standing {
+    pub fn begin(together: Option<Together>) -> Standing {
         let (tell, told) = channel();
-        let run = move || Looker::new().run(&told);
+        let looker = Looker::new(together);
+        looker.weigh();
+        let run = move || looker.run(&told);
         std::thread::Builder::new()
             .name("standing".into())
             .spawn(run)
@@ -116,6 +130,9 @@ struct Looker {
     due: BTreeSet<(Time, u64)>,
     /// What a function's last instance left.
     left: BTreeMap<Arc<str>, Allowance>,
+    together: Option<Together>,
+    /// How many press.
+    pressing: usize,
 }
 
 struct Known {
@@ -124,11 +141,12 @@ struct Known {
     allowance: Allowance,
     /// Whether it was told to.
     back: bool,
+    presses: bool,
     due: Time,
 }
 
 impl Looker {
-    fn new() -> Looker {
+    fn new(together: Option<Together>) -> Looker {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Looker {
             began: Instant::now(),
@@ -136,6 +154,8 @@ impl Looker {
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
+            together,
+            pressing: 0,
         }
     }
 
@@ -166,7 +186,10 @@ impl Looker {
                     allowance.inherit(now, left);
                 }
                 let function = new.function.clone();
-                self.members.insert(new.id, Known { member, function, allowance, back: false, due: now });
+                self.members.insert(
+                    new.id,
+                    Known { member, function, allowance, back: false, presses: false, due: now },
+                );
                 self.due.insert((now, new.id));
                 self.look();
             }
@@ -179,6 +202,7 @@ impl Looker {
             Message::Ended(id) => {
                 let Some(known) = self.members.remove(&id) else { return };
                 self.due.remove(&(known.due, id));
+                self.turned(known.presses, false);
                 if self.left.len() >= FUNCTIONS {
                     self.left.retain(|_, left| !left.is_full(now));
                 }
@@ -197,8 +221,28 @@ impl Looker {
         {
             self.due.pop_first();
             let Some(known) = self.members.get_mut(&id) else { continue };
+            let before = known.presses;
             known.due = now + known.look(now).unwrap_or(LATEST_BUSY);
             self.due.insert((known.due, id));
+            let after = known.presses;
+            self.turned(before, after);
+        }
+    }
+
+    /// One pressed `before`, and does so `now` or does not.
+    fn turned(&mut self, before: bool, now: bool) {
+        let weight = together(self.pressing);
+        self.pressing = self.pressing + usize::from(now) - usize::from(before);
+        if together(self.pressing) != weight {
+            self.weigh();
+        }
+    }
+
+    /// Says what all functions together weigh.
+    fn weigh(&self) {
+        if let Some(Together { file, process, most }) = &self.together {
+            let weight = together(self.pressing) * self.cores as u64 * process / 8;
+            let _ = std::fs::write(file, weight.min(*most).to_string());
         }
     }
 }
@@ -219,6 +263,7 @@ impl Known {
             member.files.say(verdict.back);
             self.back = verdict.back;
         }
+        self.presses = verdict.presses;
         Some(verdict.again)
     }
 }
