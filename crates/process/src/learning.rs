@@ -23,6 +23,8 @@ const NEVER: [&str; 8] =
     ["antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"];
 /// Of any package: programs, which run when they are imported, and tests.
 const PROGRAMS: [&str; 3] = ["__main__", "test", "tests"];
+/// … and where Node.js packages have them.
+const FILES_OF_PROGRAMS: [&str; 7] = ["bin", "cli", "cli.js", "cli.cjs", "scripts", "test", "tests"];
 
 /// What all functions of a server have told.
 pub struct Learning {
@@ -107,7 +109,8 @@ fn is_file(name: &str) -> bool {
     let path = name.strip_prefix("import:").unwrap_or(name);
     let part = |part: &str| {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@+".contains(&byte);
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(named)
+        let runs = part.starts_with('.') || FILES_OF_PROGRAMS.contains(&part);
+        !part.is_empty() && !runs && part.bytes().all(named)
     };
     name.len() <= LONGEST && path.split('/').all(part)
 }
@@ -159,6 +162,9 @@ mod tests {
             "import:../own.js",
             "import:",
             "a/.hidden.js",
+            "a/bin/run.js",
+            "a/cli.js",
+            "a/test/b.js",
             "é",
             &long,
         ] {
