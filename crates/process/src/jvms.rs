@@ -186,6 +186,12 @@ impl Clients {
     }
 }
 
+/// The Java compiler beside the JVM `found`, or the bare name `javac`, for the search path.
+pub fn compiler(found: &Found) -> PathBuf {
+    let beside = found.path().with_file_name("javac");
+    if beside.is_file() { beside } else { "javac".into() }
+}
+
 /// Compiles the launcher, once, with the compiler beside the JVM `found` or on the search path. Takes a second.
 ///
 /// # Errors
@@ -195,8 +201,7 @@ pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<()
     if jar.is_file() {
         return Ok(());
     }
-    let beside = found.path().with_file_name("javac");
-    let javac = if beside.is_file() { beside } else { "javac".into() };
+    let javac = compiler(found);
     let (classes, new) = (folder.join("classes.new"), folder.join("launcher.new"));
     let cleared = || shelf::clear(&classes).and_then(|()| clear_file(&new));
     let text = |error: io::Error| format!("the launcher could not be compiled: {error}");
