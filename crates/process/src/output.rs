@@ -90,8 +90,9 @@ impl Output {
         }
     }
 
-    /// Lines from here on go to `sink`, as lines of `stream`.
+    /// Lines from here on go to `sink`, as lines of `stream`: what is in the pipe, or has no end yet, was written before.
     pub fn belong_to(&self, sink: Arc<dyn LogSink>, stream: Arc<str>) {
+        self.finish();
         let mut lines = self.lines.lock().expect("no panic while held");
         (lines.sink, lines.stream) = (sink, stream);
     }
@@ -236,6 +237,17 @@ mod tests {
         pipe.write_all(b"y\nshort\n").expect("written");
         output.finish();
         assert_eq!(sink.taken(), [MAX_MESSAGE, 32 * 1024 + 1, 5]);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_somebody_owned_it_is_not_theirs() {
+        let (nobody, output, mut pipe) = output();
+        let function = Arc::new(Lengths::default());
+        pipe.write_all(b"a whole line\nand one without").expect("written");
+        output.belong_to(function.clone(), "f".into());
+        pipe.write_all(b"own\n").expect("written");
+        output.finish();
+        assert_eq!((nobody.taken(), function.taken()), (vec![12, 15], vec![3]));
     }
 
     #[tokio::test]
