@@ -1,4 +1,4 @@
-"""What happens to starts when no more processes may be made in the server's own control group."""
+"""What happens to starts when no more processes may be made in the control group of the server, or of a zygote."""
 
 import concurrent.futures
 import os
@@ -27,6 +27,8 @@ def limit_of(pid):
 
 #: As many requests at once: more than there are runtimes that wait.
 HELD = 8
+#: On a machine that others use too: seconds.
+PATIENCE = 60
 
 
 @pytest.fixture
@@ -59,6 +61,17 @@ def nothing_is_left(server, before):
     wait_until(lambda: now() == held(before), lambda: f"{now()} is {held(before)}", 60)
 
 
+def all_are_answered(function):
+    """As many requests at once as `HELD` have an instance each."""
+    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(HELD) as pool:
+        held = hold(pool, function, gate, HELD)
+        try:
+            gate.wait_for(HELD, seconds=PATIENCE)
+        finally:
+            gate.open()
+        assert all("FunctionError" not in one.result() for one in held)
+
+
 def test_where_the_server_may_make_no_process_requests_are_told_so_until_it_may_again(forking):
     server, function, zygote, before = forking
     limit = limit_of(zygote).parent.parent / "pids.max"
@@ -74,9 +87,22 @@ def test_where_the_server_may_make_no_process_requests_are_told_so_until_it_may_
         for refusal in failed():
             assert "no processes left for another instance" in str(refusal), refusal
             assert refusal.response["ResponseMetadata"]["HTTPStatusCode"] == 429
-    with Gate() as gate, concurrent.futures.ThreadPoolExecutor(HELD) as pool:
-        held = hold(pool, function, gate, HELD)
-        gate.wait_for(HELD, seconds=60)
-        gate.open()
-        assert all("FunctionError" not in one.result() for one in held)
+    all_are_answered(function)
+    nothing_is_left(server, before)
+
+
+def test_where_a_zygote_may_make_no_process_runtimes_are_booted_instead_and_nobody_waits_for_it(forking):
+    server, function, zygote, before = forking
+    limit = limit_of(zygote)
+    kept = limit.read_text()
+    limit.write_text("1")  # itself; at this moment there may be one more, which it is making
+    try:
+        all_are_answered(function)
+        # Why, in the zygote's own words, and not that it did not answer in time and was ended for that.
+        refusals = [line for line in server.log().splitlines() if "a runtime could not be forked; booting another" in line]
+        assert refusals and all("Resource temporarily unavailable" in line for line in refusals), refusals
+    finally:
+        if limit.exists():
+            limit.write_text(kept)
+    all_are_answered(function)
     nothing_is_left(server, before)

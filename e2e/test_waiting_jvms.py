@@ -243,3 +243,82 @@ def test_a_version_that_is_published_or_provisioned_may_be_in_a_jvm_that_waited(
     wait_until(ready, "a provisioned instance", 60)
     assert other(event, Qualifier=version) == {"AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}
     other.client.delete_provisioned_concurrency_config(**at)
+
+
+def have_written(pid):
+    """Has a JVM write to its output, which it does on SIGQUIT: all its threads. Waits until it has."""
+
+    def look():
+        """Bytes written so far, and whether the thread that does so waits for another signal (x86-64)."""
+        tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
+        (writer,) = [task for task in tasks if (task / "comm").read_text().startswith("Signal Dispatch")]
+        written = int(re.search(r"wchar: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text())[1])
+        return written, (writer / "syscall").read_text().startswith("202 ")
+
+    before, _ = look()
+    os.kill(pid, signal.SIGQUIT)
+    seen = [(before, False)]
+
+    def done():
+        seen.append(look())
+        return seen[-1] == seen[-2] and seen[-1][1] and seen[-1][0] > before + 2_000
+
+    wait_until(done, "it has written", 30)
+
+
+def log_of(server, function):
+    return servers.run("logs", function.name, env={"BROOKLET_SERVER": server.url}).stdout
+
+
+def test_a_jvm_that_waited_stands_still_between_invocations(server):
+    server = server(config='freeze-after = "200ms"\n')
+    deploy = deployer(server)
+    function, clock = (deploy(package(), "java17", PROBE, MemorySize=size) for size in (512, 1024))
+    function({"do": "count"})
+    until_one_waits(server)
+    before = {*server.instances()}
+    assert cold(function, {"do": "count"})[1], "it waited"
+    (first,) = {*server.instances()} - before
+    clock({"do": "count"})
+    inside = processes.descendants(first)
+    for _ in range(2):
+        # What is called all the time runs on, and tells how long something lasts.
+        counted = function({"do": "count"})
+        end = clock({"do": "count"}) + 200
+        wait_until(lambda end=end: clock({"do": "count"}) >= end, "two seconds go by", 60)
+        assert inside and all(map(processes.is_frozen, inside))
+        assert function({"do": "count"}) - counted < 60, "as often as until it froze"
+        now = function({"do": "count"})
+        wait_until(lambda now=now: function({"do": "count"}) > now + 5, "it goes on", 60)
+
+
+def test_when_its_time_is_up_an_instance_that_waited_goes_and_so_do_jvms_that_wait(server):
+    server = server(config='idle-timeout = "3s"\n')
+    function = deployer(server)(package(), "java17", PROBE, MemorySize=512)
+    function({"do": "echo", "value": 1})
+    until_one_waits(server)
+    assert cold(function, {"do": "echo", "value": 1}) == (1, True)
+    until_one_waits(server)
+    own = {*processes.descendants(server.process.pid)}
+    assert own
+    gone = lambda: not any(map(processes.alive, own)) and not processes.descendants(server.process.pid)  # noqa: E731
+    wait_until(gone, lambda: f"all have ended: {[processes.command(pid) for pid in own if processes.alive(pid)]}", 60)
+    assert cold(function, {"do": "echo", "value": 2})[0] == 2
+
+
+def test_what_a_jvm_writes_while_it_waits_is_nobodys_and_lines_of_two_functions_do_not_mix(waiting):
+    server, deploy = waiting
+    functions = [deploy(package(), "java17", PROBE, MemorySize=512) for _ in range(3)]
+    for number, function in enumerate(functions):
+        for pid in until_one_waits(server):
+            have_written(pid)
+        assert cold(function, {"do": "log", "lines": [f"of {number}"]})[1], "it waited"
+    for _ in range(3):
+        for number, function in enumerate(functions):
+            function({"do": "log", "lines": [f"of {number}"]})
+    for number, function in enumerate(functions):
+        wait_until(lambda f=function, n=number: log_of(server, f).count(f"of {n}\n") >= 4, "all its lines are there", 30)
+        log = log_of(server, function)
+        assert "Full thread dump" not in log
+        others = [other for other in range(len(functions)) if other != number and f"of {other}\n" in log]
+        assert not others, log

@@ -363,10 +363,9 @@ impl ProcessExecutor {
             let (learning, spec) = (self.learning.clone(), spec.clone());
             learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
-        if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead)).await? {
+        if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead, &logs, &stream)).await? {
             let Stem { process, framed, made } = stem;
             laps.sandboxed(Some(made));
-            process.output.belong_to(logs, stream);
             process.tell_imports(learner);
             return ready(process, framed, &spec, until, laps).await;
         }
@@ -455,6 +454,8 @@ impl ProcessExecutor {
         launch: &Launch,
         variables: &[(String, String)],
         ahead: &learning::Ahead,
+        logs: &Arc<dyn LogSink>,
+        stream: &Arc<str>,
     ) -> Option<Stem> {
         let mut stem = None;
         if let learning::Ahead::Import(imports) = ahead {
@@ -465,6 +466,7 @@ impl ProcessExecutor {
         }
         let become_instance = async |stem: Stem| {
             let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
+            stem.process.output.belong_to(logs.clone(), stream.clone());
             stem.introduce(variables, "").await.map(|()| stem)
         };
         match become_instance(stem?).await {

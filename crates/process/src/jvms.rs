@@ -186,6 +186,12 @@ impl Clients {
     }
 }
 
+/// The Java compiler beside the JVM `found`, or the bare name `javac`, for the search path.
+pub fn compiler(found: &Found) -> PathBuf {
+    let beside = found.path().with_file_name("javac");
+    if beside.is_file() { beside } else { "javac".into() }
+}
+
 /// Whether two files have the same content. A package's may be as large as a package: it is not read for nothing.
 fn is_same(one: &Path, other: &Path) -> bool {
     let size = |file: &Path| file.metadata().ok().map(|meta| meta.len());
@@ -201,8 +207,7 @@ pub fn compile(runtime_dir: &Path, found: &Found, installed: &Path) -> Result<()
     if jar.is_file() {
         return Ok(());
     }
-    let beside = found.path().with_file_name("javac");
-    let javac = if beside.is_file() { beside } else { "javac".into() };
+    let javac = compiler(found);
     let (classes, new) = (folder.join("classes.new"), folder.join("launcher.new"));
     let cleared = || shelf::clear(&classes).and_then(|()| clear_file(&new));
     let text = |error: io::Error| format!("the launcher could not be compiled: {error}");

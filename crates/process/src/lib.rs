@@ -53,6 +53,7 @@ pub use cgroup::Enforced;
 pub use environment::Issuer;
 pub use executor::{ProcessExecutor, Settings};
 pub use interpreter::{Found, survey};
+pub use jvms::compiler as java_compiler;
 pub use kernel::{come_first, give_back_memory, landlock_abi, processor_time, raise_open_files};
 pub use landlock::OLDEST as OLDEST_LANDLOCK;
 pub use sandbox::Isolation;

@@ -96,8 +96,9 @@ impl Output {
         }
     }
 
-    /// Lines from here on go to `sink`, as lines of `stream`.
+    /// Lines from here on go to `sink`, as lines of `stream`: what is in the pipe, or has no end yet, was written before.
     pub fn belong_to(&self, sink: Arc<dyn LogSink>, stream: Arc<str>) {
+        self.finish();
         let mut lines = self.lines.lock().expect("no panic while held");
         (lines.sink, lines.stream) = (sink, stream);
     }
@@ -260,6 +261,17 @@ mod tests {
         follower.abort();
         assert!(follower.await.is_err_and(|error| error.is_cancelled()));
         flood.join().expect("it ended with its pipe");
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_somebody_owned_it_is_not_theirs() {
+        let (nobody, output, mut pipe) = output();
+        let function = Arc::new(Lengths::default());
+        pipe.write_all(b"a whole line\nand one without").expect("written");
+        output.belong_to(function.clone(), "f".into());
+        pipe.write_all(b"own\n").expect("written");
+        output.finish();
+        assert_eq!((nobody.taken(), function.taken()), (vec![12, 15], vec![3]));
     }
 
     #[tokio::test]

@@ -46,12 +46,14 @@ const MAX_REFUSED: usize = 1024;
 
 /// Where the runtime writes, which is gone with its sandbox: the shell hands the file over.
 pub const DUMPED: &str = "/tmp/brooklet-training";
-/// Descriptor 3 leads to the server. SIGTERM ends the JVM as it ends by itself, with its last words.
+/// Descriptor 3 leads to the server. SIGTERM ends the JVM as it ends by itself, with its last words, and then with 143;
+/// what it leaves when it ends otherwise is not to be trusted.
 pub const JVM_SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- &
 jvm=$!
 trap 'kill -TERM $jvm' TERM
-wait $jvm
-while kill -0 $jvm 2>/dev/null; do wait $jvm; done
+wait $jvm; status=$?
+while kill -0 $jvm 2>/dev/null; do wait $jvm; status=$?; done
+[ $status -eq 143 ] || exit $((status ? status : 1))
 exec cat "$ARCHIVE" >&3"#;
 /// For what ends by itself: Node.js, and the launcher of JVMs that wait.
 pub const SCRIPT: &str = r#"nice -n 19 "$@" 3>&- 4>&- && exec cat "$ARCHIVE" >&3"#;
@@ -375,5 +377,59 @@ impl LogSink for LastLine {
         let line = String::from_utf8_lossy(&event.message).chars().take(500).collect::<String>();
         tracing::debug!(line, "a training run wrote");
         *self.0.lock().expect("no panic while held") = line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    /// What the script hands over, and its status, when what it runs ends so after SIGTERM.
+    fn trained(end: &str) -> (Option<i32>, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = folder.path().join("archive");
+        std::fs::write(&archive, "classes").expect("written");
+        let jvm = format!("trap '{end}' TERM; echo runs >&2; while :; do sleep 0.01; done");
+        let mut script = Command::new("/bin/sh")
+            .args(["-c", r#"exec 3>&1; exec "$@""#, "sh", "/bin/sh", "-c", JVM_SCRIPT, "training"])
+            .args(["/bin/sh", "-c", &jvm])
+            .env("ARCHIVE", &archive)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut said = String::new();
+        BufReader::new(script.stderr.take().expect("piped")).read_line(&mut said).expect("read");
+        assert_eq!(said, "runs\n");
+        // By now the script listens too, or will: it may have been overtaken.
+        let status = format!("/proc/{}/status", script.id());
+        let listens = |status: &str| {
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a line");
+            u64::from_str_radix(caught.trim(), 16).expect("a mask") & (1 << (libc::SIGTERM - 1)) != 0
+        };
+        while !listens(&std::fs::read_to_string(&status).expect("it runs")) {
+            std::thread::yield_now();
+        }
+        let kill = Command::new("kill").args(["-TERM", &script.id().to_string()]).status();
+        assert!(kill.expect("told to end").success());
+        let output = script.wait_with_output().expect("ended");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    }
+
+    #[test]
+    fn a_jvm_that_ends_as_it_was_told_leaves_its_archive() {
+        assert_eq!(trained("exit 143"), (Some(0), "classes".to_owned()));
+    }
+
+    #[test]
+    fn what_a_jvm_leaves_that_ends_otherwise_is_not_taken() {
+        for status in [1, 3, 134] {
+            assert_eq!(trained(&format!("exit {status}")), (Some(status), String::new()));
+        }
+        assert_eq!(trained("exit 0"), (Some(1), String::new()), "by itself, and not by the signal");
+        let (status, archive) = trained("kill -SEGV $$");
+        assert!(status != Some(0) && archive.is_empty(), "a crash");
     }
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::{machine, output, units};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How a check came out.
@@ -120,7 +120,31 @@ fn interpreters() -> Vec<Check> {
             Check::new("interpreters", name, State::Ok, one.program.display().to_string())
         }));
     }
+    let jvms = found.iter().filter(|one| one.language == "java");
+    let javac = |one| Some(process::java_compiler(one)).filter(|path| path.is_absolute());
+    checks.extend(compilers(jvms.map(|one| javac(one).or_else(|| machine::which("javac")))));
     checks
+}
+
+/// The compiler for each JVM: it is needed once, for those that boot ahead of need.
+fn compilers(found: impl Iterator<Item = Option<PathBuf>>) -> Option<Check> {
+    let check = |state, found: String| Check::new("interpreters", "javac", state, found);
+    let found: Vec<_> = found.collect();
+    let check = match found.iter().flatten().next() {
+        Some(path) if found.iter().all(Option::is_some) => check(State::Ok, path.display().to_string()),
+        Some(path) => {
+            check(State::Limited, format!("{}; JVMs without one start Java functions slower", path.display()))
+        }
+        None if found.is_empty() => return None, // there is no Java, which is told already
+        None => {
+            check(State::Limited, "none: no JVM boots ahead of need, so Java functions start slower".into())
+        }
+    };
+    Some(
+        check.remedy(
+            "install a JDK, not only a JRE (Debian: default-jdk-headless), and start the server again",
+        ),
+    )
 }
 
 fn sdks(dir: &Path) -> Vec<Check> {
@@ -347,6 +371,19 @@ mod tests {
         assert_eq!(check(v2, "").0, State::Limited);
         assert_eq!(check("", "").0, State::Limited);
         assert_eq!(cgroups(v1, "", false).state, State::Limited, "an ordinary user may make no groups there");
+    }
+
+    #[test]
+    fn a_jvm_without_a_compiler_is_told_of_with_what_follows() {
+        let javac = || Some(PathBuf::from("/jdk/bin/javac"));
+        let check = |found: &[Option<PathBuf>]| compilers(found.iter().cloned());
+        assert!(check(&[]).is_none(), "no Java at all");
+        let state =
+            |found: &[Option<PathBuf>]| check(found).map(|check| (check.state, check.remedy.is_empty()));
+        assert_eq!(state(&[javac(), javac()]), Some((State::Ok, true)));
+        assert_eq!(state(&[javac(), None]), Some((State::Limited, false)));
+        assert_eq!(state(&[None]), Some((State::Limited, false)));
+        assert!(check(&[None]).expect("told").found.contains("slower"));
     }
 
     #[test]

@@ -36,9 +36,28 @@ public class Probe implements RequestHandler<Map<String, Object>, Object> {
             case "hold": return Map.of("id", INSTANCE, "gate", fetch((String) event.get("url")));
             case "exit": Runtime.getRuntime().halt((Integer) event.get("code")); return null;
             case "log": ((List<?>) event.get("lines")).forEach(System.out::println); return null;
+            case "count": return counted();
             case "instance": return Map.of("id", INSTANCE, "count", count);
             default: throw new IllegalArgumentException("unknown action " + event.get("do"));
         }
+    }
+
+    private static volatile Thread counting;
+    private static volatile int counted;
+
+    /** How often its background has run, every 10 ms or so, since this was asked first. */
+    private static synchronized int counted() {
+        if (counting == null) {
+            counting = new Thread(() -> {
+                while (true) {
+                    counted += 1;
+                    pause(10);
+                }
+            }, "counting");
+            counting.setDaemon(true);
+            counting.start();
+        }
+        return counted;
     }
 
     private static String fetch(String url) {
