@@ -178,6 +178,8 @@ def test_tmp_is_as_large_as_the_function_was_promised(python):
         "AWS_LAMBDA_RUNTIME_API",
         "LAMBDA_TASK_ROOT",
         "LAMBDA_RUNTIME_DIR",
+        "BROOKLET_WAIT",
+        "BROOKLET_ANYTHING",
     ],
 )
 def test_reserved_variables_can_not_be_set(lambda_client, name):

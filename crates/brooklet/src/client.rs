@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use model::Secret;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::time::Duration;
@@ -109,8 +110,8 @@ impl Client {
         let keys =
             env("AWS_ACCESS_KEY_ID").zip(env("AWS_SECRET_ACCESS_KEY")).map(|(id, secret)| sigv4::Keys {
                 id,
-                secret,
-                token: env("AWS_SESSION_TOKEN"),
+                secret: secret.into(),
+                token: env("AWS_SESSION_TOKEN").map(Secret::from),
                 region: env("AWS_REGION")
                     .or_else(|| env("AWS_DEFAULT_REGION"))
                     .unwrap_or_else(|| "us-east-1".to_string()),

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::units;
 use api::Token;
-use model::{Credentials, Network};
+use model::{Credentials, Network, Secret};
 use node::logs::{DEFAULT_KEPT, MIN_KEPT};
 use policy::keepalive::Policy;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub struct Config {
     pub credentials: Option<Credentials>,
     /// Access key id → secret access key, of callers whose AWS signatures are accepted. Empty: requests are
     /// not authenticated. In the file a table `[access-keys]`; in the environment `ID:SECRET,…`. Default none.
-    pub access_keys: BTreeMap<String, String>,
+    pub access_keys: BTreeMap<String, Secret>,
     /// With which `GET /metrics` is answered without an access key (`Authorization: Bearer TOKEN`), and nothing else is: 16
     /// to 512 characters without blanks. Default none.
     pub metrics_token: Option<Token>,
@@ -320,12 +320,13 @@ impl Reader<'_> {
         }
     }
 
-    fn access_keys(&mut self) -> BTreeMap<String, String> {
+    fn access_keys(&mut self) -> BTreeMap<String, Secret> {
         let from_file = self.file.texts("access-keys").map(|found| found.value).unwrap_or_default();
+        let from_file = from_file.into_iter().map(|(id, secret)| (id, secret.into())).collect();
         let place = variable("access-keys");
         let Some(text) = (self.env)(&place) else { return from_file };
         let pair = |pair: &str| {
-            pair.split_once(':').map(|(id, secret)| (id.trim().to_string(), secret.trim().to_string()))
+            pair.split_once(':').map(|(id, secret)| (id.trim().to_string(), secret.trim().to_string().into()))
         };
         text.split(',').map(pair).collect::<Option<_>>().unwrap_or_else(|| {
             self.mistakes
@@ -611,6 +612,14 @@ mod tests {
     #[test]
     fn a_file_value_that_is_overridden_is_still_checked() {
         assert!(mistakes(&[("region", "eu-west-1")], &[], "region = 'EU'").contains("c.toml:1"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let file = "metrics-token = 'hidden-metrics-token'\n[access-keys]\nAKIA = 'hidden-key'\n\
+                    [credentials]\naccess-key-id = 'minio'\nsecret-access-key = 'hidden'\nsession-token = 'hidden'";
+        let shown = format!("{:?}", resolve_text(&[], &[], file).expect("valid"));
+        assert!(shown.contains("AKIA") && shown.contains("minio") && !shown.contains("hidden"), "{shown}");
     }
 
     #[test]

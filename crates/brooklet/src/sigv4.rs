@@ -4,6 +4,7 @@
 //! begin with `x-amz-`.
 
 use hmac::{Hmac, KeyInit, Mac};
+use model::Secret;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
@@ -13,9 +14,9 @@ pub struct Keys {
     /// `AWS_ACCESS_KEY_ID`.
     pub id: String,
     /// `AWS_SECRET_ACCESS_KEY`.
-    pub secret: String,
+    pub secret: Secret,
     /// `AWS_SESSION_TOKEN`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// `AWS_REGION` or `AWS_DEFAULT_REGION`.
     pub region: String,
 }
@@ -47,7 +48,7 @@ pub fn sign(keys: &Keys, service: &str, request: &Request<'_>) -> Vec<(&'static 
         ("x-amz-content-sha256", body_hash.clone()),
         ("x-amz-date", request.date.to_string()),
     ];
-    headers.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
+    headers.extend(keys.token.as_ref().map(|token| ("x-amz-security-token", token.reveal().to_owned())));
     let added = headers.clone();
     headers.extend(request.headers.iter().filter(|(name, _)| name.starts_with("x-amz-")).cloned());
     headers.sort();
@@ -68,7 +69,7 @@ pub fn sign(keys: &Keys, service: &str, request: &Request<'_>) -> Vec<(&'static 
     );
     let key = [day, &keys.region, service, "aws4_request"]
         .iter()
-        .fold(format!("AWS4{}", keys.secret).into_bytes(), |key, part| mac(&key, part));
+        .fold(format!("AWS4{}", keys.secret.reveal()).into_bytes(), |key, part| mac(&key, part));
     let signature = hex(&mac(&key, &to_sign));
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
@@ -114,7 +115,7 @@ mod tests {
     fn keys() -> Keys {
         Keys {
             id: "AKIDEXAMPLE".into(),
-            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
+            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned().into(),
             token: None,
             region: "us-east-1".into(),
         }

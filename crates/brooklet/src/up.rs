@@ -8,7 +8,7 @@ use crate::config::{Config, Isolation, unknown_variables};
 use crate::error::{Doing, Error, Result};
 use crate::exit::Exit;
 use api::{AccessKeys, App, AppConfig};
-use model::{Account, MiB};
+use model::{Account, MiB, Secret};
 use node::control::{ControlError, Limits, Options, Registry};
 use node::logs::Logs;
 use node::{Node, NodeConfig, histories, provision};
@@ -41,7 +41,8 @@ pub async fn run(config: Config) -> Result<()> {
     let data = DataDir::open(&config.data_dir).map_err(data_dir_error)?;
     let account = Account { id: config.account_id.clone(), region: config.region.clone() };
     let logs = Logs::open(data.root(), config.log_limit).doing(|| "open the logs".into())?;
-    let keys: AccessKeys = config.access_keys.clone().into_iter().collect();
+    let revealed = |(id, secret): (&String, &Secret)| (id.clone(), secret.reveal().to_owned());
+    let keys: AccessKeys = config.access_keys.iter().map(revealed).collect();
     let executor = Arc::new(executor(&config, &data, &descriptors, credentials(&config, &keys))?);
     look_at_isolation(&executor, &config).await?;
     let processes = executor.clone();

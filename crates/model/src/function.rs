@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The version that updates change. It is the only one whose configuration is mutable.
 pub const LATEST: &str = "$LATEST";
 
+/// How the names of variables begin that are orders to Brooklet's own bootstraps, and so nobody else's.
+pub const RESERVED_PREFIX: &str = "BROOKLET_";
+
 /// A published version number (1, 2, …) or `$LATEST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {

@@ -6,6 +6,7 @@ pub mod credentials; // what requests are signed with
 pub mod function; //   function, version, alias, URL, limits
 pub mod invocation; // request ids, outcomes, the record that is metered
 pub mod network; //    what a function may reach
+pub mod secret; //     words that must not reach logs
 pub mod time; //       points in time and their units
 pub mod units; //      sizes
 
@@ -13,5 +14,6 @@ pub use credentials::Credentials;
 pub use function::*;
 pub use invocation::*;
 pub use network::Network;
+pub use secret::Secret;
 pub use time::{Time, Timestamp};
 pub use units::MiB;

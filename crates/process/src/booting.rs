@@ -96,10 +96,11 @@ fn is_harmless_option(option: &str) -> bool {
     })
 }
 
+/// Only of words: the dynamic linker takes `;` for `:`, and puts something in the place of `$ORIGIN`.
 fn is_own_folder(path: &str) -> bool {
     let rest = FOLDERS.iter().find_map(|folder| path.strip_prefix(folder));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        && !path.split('/').any(|part| part == "..")
+        && path.split('/').all(|part| part != ".." && is_word(part))
 }
 
 #[cfg(test)]
@@ -113,6 +114,9 @@ mod tests {
             ("LD_AUDIT", "a.so"),
             ("LD_LIBRARY_PATH", "/.host/tmp"),
             ("LD_LIBRARY_PATH", "/var/task:"),
+            ("LD_LIBRARY_PATH", "/var/task/lib;/.host/srv/code"),
+            ("LD_LIBRARY_PATH", "/usr/lib/$LIB"),
+            ("LD_LIBRARY_PATH", "/usr/lib/${ORIGIN}"),
             ("PYTHONPATH", "/var/runtime:/.host/srv/code"),
             ("PYTHONPATH", "/var/task/../../.host"),
             ("PYTHONPATH", "/optional"),

@@ -1,7 +1,7 @@
 //! Class-data archives of Java functions: what a JVM has read, checked and linked of the classes that a version
 //! uses while it starts, kept as a file that the next JVM maps into memory.
 //!
-//! An archive belongs to a package, a JVM and a command line. It lies beside the unpacked package
+//! An archive belongs to a function, a package, a JVM and a command line. It lies beside the unpacked package
 //! (`<package>.jvm/<key>`), goes with it, and is as trustworthy as that: until the machine restarts. A JVM takes no
 //! archive but one of exactly its own build and of the same jars, so classes must be in jars: those that lie in the
 //! package itself are put into one, `classes.jar`, first on the class path. The package's folder comes last and
@@ -9,7 +9,7 @@
 
 use crate::environment::Places;
 use crate::interpreter::Found;
-use crate::java::jars;
+use crate::java::{MAX_DIRECTORY, jars, open_jar};
 use crate::sandbox::Bind;
 use crate::shelf::{self, clear, open_to_all};
 use ports::InstanceSpec;
@@ -93,6 +93,9 @@ impl Archive {
             return None;
         }
         let mut key = DefaultHasher::new();
+        // Of this function and no other of the same package: its variables and its network may have a say in what runs, and
+        // what runs decides what is written.
+        spec.function_arn.hash(&mut key);
         let mut seen = Vec::new();
         for (folder, inside) in class_folders(spec, &places.task, sdk) {
             for jar in jars(&folder) {
@@ -208,7 +211,8 @@ fn seen(dir: &Path) -> Bind {
 }
 
 fn own_options(spec: &InstanceSpec) -> impl Iterator<Item = &str> {
-    let options = ["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"].map(|name| spec.environment.get(name));
+    let options =
+        ["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"].map(|name| spec.environment.get(name));
     options.into_iter().flatten().flat_map(|options| options.split_whitespace())
 }
 
@@ -289,9 +293,17 @@ fn refuse_what_would_change_places(files: &[String], jars: impl Iterator<Item = 
         files.iter().map(String::as_str).filter(|file| !is_class(file) && !noise(file)).collect();
     let mut entries = 0;
     for jar in jars {
-        // The JVM skips what is no zip.
-        let Some(archive) = File::open(&jar).ok().and_then(|file| zip::ZipArchive::new(file).ok()) else {
-            continue;
+        let Some(archive) = open_jar(&jar) else {
+            match jar.metadata()?.len() {
+                // The JVM skips what is no zip.
+                ..=MAX_DIRECTORY => continue,
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "the entries of {} cannot be listed",
+                        jar.display()
+                    )));
+                }
+            }
         };
         entries += archive.len();
         if entries > MAX_ENTRIES {

@@ -1,7 +1,7 @@
 //! Compile caches of Node.js functions: the code that V8 has made of the modules that a version loads while it starts, kept
 //! as files that the next Node.js reads instead of compiling them (Node.js 22.10: `module.enableCompileCache`).
 //!
-//! A cache belongs to a package, its layers, a Node.js and a command line, and lies beside the unpacked package
+//! A cache belongs to a function, a package, its layers, a Node.js and a command line, and lies beside the unpacked package
 //! (`<package>.v8/<key>`). Node.js looks for a module by its path, and takes only what was made by the same V8 with the
 //! same flags of the same source text; a checksum finds what was damaged by accident. What was made on purpose nothing
 //! finds: whoever writes these files decides what runs. So no instance does, but a training run, which ends with them.
@@ -51,7 +51,10 @@ impl CompileCache {
             return None;
         }
         let mut key = DefaultHasher::new();
-        (argv, &spec.handler, &spec.layer_dirs, spec.environment.get("NODE_OPTIONS")).hash(&mut key);
+        // Of this function and no other of the same package: its variables and its network may have a say in what runs, and
+        // what runs decides what is written.
+        (&spec.function_arn, argv, &spec.handler, &spec.layer_dirs).hash(&mut key);
+        spec.environment.get("NODE_OPTIONS").hash(&mut key);
         let program = found.path().metadata().ok()?;
         (program.len(), program.modified().ok()).hash(&mut key);
         Some(CompileCache { dir: shelf::place(&spec.code_dir, SUFFIX, key.finish()) })
@@ -117,7 +120,21 @@ fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use std::io::Write;
+
+    #[test]
+    fn functions_of_the_same_package_have_caches_of_their_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let program = dir.path().join("node");
+        File::create(&program).expect("made");
+        let found = Found { language: "node", version: "22".into(), program };
+        let mut spec = testing::spec("nodejs22.x", dir.path());
+        let first = CompileCache::of(&spec, &found, &[]).expect("one fits");
+        assert_eq!(CompileCache::of(&spec, &found, &[]).as_ref(), Some(&first));
+        spec.function_arn.push_str("another");
+        assert_ne!(CompileCache::of(&spec, &found, &[]), Some(first));
+    }
 
     /// What becomes of what a training run wrote: its files, or why not.
     fn check(told: &str) -> String {

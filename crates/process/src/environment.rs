@@ -3,7 +3,7 @@
 //! Source: AWS Lambda developer guide, "Using Lambda environment variables", defined runtime variables.
 
 use crate::interpreter::Wanted;
-use model::Credentials;
+use model::{Credentials, RESERVED_PREFIX};
 use ports::InstanceSpec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,7 +90,8 @@ pub fn environment(
     if let Some(tmp) = &places.tmp {
         set("TMPDIR", tmp);
     }
-    for (key, value) in &spec.environment {
+    // Those of a function that was made before they were refused are not passed on: they would be orders to a bootstrap.
+    for (key, value) in spec.environment.iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)) {
         set(key, value);
     }
     // Reserved: never the user's.
@@ -124,4 +125,22 @@ fn search_path(places: &Places) -> String {
 fn library_path(places: &Places) -> String {
     let Places { task, runtime, .. } = places;
     format!("/lib64:/usr/lib64:{runtime}:{runtime}/lib:{task}:{task}/lib:/opt/lib")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::path::Path;
+
+    #[test]
+    fn nobody_gives_orders_to_a_bootstrap_by_a_functions_variables() {
+        let places = Places { task: "/t".into(), runtime: "/r".into(), programs: None, tmp: None };
+        let mut spec = testing::spec("python3.11", Path::new("/t"));
+        for name in ["BROOKLET_WAIT", "BROOKLET_ZYGOTE", "OWN"] {
+            spec.environment.insert(name.into(), "1".into());
+        }
+        let all = environment(&spec, &Wanted::Provided, &places, "s");
+        assert!(all.keys().all(|name| !name.starts_with(RESERVED_PREFIX)) && all.contains_key("OWN"));
+    }
 }

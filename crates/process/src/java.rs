@@ -5,6 +5,7 @@ use crate::environment::Places;
 use ports::InstanceSpec;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The client's main class.
@@ -20,13 +21,41 @@ pub fn clients<'a>(folders: impl IntoIterator<Item = &'a Path>) -> impl Iterator
     let class = format!("{}.class", CLIENT.replace('.', "/"));
     folders.into_iter().flat_map(move |folder| {
         let name = class.clone();
-        let holds = move |jar: &PathBuf| {
-            let archive = File::open(jar).ok().and_then(|file| zip::ZipArchive::new(file).ok());
-            archive.is_some_and(|archive| archive.index_for_name(&name).is_some())
-        };
+        let holds =
+            move |jar: &PathBuf| open_jar(jar).is_some_and(|archive| archive.index_for_name(&name).is_some());
         let unpacked = Some(folder.join(&class)).filter(|class| class.is_file());
         unpacked.into_iter().chain(jars(folder).chain(jars(&folder.join("lib"))).filter(holds))
     })
+}
+
+/// What is read of a jar to list its entries, in bytes: ten times what the jar of AWS's whole SDK takes.
+pub const MAX_DIRECTORY: u64 = 16 << 20;
+
+/// A jar whose entries can be listed; `None` for what is none, or has so many that a package of a few MiB would take hundreds
+/// of the server's.
+pub fn open_jar(jar: &Path) -> Option<zip::ZipArchive<impl Read + Seek>> {
+    let file = File::open(jar).ok()?;
+    zip::ZipArchive::new(Sparing { file, left: MAX_DIRECTORY }).ok()
+}
+
+/// A file of which only so many bytes are read.
+struct Sparing {
+    file: File,
+    left: u64,
+}
+
+impl Read for Sparing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+impl Seek for Sparing {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// What to do when it is nowhere. `installed` is where `install`, the command but for the language, puts it.
@@ -168,6 +197,15 @@ mod tests {
             writer.finish().expect("finished");
         };
         jar("lib/other.jar", "example/Handler.class");
+        // What has no end to its entries is not read to the end.
+        let mut writer = zip::ZipWriter::new(File::create(package.join("lib/endless.jar")).expect("made"));
+        for n in 0..MAX_DIRECTORY / 60_000 + 1 {
+            let name = format!("{}{n}", "x".repeat(60_000));
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("begun");
+        }
+        writer.start_file(class, zip::write::SimpleFileOptions::default()).expect("begun");
+        writer.finish().expect("finished");
+        assert!(!has_client([package]), "in too large a jar");
         std::fs::write(package.join("lib/broken.jar"), "no zip").expect("written");
         assert!(!has_client([package]), "other jars");
         jar("lib/client.jar", class);

@@ -171,7 +171,7 @@ impl Clients {
         }
         let fit = match clients([installed]).collect::<Vec<_>>()[..] {
             [ref client] => {
-                let same = |other: PathBuf| std::fs::read(other).ok() == std::fs::read(client).ok();
+                let same = |other: PathBuf| is_same(&other, client);
                 clients(folders.iter().map(PathBuf::as_path)).all(same)
             }
             // To be installed yet: another time, then.
@@ -184,6 +184,12 @@ impl Clients {
         known.insert(folders, fit);
         fit
     }
+}
+
+/// Whether two files have the same content. A package's may be as large as a package: it is not read for nothing.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let size = |file: &Path| file.metadata().ok().map(|meta| meta.len());
+    size(one) == size(other) && std::fs::read(one).ok() == std::fs::read(other).ok()
 }
 
 /// Compiles the launcher, once, with the compiler beside the JVM `found` or on the search path. Takes a second.
@@ -242,8 +248,8 @@ fn clear_file(file: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Contract, MiB, Version};
-    use std::time::Duration;
+    use crate::testing;
+    use model::MiB;
 
     const CLASS: &str = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class";
 
@@ -273,28 +279,7 @@ mod tests {
         }
 
         fn jvm(&self, change: impl FnOnce(&mut InstanceSpec)) -> Option<Jvm> {
-            let mut spec = InstanceSpec {
-                function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
-                function: "f".into(),
-                version: Version::Latest,
-                runtime: "java17".into(),
-                handler: "Own".into(),
-                contract: Contract::Lambda,
-                environment: Default::default(),
-                network: None,
-                code_dir: self.path("package"),
-                layer_dirs: vec![],
-                memory: MiB(512),
-                ephemeral_storage: MiB(512),
-                timeout: Duration::from_secs(20),
-                init_timeout: Duration::from_secs(20),
-                concurrency: 1,
-                region: "us-east-1".into(),
-                log_group: "/aws/lambda/f".into(),
-                log_format: "Text".into(),
-                log_level: None,
-                initialization: ports::Initialization::OnDemand,
-            };
+            let mut spec = testing::spec("java17", &self.path("package"));
             change(&mut spec);
             let program = self.path("jdk/bin/java");
             let found = Found { language: "java", version: "17".into(), program };

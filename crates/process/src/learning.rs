@@ -14,8 +14,10 @@ pub const LEARN: &str = "BROOKLET_LEARN";
 const LONGEST: usize = 120;
 
 /// Parts of the standard library that do something when they are imported, and what belongs to them.
-const NEVER: [&str; 9] =
-    ["__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"];
+const NEVER: [&str; 8] =
+    ["antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"];
+/// Of any package: programs, which run when they are imported, and tests.
+const PROGRAMS: [&str; 3] = ["__main__", "test", "tests"];
 
 /// What all functions of a server have told.
 pub struct Learning {
@@ -55,7 +57,8 @@ impl Learning {
         let mut lines = text.lines();
         let saves =
             lines.next().and_then(|line| line.parse().ok()).map_or(Duration::ZERO, Duration::from_micros);
-        let modules = lines.filter(|name| is_module(name)).map(str::to_owned).collect();
+        let most = ImportsConfig::default().modules;
+        let modules = lines.filter(|name| is_module(name)).take(most).map(str::to_owned).collect();
         let mut imports = self.imports.lock().expect("no panic while held");
         imports.learned(self.now(), key(spec), modules, saves);
     }
@@ -77,7 +80,8 @@ fn is_module(name: &str) -> bool {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     let root = name.split('.').next().unwrap_or_default();
-    name.len() <= LONGEST && name.split('.').all(word) && !NEVER.contains(&root)
+    let part = |part: &str| word(part) && !PROGRAMS.contains(&part);
+    name.len() <= LONGEST && name.split('.').all(part) && !NEVER.contains(&root)
 }
 
 #[cfg(test)]
@@ -90,7 +94,8 @@ mod tests {
             assert!(is_module(name), "{name}");
         }
         let long = "x".repeat(200);
-        for name in ["", ".", "a..b", "../a", "a b", "a,b", "antigravity", "test.support", "é", &long] {
+        let programs = ["antigravity", "test.support", "venv.__main__", "unittest.__main__", "ctypes.test"];
+        for name in ["", ".", "a..b", "../a", "a b", "a,b", "é", &long].into_iter().chain(programs) {
             assert!(!is_module(name), "{name}");
         }
     }

@@ -42,6 +42,8 @@ mod socket; //       the socket to the first process
 mod spawner; //      the threads that start sandboxes
 mod standing; //     has instances that use more of the processors than is theirs stand back
 mod stems; //        runtimes that are booted ahead of need
+#[cfg(test)]
+mod testing; //  what tests of several modules need
 mod training; //     runs of a runtime that make such archives and caches
 mod users; //        who an instance is on the machine
 mod wrapped; //      transport of runtimes that the function's own wrapper starts

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 /// What is kept of a package goes by these names behind the package's own.
 const SUFFIXES: [&str; 2] = [crate::class_archive::SUFFIX, crate::compile_cache::SUFFIX];
-/// Of one package that are kept: for handlers, runtimes, and options that differ.
-const KEPT: usize = 4;
+/// Of one package that are kept: for functions, handlers, runtimes, and options that differ.
+const KEPT: usize = 16;
 
 /// The place beside the package `code` that is called `key`.
 pub fn place(code: &Path, suffix: &str, key: u64) -> PathBuf {
@@ -117,8 +117,8 @@ mod tests {
             left.sort();
             left.iter().map(|name| name.trim_start_matches('0').to_owned()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!([left(SUFFIXES[0]), left(SUFFIXES[1])], ["2 3 4 5", "1"]);
-        assert_eq!(space_taken(dir.path()), 5 * 7);
+        assert_eq!([left(SUFFIXES[0]), left(SUFFIXES[1])], ["2 3 4 5 6 7 8 9 a b c d e f 10 11", "1"]);
+        assert_eq!(space_taken(dir.path()), 17 * 7);
         clear(&code).expect("cleared");
         assert_eq!(make(9, SUFFIXES[0]).expect_err("gone").to_string(), "the package is gone");
     }

@@ -7,7 +7,7 @@ use super::{
     ControlError, CreateFunction, Package, PublishVersion, PutAlias, PutUrl, Settings, UpdateCode,
     UpdateConfiguration,
 };
-use model::{Alias, Configuration, Statement, Version};
+use model::{Alias, Configuration, RESERVED_PREFIX, Statement, Version};
 use std::collections::BTreeMap;
 
 /// Environment variables together, names and values as JSON: 4 KiB.
@@ -348,8 +348,8 @@ fn environment_fits(environment: &BTreeMap<String, String>) -> Result<(), Contro
             ),
         ))
     };
-    let reserved: Vec<&str> =
-        environment.keys().map(String::as_str).filter(|name| RESERVED_VARIABLES.contains(name)).collect();
+    let is_reserved = |name: &&str| RESERVED_VARIABLES.contains(name) || name.starts_with(RESERVED_PREFIX);
+    let reserved: Vec<&str> = environment.keys().map(String::as_str).filter(is_reserved).collect();
     if !reserved.is_empty() {
         return refuse(format!(
             "contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing;
 use std::io::Write;
 
 fn write(path: &Path, content: impl AsRef<[u8]>) {
@@ -95,4 +96,21 @@ fn options_that_speak_of_archives_rule_them_out() {
     for option in ["-XX:+UseG1GC", "-Dx=1", "-Xmx100m", "-Xlog:class+load"] {
         assert!(!rules_out(option), "{option}");
     }
+}
+
+#[test]
+fn functions_of_the_same_package_have_archives_of_their_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let found = Found { language: "java", version: "17".into(), program: dir.path().join("java") };
+    let places =
+        Places { task: "/var/task".into(), runtime: "/var/runtime".into(), programs: None, tmp: None };
+    let mut spec = testing::spec("java17", dir.path());
+    let of = |spec: &InstanceSpec| Archive::of(spec, &found, &[], &places, None);
+    let first = of(&spec).expect("one fits");
+    assert_eq!(of(&spec).as_ref(), Some(&first));
+    spec.environment.insert("_JAVA_OPTIONS".into(), "-XX:OnOutOfMemoryError=true".into());
+    assert_ne!(of(&spec).as_ref(), Some(&first), "other options");
+    spec.environment.clear();
+    spec.function_arn.push_str("another");
+    assert_ne!(of(&spec), Some(first));
 }

@@ -53,7 +53,7 @@ def _import(names, sdk):
     for name in names:
         try:
             __import__(name)
-        except Exception as error:
+        except BaseException as error:  # a program that ends is no reason to end here
             print("zygote: %s cannot be imported: %r" % (name, error), file=sys.stderr)
     sys.path = own
     sys.path_importer_cache.clear()
