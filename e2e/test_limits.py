@@ -317,6 +317,37 @@ def test_who_finds_all_descriptors_in_use_is_told_so_and_idle_instances_have_giv
     assert "Too many open files" not in own.log()
 
 
+#: A runtime of its own that registers as many extensions as it can get connections for, and keeps those.
+EXTENSIONS = """#!/usr/bin/env python3
+import http.client, json, os
+def connect(seconds=600):
+    return http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"], timeout=seconds)
+def call(connection, method, path, body=None):
+    connection.request(method, path, body, {"Lambda-Extension-Name": "one"})
+    answer = connection.getresponse()
+    return answer, answer.read()
+runtime, kept = connect(), []
+try:
+    while len(kept) < 15:
+        kept.append(connect(3))
+        call(kept[-1], "POST", "/2020-01-01/extension/register", "{}")
+    registered = len(kept)
+except TimeoutError:
+    registered = len(kept) - 1
+while True:
+    answer, _ = call(runtime, "GET", "/2018-06-01/runtime/invocation/next")
+    path = f"/2018-06-01/runtime/invocation/{answer.getheader('Lambda-Runtime-Aws-Request-Id')}/response"
+    call(runtime, "POST", path, json.dumps(registered))
+"""
+
+
+def test_connections_to_the_runtime_api_that_one_function_keeps_are_none_that_another_lacks(deploy):
+    bootstrap = packages.zip_of({"bootstrap": EXTENSIONS})
+    functions = [deploy(bootstrap, "provided.al2023", "any", Timeout=20) for _ in range(4)]
+    # Lambda allows ten extensions.
+    assert all(function() >= 10 for function in functions)
+
+
 @pytest.mark.parametrize("hard, expected", [(4096, 1024), (600, 600)])
 def test_a_function_may_open_1024_files_or_as_many_as_the_server(fresh, hard, expected):
     code = (
