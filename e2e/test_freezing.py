@@ -212,3 +212,50 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
     before = function({})
     pass_time(freezing, 1_000)
     assert function({}) > before + 50, "its background ran on"
+
+
+@pytest.fixture
+def swap(tmp_path):
+    """A swap file of this test's own, as large as what is to go there, until the test is over."""
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user has no swap to give")
+    file = tmp_path / "swap"
+    with open(file, "wb") as made:
+        os.posix_fallocate(made.fileno(), 0, 512 << 20)
+    file.chmod(0o600)
+    subprocess.run(["/sbin/mkswap", file], check=True, capture_output=True)
+    on = subprocess.run(["/sbin/swapon", "--priority", "0", file], capture_output=True, text=True)
+    if on.returncode != 0:
+        pytest.skip(f"this machine takes no swap file: {on.stderr.strip()}")
+    yield
+    subprocess.run(["/sbin/swapoff", file], check=True)
+
+
+#: Starts slowly enough to be worth it, has 100 MiB that cannot be compressed away, and looks at all of them.
+LARGE = """
+import random
+block = random.randbytes(1 << 20) * 100
+def handler(event, context):
+    return sum(block[place * 4096 + 7] == block[place % 256 * 4096 + 7] for place in range(100 << 8))
+"""
+
+
+def test_an_instance_that_is_idle_for_long_is_paged_out_and_has_all_of_it_when_it_is_called_again(swap, fresh):
+    server = fresh(config='freeze-after = "200ms"\npage-out-after = "1s"\n')
+    function = aws.Deployer(aws.client(server), "large")({"app.py": LARGE}, packages.PYTHON, "app.handler", MemorySize=256)
+    assert function({}) == 100 << 8
+    (instance,) = server.instances()
+    for _ in range(2):
+        wait_until(lambda: sum_of(instance, "VmSwap") >= 90 and sum_of(instance, "VmRSS") < 60, "it is paged out", 60)
+        assert function({}) == 100 << 8
+        assert sum_of(instance, "VmSwap") < 10, "it has back what it looked at"
+    assert server.instances() == [instance]
+
+
+def sum_of(instance, field):
+    """What all processes of an instance have of this, MiB."""
+    kib = 0
+    for pid in processes.descendants(instance):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        kib += int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1])
+    return kib >> 10
