@@ -442,12 +442,20 @@ def test_a_caller_that_leaves_a_stream_costs_no_instance(deploy):
             gate.wait_for()
         gate.open()
 
-        def ask(_):
-            return requests.get(url, params={"gate": gate.url}, timeout=30).content.partition(b"data")[0]
+    def ask(gate):
+        return requests.get(url, params={"gate": gate.url}, timeout=30).content.partition(b"data")[0]
 
-        # Two at once: one alone may have come before that instance was free, and would be served by another for ever.
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            wait_until(lambda: first in pool.map(ask, range(2)), "the instance whose caller left serves again")
+    # Each time one more at once: the first may have come before that instance was free, to others that are preferred since.
+    served = []
+    for held in range(1, 9):
+        with Gate() as gate, concurrent.futures.ThreadPoolExecutor(held) as pool:
+            asked = [pool.submit(ask, gate) for _ in range(held)]
+            gate.wait_for(held)
+            gate.open()
+            served = [one.result() for one in asked]
+        if first in served:
+            return
+    raise AssertionError(f"the instance whose caller left, {first}, does not serve again: {served}")
 
 
 # ---- frameworks ----------------------------------------------------------------------------------------------
