@@ -1,4 +1,4 @@
-//! What tests of several modules need.
+//! What tests of several modules need, and those in `tests/`.
 
 use model::{Contract, MiB, Version};
 use ports::InstanceSpec;

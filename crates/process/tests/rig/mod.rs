@@ -2,8 +2,11 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+#[path = "../../src/testing.rs"]
+mod testing;
+
 use bytes::Bytes;
-use model::{Contract, MiB, Network, RequestId, Timestamp, Version};
+use model::{MiB, Network, RequestId, Timestamp};
 use ports::{
     Executor, Instance, InstanceSpec, Invocation, InvokeResult, LogEvent, LogSink, Payload, StartFailure,
     Unready,
@@ -36,36 +39,11 @@ pub fn settings(dir: &Path, isolation: Isolation) -> Settings {
 
 /// Where nobody reads.
 pub fn nowhere() -> Arc<dyn LogSink> {
-    struct Nowhere;
-    impl LogSink for Nowhere {
-        fn write(&self, _: LogEvent) {}
-    }
     Arc::new(Nowhere)
 }
 
 pub fn spec(runtime: &str, handler: &str, code_dir: &Path) -> InstanceSpec {
-    InstanceSpec {
-        function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
-        function: "f".into(),
-        version: Version::Latest,
-        runtime: runtime.into(),
-        handler: handler.into(),
-        contract: Contract::Lambda,
-        environment: Default::default(),
-        network: None,
-        code_dir: code_dir.into(),
-        layer_dirs: vec![],
-        memory: MiB(256),
-        ephemeral_storage: MiB(512),
-        timeout: Duration::from_secs(20),
-        init_timeout: Duration::from_secs(20),
-        concurrency: 1,
-        region: "us-east-1".into(),
-        log_group: "/aws/lambda/f".into(),
-        log_format: "Text".into(),
-        log_level: None,
-        initialization: ports::Initialization::OnDemand,
-    }
+    InstanceSpec { handler: handler.into(), memory: MiB(256), ..testing::spec(runtime, code_dir) }
 }
 
 struct Nowhere;
