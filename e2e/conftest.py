@@ -1,12 +1,15 @@
 """Fixtures: one shared server for most tests, clients, deployments that end with their module."""
 
 import re
+import signal
 
 import pytest
 
 from harness import aws, processes, web
 from harness import server as servers
 
+# A shell ignores it for what it starts in the background, and so would programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 processes.adopt_orphans()
 web.resolve_localhost()
 
