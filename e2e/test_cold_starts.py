@@ -1,14 +1,17 @@
 """Every cold start tells what it consisted of: in REPORT, in JSON logs, in the meter, in metrics, in `bench coldstart`.
 One that failed tells the phases that it reached."""
 
+import concurrent.futures
 import json
+import os
 import re
+import signal
 import urllib.error
 import urllib.request
 
 import pytest
 
-from harness import aws, packages
+from harness import aws, packages, processes
 from harness.processes import wait_until
 from harness.server import run
 
@@ -84,6 +87,28 @@ def test_a_runtime_that_waited_is_told_as_such(own):
 
     used = wait_until(lambda: (got := start())[1] and got, "a runtime was ready for a start")
     assert used[1] in ("waited", "forked") and used[0][3] == 0
+
+
+@pytest.mark.parametrize(
+    "package, runtime, handler",
+    [(packages.python_probe(), packages.PYTHON, "probe.handler"), (packages.node_probe(), "nodejs20.x", "probe.handler")],
+)
+def test_a_runtime_that_ends_before_it_has_heard_of_its_function_costs_nobody_anything(own, package, runtime, handler):
+    server, deploy = own
+    function = deploy(package, runtime, handler)
+    function({"do": "instance"})
+    waiting = wait_until(lambda: processes.waiting_runtimes(server.process.pid), "a runtime waits")
+    for pid in waiting:
+        os.kill(pid, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        function.update(Description="new instances")
+        answer = pool.submit(function, {"do": "echo", "value": 1})
+        told = lambda: [pid for pid in waiting if processes.unread(pid)]  # noqa: E731
+        for pid in wait_until(told, "one of them has been told its function"):
+            os.kill(pid, signal.SIGKILL)
+        assert answer.result() == 1
+    _, phases = parts(run("logs", function.name, env=at(server)).stdout.splitlines()[-1])
+    assert phases is None, "another was started"
 
 
 def at(server):

@@ -1,5 +1,6 @@
 """JVMs that wait for their function: what a function sees in one is what it sees in one that was started for it."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -225,6 +226,20 @@ def test_a_jvm_that_is_killed_while_it_waits_costs_nobody_anything(waiting):
     assert answer == 1
     until_one_waits(server)
     assert cold(function, {"do": "echo", "value": 2}) == (2, True)
+
+
+def test_a_jvm_that_ends_before_it_has_heard_of_its_function_costs_nobody_anything(waiting):
+    server, deploy = waiting
+    function = deploy(package(), "java17", PROBE, MemorySize=512)
+    stopped = until_one_waits(server)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(cold, function, {"do": "echo", "value": 1})
+        told = lambda: [pid for pid in stopped if processes.unread(pid)]  # noqa: E731
+        for pid in wait_until(told, "one of them has been told its function"):
+            os.kill(pid, signal.SIGKILL)
+        assert answer.result() == (1, False)
 
 
 def test_a_version_that_is_published_or_provisioned_may_be_in_a_jvm_that_waited(waiting):

@@ -5,8 +5,11 @@ becomes a child of this process, so an orphan is simply a child that nobody here
 """
 
 import ctypes
+import fcntl
 import os
 import pathlib
+import sys
+import termios
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -58,6 +61,18 @@ def waits(pid):
 def is_zygote(pid):
     """Whether this is an interpreter that others are forked from."""
     return _began_with(pid, "BROOKLET_ZYGOTE=/var/runtime/zygote.so") and not children(pid)
+
+
+def waiting_runtimes(pid):
+    """The runtimes below a server that wait for a function."""
+    return [inside for first in children(pid) for inside in children(first) if _waits(inside)]
+
+
+def unread(pid):
+    """How many bytes a runtime of ours was told and has not read: its descriptor 3 is where it hears of events."""
+    with open(f"/proc/{pid}/fd/3", "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as pipe:
+        told = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(told, sys.byteorder)
 
 
 def _waits(pid):

@@ -4,7 +4,7 @@ use crate::ahead::Ahead;
 use crate::bootstraps;
 use crate::cgroup::{Enforced, Groups};
 use crate::environment::Issuer;
-use crate::framed::Framed;
+use crate::framed::{Framed, Introduction};
 use crate::http_program::HttpProgram;
 use crate::instance::{Learner, Process, Running, Transport};
 use crate::interpreter::{Wanted, wanted};
@@ -357,17 +357,22 @@ impl ProcessExecutor {
         let own_network = launch.sandbox().has_own_network();
         let ahead = if launch.learns() { self.learning.advice(&spec) } else { learning::Ahead::Nothing };
         let mut variables = launch.variables(&spec, &stream);
-        let mut learner: Option<Learner> = None;
-        if matches!(ahead, learning::Ahead::Learn) {
+        let learns = matches!(ahead, learning::Ahead::Learn);
+        if learns {
             variables.push((LEARN.to_owned(), "1".to_owned()));
-            let (learning, spec) = (self.learning.clone(), spec.clone());
-            learner = Some(Box::new(move |told| learning.told(&spec, told)));
         }
-        if let Some(stem) = by(until, self.stem(&launch, &variables, &ahead, &logs, &stream)).await? {
+        let learner = || -> Option<Learner> {
+            let (learning, spec) = (self.learning.clone(), spec.clone());
+            learns.then(|| Box::new(move |told: &[u8]| learning.told(&spec, told)) as Learner)
+        };
+        if let Some((stem, told)) = by(until, self.stem(&launch, &variables, &ahead, &log)).await? {
             let Stem { process, framed, made } = stem;
             laps.sandboxed(Some(made));
-            process.tell_imports(learner);
-            return ready(process, framed, &spec, until, laps).await;
+            process.tell_imports(learner());
+            let started = ready(process, framed, &spec, until, laps).await;
+            if !never_began(&started, &told) {
+                return started;
+            }
         }
         let (output, lines) = Output::new(logs, stream.clone()).map_err(machine)?;
         match launch.protocol {
@@ -376,7 +381,7 @@ impl ProcessExecutor {
                 let program = launch.program(variables, None, lines);
                 let process =
                     self.run(Program { transport: Some(pipes), ..program }, own, output, until, laps).await?;
-                process.tell_imports(learner);
+                process.tell_imports(learner());
                 laps.tells_loading = true;
                 ready(process, framed, &spec, until, laps).await
             }
@@ -401,13 +406,18 @@ impl ProcessExecutor {
                 ready(process, http, &spec, until, laps).await
             }
             Protocol::RuntimeApi => {
-                let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
-                if let Some(jvm) = &jvm
-                    && let Some(stem) = by(until, self.jvm(&launch, jvm, &variables, &mut api, &log)).await?
-                {
-                    laps.sandboxed(Some(stem.made));
-                    return ready(stem.process, api, &spec, until, laps).await;
+                if let Some(jvm) = &jvm {
+                    let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
+                    let taken = self.jvm(&launch, jvm, &variables, &mut api, &log);
+                    if let Some((stem, told)) = by(until, taken).await? {
+                        laps.sandboxed(Some(stem.made));
+                        let started = ready(stem.process, api, &spec, until, laps).await;
+                        if !never_began(&started, &told) {
+                            return started;
+                        }
+                    }
                 }
+                let mut api = RuntimeApi::of(&spec, &self.outside, own_network).await.map_err(machine)?;
                 let (contact, runtime_api) = (Some(api.contact()), own_network.then(|| api.address()));
                 let program = launch.program(variables, contact, lines);
                 let process = self.run(Program { runtime_api, ..program }, own, output, until, laps).await?;
@@ -425,7 +435,7 @@ impl ProcessExecutor {
         variables: &[(String, String)],
         api: &mut RuntimeApi,
         (logs, stream): &Log,
-    ) -> Option<Stem> {
+    ) -> Option<(Stem, Introduction)> {
         let stem = self.stems.take(&launch.jvm_recipe(jvm, variables, api.address())).await?;
         let (name, address) = api.contact();
         let mut variables = variables.to_vec();
@@ -434,18 +444,10 @@ impl ProcessExecutor {
             let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
             api.serve_in(&stem.process).map_err(NotStarted::at("listen for the runtime"))?;
             stem.process.output.belong_to(logs.clone(), stream.clone());
-            stem.introduce(&variables, &jvm.then).await.map(|()| stem)
+            let told = stem.introduce(&variables, &jvm.then).await?;
+            Ok((stem, told))
         };
-        match become_instance().await {
-            Ok(stem) => {
-                self.stems.used();
-                Some(stem)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a waiting JVM could not become an instance; starting another");
-                None
-            }
-        }
+        self.became(become_instance().await)
     }
 
     /// A runtime that was booted ahead of need, on its way to be this instance.
@@ -454,9 +456,8 @@ impl ProcessExecutor {
         launch: &Launch,
         variables: &[(String, String)],
         ahead: &learning::Ahead,
-        logs: &Arc<dyn LogSink>,
-        stream: &Arc<str>,
-    ) -> Option<Stem> {
+        (logs, stream): &Log,
+    ) -> Option<(Stem, Introduction)> {
         let mut stem = None;
         if let learning::Ahead::Import(imports) = ahead {
             stem = self.stems.take(&launch.recipe(variables, imports.clone())?).await;
@@ -467,12 +468,18 @@ impl ProcessExecutor {
         let become_instance = async |stem: Stem| {
             let mut stem = stem.dress(&self.spawner, launch.sandbox().clone()).await?;
             stem.process.output.belong_to(logs.clone(), stream.clone());
-            stem.introduce(variables, "").await.map(|()| stem)
+            let told = stem.introduce(variables, "").await?;
+            Ok((stem, told))
         };
-        match become_instance(stem?).await {
-            Ok(stem) => {
+        self.became(become_instance(stem?).await)
+    }
+
+    /// Counts a stem that became an instance; of one that could not, says why.
+    fn became(&self, stem: Result<(Stem, Introduction), NotStarted>) -> Option<(Stem, Introduction)> {
+        match stem {
+            Ok(introduced) => {
                 self.stems.used();
-                Some(stem)
+                Some(introduced)
             }
             Err(error) => {
                 tracing::warn!(%error, "a waiting runtime could not become an instance; starting another");
@@ -625,6 +632,16 @@ async fn ready<T: Transport>(
     process.child.group().belong_to(spec.function.as_str().into());
     laps.loading = process.loading();
     Ok(Arc::new(Running::init(process, transport, spec.timeout, until).await?))
+}
+
+/// Whether this start came to nothing because the runtime ended while it waited: whatever ended it, the function did not.
+fn never_began<T>(started: &Result<T, Unready>, told: &Introduction) -> bool {
+    let ended = matches!(started, Err(Unready { failure: StartFailure::Exited(_), .. }));
+    let never = ended && !told.was_read();
+    if never {
+        tracing::warn!("a waiting runtime ended before it had heard of its function; starting another");
+    }
+    never
 }
 
 /// A step of a start, unless time is up first.

@@ -17,7 +17,7 @@ use crate::output::{Output, Paced};
 use bytes::{Buf, Bytes, BytesMut};
 use ports::{Exit, Invocation, InvokeResult, Payload, StartFailure, StreamSink};
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::unix::pipe;
@@ -67,6 +67,11 @@ pub struct Framed {
     line: Arc<Line>,
 }
 
+/// What a runtime that waited was told, and may have ended without reading.
+pub struct Introduction {
+    pipe: OwnedFd,
+}
+
 struct Line {
     answers: Arc<pipe::Receiver>,
     desk: Mutex<Desk>,
@@ -103,9 +108,16 @@ impl Framed {
     }
 
     /// Tells a runtime that waits for its function the variables of that, and a JVM its class path.
-    pub async fn introduce(&mut self, variables: &[(String, String)], class_path: &str) -> io::Result<()> {
+    pub async fn introduce(
+        &mut self,
+        variables: &[(String, String)],
+        class_path: &str,
+    ) -> io::Result<Introduction> {
         let body: String = variables.iter().map(|(key, value)| format!("{key}={value}\0")).collect();
-        self.untaken().write(b'B', class_path.as_bytes(), body.as_bytes()).await
+        let conversation = self.untaken();
+        let pipe = conversation.events.as_fd().try_clone_to_owned()?;
+        conversation.write(b'B', class_path.as_bytes(), body.as_bytes()).await?;
+        Ok(Introduction { pipe })
     }
 
     /// Waits until a runtime says that it waits.
@@ -224,6 +236,17 @@ impl Line {
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().expect("no panic while held")
+    }
+}
+
+impl Introduction {
+    /// Whether it was read to its end: nothing of the function has run in a process that has not. To be asked before the
+    /// process is given anything else to read.
+    pub fn was_read(&self) -> bool {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: `unread` lives on this stack; the descriptor is open as long as `self` is.
+        let done = unsafe { libc::ioctl(self.pipe.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+        done != 0 || unread == 0
     }
 }
 

@@ -8,7 +8,7 @@
 //! which zygotes there are, is decided by `policy::stock`; here it is done.
 
 use crate::child::reap_group;
-use crate::framed::Framed;
+use crate::framed::{Framed, Introduction};
 use crate::instance::Process;
 use crate::learning::IMPORTS;
 use crate::lull::Lull;
@@ -323,7 +323,7 @@ impl Stem {
         &mut self,
         variables: &[(String, String)],
         class_path: &str,
-    ) -> Result<(), NotStarted> {
+    ) -> Result<Introduction, NotStarted> {
         let told = self.framed.introduce(variables, class_path).await;
         told.map_err(NotStarted::at("tell the runtime who it is"))
     }
