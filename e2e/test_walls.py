@@ -112,6 +112,7 @@ def test_a_user_namespace_can_not_be_cloned_either(hostile):
 @pytest.mark.parametrize("family", ["AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH"])
 def test_sockets_are_of_the_internet_the_machine_and_netlink_only(hostile, family):
     assert attempt(hostile, "socket", family=getattr(socket, family)) == "EAFNOSUPPORT"
+    assert attempt(hostile, "a_pair_of_sockets", family=getattr(socket, family)) == "EAFNOSUPPORT"
 
 
 def test_raw_sockets_are_refused(hostile):

@@ -51,11 +51,13 @@ pub fn may_reach(network: Network, address: IpAddr, local: impl Fn(IpAddr) -> bo
         Network::None => return Err(Refused::NoNetwork),
         Network::Internet => {}
     }
-    let address = behind(address);
-    let barred = BARRED.iter().find(|(prefix, length, _)| within(address, *prefix, *length));
-    match barred {
+    // As it is written, too: the machine's own may be one of those that stand for another.
+    let both = [address.to_canonical(), behind(address)];
+    let is_barred =
+        |address: IpAddr| BARRED.iter().find(|(prefix, length, _)| within(address, *prefix, *length));
+    match both.into_iter().find_map(is_barred) {
         Some((_, _, why)) => Err(*why),
-        None if local(address) => Err(Refused::Machine),
+        None if both.into_iter().any(local) => Err(Refused::Machine),
         None => Ok(()),
     }
 }
@@ -111,7 +113,8 @@ mod tests {
     use super::*;
 
     fn check(network: Network, address: &str) -> Result<(), Refused> {
-        let own = |address: IpAddr| ["192.0.2.2", "fd00::2"].iter().any(|own| own.parse() == Ok(address));
+        let own = ["192.0.2.2", "fd00::2", "2002:cb00:7101::2", "64:ff9b::cb00:7101"];
+        let own = |address: IpAddr| own.iter().any(|own| own.parse() == Ok(address));
         may_reach(network, address.parse().expect("an address"), own)
     }
 
@@ -152,10 +155,15 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "2002:a9fe:a9fe::1",
             "2002:7f00:1::",
+            // The machine's own, of a network behind a relay or of its own translator.
+            "2002:cb00:7101::2",
+            "64:ff9b::cb00:7101",
         ] {
             assert!(check(Network::Internet, address).is_err(), "{address}");
         }
-        assert_eq!(check(Network::Internet, "64:ff9b::1.1.1.1"), Ok(()));
+        for address in ["64:ff9b::1.1.1.1", "2002:cb00:7101::3", "::ffff:1.1.1.1"] {
+            assert_eq!(check(Network::Internet, address), Ok(()), "{address}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -328,12 +328,9 @@ pub fn pack_classes(root: &Path, jar: &Path) -> io::Result<()> {
 fn pack(root: &Path, classes: &[&String], jar: &Path) -> io::Result<()> {
     let mut writer = zip::ZipWriter::new(io::BufWriter::new(File::create_new(jar)?));
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let mut bytes = Vec::new();
     for class in classes {
-        bytes.clear();
-        File::open(root.join(class))?.read_to_end(&mut bytes)?;
         writer.start_file(class.as_str(), stored).map_err(io::Error::other)?;
-        io::Write::write_all(&mut writer, &bytes)?;
+        io::copy(&mut File::open(root.join(class))?, &mut writer)?;
     }
     let file = writer.finish().map_err(io::Error::other)?;
     file.into_inner().map_err(|error| error.into_error()).map(drop)

@@ -137,13 +137,16 @@ pub fn filter() -> Vec<u8> {
     program.of(libc::SYS_clone, |program| {
         program.load(argument_at(0)).when(ANY_BIT, NEW_NAMESPACES as u32, error(libc::EPERM))
     });
-    program.of(libc::SYS_socket, |program| {
-        program.load(argument_at(0));
-        for family in FAMILIES {
-            program.when(EQUAL, family as u32, ALLOW);
-        }
-        program.end(error(libc::EAFNOSUPPORT))
-    });
+    // To make a pair the kernel makes two sockets of any family, and only then asks it whether it has pairs.
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        program.of(call, |program| {
+            program.load(argument_at(0));
+            for family in FAMILIES {
+                program.when(EQUAL, family as u32, ALLOW);
+            }
+            program.end(error(libc::EAFNOSUPPORT))
+        });
+    }
     program.of(libc::SYS_ioctl, |program| {
         program.load(argument_at(1));
         // Typing into somebody's terminal.
@@ -234,6 +237,7 @@ mod tests {
             assert_eq!(verdict(call, [0, 0]), ALLOW, "{call}");
         }
         assert_eq!(verdict(libc::SYS_socket, [libc::AF_INET as u32, 0]), ALLOW);
+        assert_eq!(verdict(libc::SYS_socketpair, [libc::AF_UNIX as u32, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_clone, [libc::SIGCHLD as u32, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_ioctl, [0, libc::FIONREAD as u32]), ALLOW);
     }
@@ -246,9 +250,11 @@ mod tests {
         }
         assert_eq!(verdict(libc::SYS_clone, [libc::CLONE_NEWUSER as u32, 0]), refused);
         assert_eq!(verdict(libc::SYS_ioctl, [0, libc::TIOCSTI as u32]), refused);
-        let no_family = error(libc::EAFNOSUPPORT);
-        assert_eq!(verdict(libc::SYS_socket, [libc::AF_VSOCK as u32, 0]), no_family);
-        assert_eq!(verdict(libc::SYS_socket, [libc::AF_ALG as u32, 0]), no_family);
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_TIPC] {
+                assert_eq!(verdict(call, [family as u32, 0]), error(libc::EAFNOSUPPORT), "{call} {family}");
+            }
+        }
     }
 
     #[test]

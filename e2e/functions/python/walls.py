@@ -59,6 +59,10 @@ def try_socket(family, kind=socket.SOCK_RAW, protocol=0):
     socket.socket(family, kind, protocol).close()
 
 
+def try_a_pair_of_sockets(family):
+    socket.socketpair(family, socket.SOCK_STREAM)
+
+
 def try_become_root():
     os.setuid(0)
 

@@ -114,3 +114,22 @@ fn functions_of_the_same_package_have_archives_of_their_own() {
     spec.function_arn.push_str("another");
     assert_ne!(of(&spec), Some(first));
 }
+
+/// What this process has taken of memory since it was asked to forget, in KiB.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    peak.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn a_class_as_large_as_a_package_takes_no_memory_of_the_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let class = File::create(dir.path().join("Large.class")).expect("made");
+    class.set_len(128 << 20).expect("a hole");
+    std::fs::write("/proc/self/clear_refs", "5").expect("forgotten");
+    let before = peak_kib();
+    pack_classes(dir.path(), &dir.path().join(CLASSES)).expect("packed");
+    let taken = (peak_kib() - before) >> 10;
+    assert!(taken < 64, "{taken} MiB");
+}
