@@ -100,10 +100,7 @@ impl Child {
         if self.wires().is_none() {
             return TcpStream::connect(address).await;
         }
-        let control = self.control.clone();
-        let open = move || network::open_inside(&control, libc::AF_INET, libc::SOCK_STREAM, 1);
-        let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
-        let socket = opened.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let socket = network::open_inside(&self.control, libc::AF_INET, libc::SOCK_STREAM).await?;
         network::unconnected(socket)?.connect(address).await
     }
 
@@ -292,7 +289,7 @@ impl Child {
 
     /// Memory now that is its own, in MiB rounded up; `None` when the process is gone.
     pub fn memory(&self) -> Option<MiB> {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.program)).ok()?;
+        let statm = self.of_program("statm")?;
         let mut fields = statm.split(' ').map(|f| f.parse::<u64>().unwrap_or(0));
         let (resident, shared) = (fields.nth(1)?, fields.next()?);
         self.saw(resident * PAGE);
@@ -309,7 +306,7 @@ impl Child {
     /// told when it had ended. Of one that was killed with its first process, what was seen before, or what its
     /// control group has counted.
     pub fn peak(&self) -> MiB {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program)).unwrap_or_default();
+        let status = self.of_program("status").unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kib) = peak.and_then(|p| p.trim().trim_end_matches(" kB").parse::<u64>().ok()) {
             self.saw(kib << 10);
@@ -317,6 +314,12 @@ impl Child {
             self.peak_mib.fetch_max(self.group.peak().unwrap_or_default().0, Ordering::Relaxed);
         }
         self.last_peak()
+    }
+
+    /// A file that `/proc` has of the program; `None` when the sandbox has ended, since by then its number may be another's.
+    fn of_program(&self, file: &str) -> Option<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.program)).ok()?;
+        self.try_exit().is_none().then_some(text)
     }
 
     fn saw(&self, resident: u64) {
@@ -339,8 +342,15 @@ impl Drop for Child {
         if self.try_exit().is_some() {
             return;
         }
+        // Until then nobody else is its user.
+        let user = Arc::new(self.user.take());
         let waiting = self.pidfd.get_ref().try_clone().and_then(|pidfd| {
-            std::thread::Builder::new().name("reaper".into()).spawn(move || reap_when_ended(&pidfd))
+            let user = user.clone();
+            let wait = move || {
+                reap_when_ended(&pidfd);
+                drop(user);
+            };
+            std::thread::Builder::new().name("reaper".into()).spawn(wait)
         });
         if waiting.is_err() {
             // The machine has no room for a thread: as long as that takes, then.
@@ -418,4 +428,52 @@ fn number(pidfd: &OwnedFd) -> io::Result<Option<u32>> {
     // A file to make and to print takes ten times as long.
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     Ok(text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Groups, Resources};
+    use crate::users::Users;
+    use std::os::fd::FromRawFd;
+    use std::process::{Command, Stdio};
+
+    /// A first process that ends when its input does, whatever it is told.
+    fn child() -> (Child, std::process::ChildStdin) {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().expect("started");
+        let input = cat.stdin.take().expect("piped");
+        // SAFETY: without pointers; the kernel gives a descriptor, which is ours from then on.
+        let pidfd = unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_open, cat.id(), 0);
+            OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor"))
+        };
+        let (control, _) = Control::pair().expect("a pair");
+        let resources = Resources { memory: MiB(1), tmp: MiB(0), weight: MiB(1), tasks: 1 };
+        let group = Groups::none().make(&resources).expect("a group");
+        (Child::adopt(pidfd, control, group, false).expect("adopted"), input)
+    }
+
+    #[tokio::test]
+    async fn nobody_is_the_user_of_one_that_has_not_ended_yet() {
+        let users = Users::new(2_000_000..2_000_001);
+        let (mut child, input) = child();
+        child.belong_to(users.take().expect("there is one"));
+        drop(child);
+        assert!(users.take().is_err());
+        drop(input);
+        while users.take().is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_the_number_of_a_program_that_has_ended_is_not_taken_for_it() {
+        let (mut child, input) = child();
+        child.program = std::process::id();
+        assert!(child.memory().is_some());
+        drop(input);
+        child.exited().await;
+        child.peak_mib = AtomicU32::new(0);
+        assert_eq!((child.memory(), child.peak()), (None, MiB(0)));
+    }
 }

@@ -404,6 +404,10 @@ pub fn machine(error: io::Error) -> StartFailure {
 
 /// The machine's own limits, as a failure that passes; `None` for any other error.
 pub fn no_room(error: &io::Error) -> Option<StartFailure> {
+    // Our own, which says everything.
+    if error.raw_os_error().is_none() && error.kind() == io::ErrorKind::QuotaExceeded {
+        return Some(StartFailure::Full(error.to_string()));
+    }
     let (what, remedy) = match error.raw_os_error()? {
         libc::EMFILE => ("descriptors for the server", "raise `ulimit -Hn`, or LimitNOFILE= of the service"),
         libc::ENFILE => ("descriptors on the machine", "raise the sysctl fs.file-max"),

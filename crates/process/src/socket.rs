@@ -1,25 +1,38 @@
-//! The server's end of the socket to a sandbox's first process: one message each way at a time, with
-//! descriptors.
+//! The server's end of the socket to a sandbox's first process: messages each way, with descriptors. Rows of operations
+//! are answered in the order in which they were sent, so each reader keeps what others wait for.
 
 use crate::kernel::unless_cut_off;
 use crate::script::ops;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Mutex;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 /// A first process that takes longer than this for a row of operations is stuck (a dead network mount, say).
 const PATIENCE_S: libc::time_t = 10;
 
-/// The server's end. Whoever asks waits for the answer before the next may.
+/// The server's end.
 pub struct Control {
     socket: OwnedFd,
     state: Mutex<State>,
+    /// Held by the task that asks.
+    turn: tokio::sync::Mutex<()>,
+    /// Somebody else has read what it waits for.
+    kept: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Rows that were sent and whose answers have not been read.
-    unanswered: u32,
+    /// Rows that were sent, and those of them whose answers have been read. Rows are called by their number.
+    sent: u64,
+    read: u64,
+    /// Rows whose answers are waited for, and those that are there: at most that of a thread and that of a task.
+    wanted: BTreeMap<u64, Option<Reply>>,
+    of_thread: u64,
+    of_task: u64,
     /// What was told of the program's end.
     ended: Option<End>,
 }
@@ -66,39 +79,20 @@ impl Control {
             let limit = libc::timeval { tv_sec: PATIENCE_S, tv_usec: 0 };
             let (value, length) = ((&raw const limit).cast(), size_of::<libc::timeval>() as u32);
             libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length);
-            Ok((Control { socket: ours, state: Mutex::default() }, theirs))
+            Ok((Control::over(ours), theirs))
         }
+    }
+
+    fn over(socket: OwnedFd) -> Control {
+        Control { socket, state: Mutex::default(), turn: Default::default(), kept: Notify::new() }
     }
 
     /// Sends a row of operations with at most [`ops::MAX_FDS`] descriptors; its answer is read by the next
     /// [`Control::answer`].
     pub fn send(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let mut state = self.state();
-        self.transmit(bytes, fds)?;
-        state.unanswered += 1;
-        Ok(())
-    }
-
-    /// Sends a row whose outcome nobody asks for. What was answered to such rows meanwhile is taken away, so that answers
-    /// never fill the socket.
-    ///
-    /// # Errors
-    /// When the program has ended or the first process has gone.
-    pub fn post(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        while state.unanswered > 0 {
-            match self.receive(false) {
-                Ok(reply) if reply.end().is_some() => {
-                    state.ended = reply.end();
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(_) => state.unanswered -= 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.transmit(bytes, &[])?;
-        state.unanswered += 1;
+        let before = state.of_thread;
+        state.of_thread = self.want(&mut state, before, bytes, fds)?;
         Ok(())
     }
 
@@ -108,15 +102,53 @@ impl Control {
     /// `UnexpectedEof` when the program has ended or the first process has gone; `WouldBlock` when nothing came for
     /// 10 seconds.
     pub fn answer(&self) -> io::Result<Reply> {
-        self.read_answer(&mut self.state())
+        let mut state = self.state();
+        loop {
+            let row = state.of_thread;
+            if let Some(reply) = state.taken(row) {
+                return Ok(reply);
+            }
+            self.read(&mut state, true)?;
+        }
     }
 
-    /// Sends a row of operations and waits for its answer, as [`Control::answer`] does.
-    pub fn ask(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<Reply> {
+    /// Sends a row of operations and waits for its answer, for as long as that takes: a sandbox that is frozen gives none.
+    /// No thread waits, and nobody who posts; who asks next does. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the program has ended or the first process has gone.
+    pub async fn ask(&self, bytes: &[u8]) -> io::Result<Reply> {
+        let _turn = self.turn.lock().await;
+        let row = {
+            let mut state = self.state();
+            let before = state.of_task;
+            state.of_task = self.want(&mut state, before, bytes, &[])?;
+            state.of_task
+        };
+        // SAFETY: the socket is open as long as `self` is, and with the turn nobody else has it registered.
+        let socket = unsafe { AsyncFd::register_with_interest(self.socket.as_fd(), Interest::READABLE)? };
+        loop {
+            if let Some(reply) = self.look_for(row)? {
+                return Ok(reply);
+            }
+            tokio::select! {
+                ready = socket.readable() => ready?.clear_ready(),
+                () = self.kept.notified() => {}
+            }
+        }
+    }
+
+    /// Sends a row whose outcome nobody asks for. What was answered to such rows meanwhile is taken away, so that answers
+    /// never fill the socket.
+    ///
+    /// # Errors
+    /// When the program has ended or the first process has gone.
+    pub fn post(&self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        self.transmit(bytes, fds)?;
-        state.unanswered += 1;
-        self.read_answer(&mut state)
+        self.read_all(&mut state)?;
+        self.transmit(bytes, &[])?;
+        state.sent += 1;
+        Ok(())
     }
 
     /// What the first process told of the program's end before it went.
@@ -131,22 +163,52 @@ impl Control {
         state.ended
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while held")
     }
 
-    fn read_answer(&self, state: &mut State) -> io::Result<Reply> {
+    /// Sends a row whose answer is waited for, and no more that to the one `before`; its number.
+    fn want(&self, state: &mut State, before: u64, bytes: &[u8], fds: &[RawFd]) -> io::Result<u64> {
+        self.transmit(bytes, fds)?;
+        state.sent += 1;
+        state.wanted.remove(&before);
+        state.wanted.insert(state.sent, None);
+        Ok(state.sent)
+    }
+
+    /// The answer to a row that a task waits for, if it is there.
+    fn look_for(&self, row: u64) -> io::Result<Option<Reply>> {
+        let mut state = self.state();
+        // What was read before the end is no less true after it.
+        let read = self.read_all(&mut state);
+        let reply = state.taken(row);
+        if reply.is_none() { read.map(|()| None) } else { Ok(reply) }
+    }
+
+    /// Reads the answers that are there.
+    fn read_all(&self, state: &mut State) -> io::Result<()> {
         loop {
-            let reply = self.receive(true)?;
-            if let Some(end) = reply.end() {
-                state.ended = Some(end);
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            state.unanswered = state.unanswered.saturating_sub(1);
-            if state.unanswered == 0 {
-                return Ok(reply);
+            match self.read(state, false) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Reads one answer, and keeps it if somebody waits for it.
+    fn read(&self, state: &mut State, wait: bool) -> io::Result<()> {
+        let reply = self.receive(wait)?;
+        if let Some(end) = reply.end() {
+            state.ended = Some(end);
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        state.read += 1;
+        if let Some(place) = state.wanted.get_mut(&state.read) {
+            *place = Some(reply);
+            self.kept.notify_one();
+        }
+        Ok(())
     }
 
     fn transmit(&self, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
@@ -203,6 +265,14 @@ impl Control {
     }
 }
 
+impl State {
+    /// The answer to a row, if it was read.
+    fn taken(&mut self, row: u64) -> Option<Reply> {
+        self.wanted.get(&row)?.as_ref()?;
+        self.wanted.remove(&row).flatten()
+    }
+}
+
 impl Reply {
     /// What it tells of the program's end, when it is no answer but that.
     fn end(&self) -> Option<End> {
@@ -241,26 +311,76 @@ mod tests {
         assert_eq!(io::stdin().as_fd().try_clone_to_owned().is_ok(), before);
     }
 
+    fn words(words: [u32; 3]) -> Vec<u8> {
+        words.map(u32::to_le_bytes).concat()
+    }
+
     #[test]
     fn the_answer_is_that_to_the_last_row_and_the_end_is_remembered() {
         let (control, theirs) = Control::pair().expect("a pair");
-        let theirs = Control { socket: theirs, state: Mutex::default() };
-        let words = |words: [u32; 3]| words.map(u32::to_le_bytes).concat();
+        let theirs = Control::over(theirs);
         control.send(&[1], &[]).expect("sent");
+        control.send(&[2], &[]).expect("sent");
         for place in [1, 2] {
             theirs.transmit(&words([0, place, 0]), &[]).expect("sent");
         }
         theirs.transmit(&words([ops::ENDED, 9, 2048]), &[]).expect("sent");
-        assert_eq!(control.ask(&[2], &[]).expect("an answer").place, 2);
-        assert_eq!(kind(control.ask(&[3], &[])), io::ErrorKind::UnexpectedEof);
+        assert_eq!(control.answer().expect("an answer").place, 2);
+        control.send(&[3], &[]).expect("sent");
+        assert_eq!(kind(control.answer()), io::ErrorKind::UnexpectedEof);
         drop(theirs);
         assert_eq!(control.last_word(), Some(End { status: 9, max_resident_kib: 2048 }));
+    }
+
+    #[tokio::test]
+    async fn who_asks_a_sandbox_that_is_frozen_holds_up_nobody_and_has_the_answer_when_it_is_thawed() {
+        let (control, theirs) = Control::pair().expect("a pair");
+        let theirs = Control::over(theirs);
+        let mut asked: Vec<_> = [b"1", b"2"].into_iter().map(|row| Box::pin(control.ask(row))).collect();
+        let poll = async |asked: &mut Vec<_>| {
+            for ask in asked {
+                let pending = std::future::poll_fn(|context| {
+                    std::task::Poll::Ready(Future::poll(std::pin::Pin::as_mut(ask), context).is_pending())
+                });
+                assert!(pending.await);
+            }
+        };
+        poll(&mut asked).await;
+        let began = std::time::Instant::now();
+        control.post(&[3]).expect("sent");
+        assert!(began.elapsed().as_secs() < PATIENCE_S as u64 / 2, "{:?}", began.elapsed());
+        // Whoever posts next reads what the first task waits for.
+        theirs.transmit(&words([0, 1, 0]), &[]).expect("sent");
+        theirs.transmit(&words([0, 3, 0]), &[]).expect("sent");
+        control.post(&[4]).expect("sent");
+        assert_eq!(asked.remove(0).await.expect("an answer").place, 1);
+        poll(&mut asked).await;
+        // And the second is not given the answer to what was posted.
+        for place in [4, 2] {
+            theirs.transmit(&words([0, place, 0]), &[]).expect("sent");
+        }
+        assert_eq!(asked.remove(0).await.expect("an answer").place, 2);
+        control.send(&[5], &[]).expect("sent");
+        theirs.transmit(&words([0, 5, 0]), &[]).expect("sent");
+        assert_eq!(control.answer().expect("an answer").place, 5);
+    }
+
+    #[tokio::test]
+    async fn who_asks_hears_of_the_end() {
+        let (control, theirs) = Control::pair().expect("a pair");
+        let theirs = Control::over(theirs);
+        let ended = async {
+            tokio::task::yield_now().await;
+            theirs.close();
+        };
+        let (asked, ()) = tokio::join!(control.ask(&[1]), ended);
+        assert_eq!(kind(asked), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
     fn replies_bring_descriptors() {
         let (control, theirs) = Control::pair().expect("a pair");
-        let theirs = Control { socket: theirs, state: Mutex::default() };
+        let theirs = Control::over(theirs);
         let (_reader, writer) = io::pipe().expect("a pipe");
         theirs.transmit(&[7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &[writer.as_raw_fd(); 3]).expect("sent");
         let reply = control.receive(true).expect("received");

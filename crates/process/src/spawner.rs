@@ -9,7 +9,7 @@ use crate::network::{self, Outside, Wires};
 use crate::sandbox::Sandbox;
 use crate::script::ops;
 use crate::socket::Control;
-use crate::users::Users;
+use crate::users::{User, Users};
 use model::Network;
 use std::ffi::{CString, OsString};
 use std::io;
@@ -88,7 +88,7 @@ pub struct Shared {
     /// What sandboxes with a network of their own reach.
     pub outside: Arc<Outside>,
     /// Who instances are on the machine.
-    pub users: Arc<Users>,
+    users: Arc<Users>,
     ahead: Ahead,
     /// For what is watched.
     pub runtime: tokio::runtime::Handle,
@@ -199,7 +199,7 @@ impl Shared {
         if runtime_api.is_none() {
             child.no_runtime_api();
         }
-        let mut script = child.belong_to(sandbox.has_own_user().then(|| self.users.take()).flatten());
+        let mut script = child.belong_to(self.user_for(sandbox)?);
         if !waits {
             script.then(sandbox.dress().clone());
         }
@@ -212,6 +212,14 @@ impl Shared {
         fds.extend(transport.iter().flatten().map(AsRawFd::as_raw_fd));
         child.run(&script, &fds)?;
         Ok(child)
+    }
+
+    /// Who its program is on the machine, if nobody else is to be.
+    pub fn user_for(&self, sandbox: &Sandbox) -> Result<Option<User>, NotStarted> {
+        match sandbox.has_own_user() {
+            true => self.users.take().map_err(NotStarted::at("choose its user")),
+            false => Ok(None),
+        }
     }
 
     /// A sandbox for any function, ahead of need.

@@ -5,6 +5,7 @@
 //! flight, watches of epoll. As one user, one function could take them from all.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -50,18 +51,27 @@ impl Users {
         self.state.lock().expect("no panic while held").are_there = are_there;
     }
 
-    /// One that nobody is; `None` where instances have none of their own, or more than there are users.
-    pub fn take(self: &Arc<Users>) -> Option<User> {
+    /// One that nobody is; `None` where instances have none of their own.
+    ///
+    /// # Errors
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) when each is somebody's.
+    pub fn take(self: &Arc<Users>) -> io::Result<Option<User>> {
         let mut state = self.state.lock().expect("no panic while held");
         if !state.are_there {
-            return None;
+            return Ok(None);
         }
         // In turn: of whoever has just gone something may still be counted.
         let in_turn = (state.next..self.numbers.end).chain(self.numbers.start..state.next);
-        let number = in_turn.into_iter().find(|number| !state.taken.contains(number))?;
+        let number = in_turn.into_iter().find(|number| !state.taken.contains(number)).ok_or_else(|| {
+            let all = format!("all {} users that instances may be are taken", self.numbers.len());
+            io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                format!("{all}: try again, or give more with `users`"),
+            )
+        })?;
         state.next = number + 1;
         state.taken.insert(number);
-        Some(User { number, users: self.clone() })
+        Ok(Some(User { number, users: self.clone() }))
     }
 }
 
@@ -112,16 +122,25 @@ mod tests {
     #[test]
     fn nobody_is_who_somebody_else_is_or_has_just_been() {
         let users = Users::new(2_000_000..2_001_000);
-        let first = users.take().expect("a user");
-        let second = users.take().expect("a user").number();
-        let third = users.take().expect("a user").number();
+        let take = || users.take().map(|user| user.expect("users are there"));
+        let first = take().expect("a user");
+        let second = take().expect("a user").number();
+        let third = take().expect("a user").number();
         assert_eq!([second, third], [first.number() + 1, first.number() + 2]);
         assert_eq!(first.number(), 2_000_000);
         for _ in 0..2_000 {
-            assert_ne!(users.take().expect("a user").number(), first.number());
+            assert_ne!(take().expect("a user").number(), first.number());
         }
-        let rest: Vec<User> = std::iter::from_fn(|| users.take()).collect();
+        let rest: Vec<User> = std::iter::from_fn(|| take().ok()).collect();
         assert_eq!(rest.len(), 999, "all but the first");
+        let refused = take().err().expect("none is left");
+        assert_eq!(
+            (refused.kind(), refused.to_string().as_str()),
+            (
+                io::ErrorKind::QuotaExceeded,
+                "all 1000 users that instances may be are taken: try again, or give more with `users`"
+            )
+        );
         assert!(rest.iter().all(|user| (2_000_001..2_001_000).contains(&user.number())));
     }
 
@@ -152,6 +171,6 @@ mod tests {
     fn where_there_are_none_all_are_one() {
         let users = Users::new(1..9);
         users.are_there(false);
-        assert!(users.take().is_none());
+        assert!(users.take().expect("no error").is_none());
     }
 }

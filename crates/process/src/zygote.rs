@@ -97,7 +97,7 @@ impl Zygote {
         let mut script = Script::default();
         script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32).number(waits.into());
         script.operand(on_host(Path::new(OsStr::from_bytes(shared.init.as_bytes()))).as_os_str());
-        let user = sandbox.has_own_user().then(|| shared.users.take()).flatten();
+        let user = shared.user_for(sandbox)?;
         if let Some(user) = &user {
             script.add(ops::USER, &[]).number(user.number());
         }

@@ -107,3 +107,21 @@ async fn sandboxes_wait_once_one_was_needed_and_are_like_those_that_were_made_at
         assert_eq!(answer(&processes, with_own_boot(Network::Host, &other)).await, r#""welcome""#);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_users_are_taken_nobody_shares_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let only_one =
+        Settings { users: Some(2_000_000..2_000_001), stems: 0, ..settings(dir.path(), Isolation::Root) };
+    let processes = executor(only_one);
+    let spec = || visitor(dir.path(), Network::None, "127.0.0.1:1");
+    let first = rig::start(&processes, spec()).await;
+    let second = answer(&processes, spec()).await;
+    assert!(
+        second.contains("Full") && second.contains("all 1 users that instances may be are taken"),
+        "{second}"
+    );
+    first.stop(std::time::Duration::ZERO).await;
+    drop(first);
+    assert_eq!(answer(&processes, spec()).await, r#""ECONNREFUSED""#);
+}

@@ -222,3 +222,42 @@ async fn a_burst_is_forked() {
         instance.stop(std::time::Duration::ZERO).await;
     }
 }
+
+/// It costs the zygote at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_ends_programs_while_it_is_imported_ahead_costs_no_function_anything() {
+    for (end, zygote_stays) in [
+        ("raise SystemExit(3)", true),
+        ("raise KeyboardInterrupt", true),
+        ("os._exit(3)", false),
+        ("os.kill(os.getpid(), 9)", false),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let executor = executor(dir.path(), Isolation::Root);
+        // A zygote has no function, and sees the machine beside it.
+        let tried = dir.path().join("tried");
+        let module = format!(
+            "import os\nif '_HANDLER' not in os.environ:\n    open('/.host{}', 'w').close()\n    {end}\nvalue = 7\n",
+            tried.display()
+        );
+        write(&dir.path().join("runtimes/python/site-packages/ends.py"), &module);
+        let code = "import sys\nahead = 'json' in sys.modules\nimport time, json, ends\ntime.sleep(0 if ahead else 0.2)\n\
+                    def handler(event, context):\n    return {'ahead': ahead, 'value': ends.value}\n";
+        let package = package(dir.path(), "package", code);
+        for _ in 0..40 {
+            assert_eq!(run(&executor, &package).await["value"], 7, "{end}");
+            if tried.exists() {
+                break;
+            }
+        }
+        assert!(tried.exists(), "nothing was imported ahead");
+        if zygote_stays {
+            assert_eq!(until_learned(&executor, &package).await["value"], 7, "{end}");
+        }
+        // That of functions without imports is another.
+        until(|| executor.forks().0 == 1 + usize::from(zygote_stays)).await;
+        for _ in 0..4 {
+            assert_eq!(run(&executor, &package).await["value"], 7, "{end}");
+        }
+    }
+}

@@ -42,11 +42,9 @@ impl Inside {
 
     /// A socket inside that speaks as `address`.
     async fn speak_as(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let control = self.control.clone();
-        let family = sockets::family(address);
-        let open = move || open_inside(&control, family, libc::SOCK_DGRAM, 1);
-        let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
-        let socket = opened.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let opened = open_inside(&self.control, sockets::family(address), libc::SOCK_DGRAM);
+        // One that is frozen for longer has forgotten by then what it sent.
+        let socket = tokio::time::timeout(IDLE, opened).await??;
         sockets::bind(&socket, address)?;
         sockets::datagrams(socket)
     }

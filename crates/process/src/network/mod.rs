@@ -179,16 +179,14 @@ impl Doors {
     }
 }
 
-/// Sockets in the network of `control`'s sandbox, not bound and not connected. Blocks for some 50 µs.
-pub fn open_inside(control: &Control, domain: i32, kind: i32, count: usize) -> io::Result<Vec<OwnedFd>> {
+/// A socket in the network of `control`'s sandbox, not bound and not connected. Takes some 50 µs, or until the sandbox is
+/// thawed.
+pub async fn open_inside(control: &Control, domain: i32, kind: i32) -> io::Result<OwnedFd> {
     let mut script = Script::default();
-    for _ in 0..count {
-        script.add(ops::SOCKET, &[]).number(domain as u32).number(kind as u32).number(0);
-    }
-    let reply = control.ask(script.bytes()?, &[])?;
+    script.add(ops::SOCKET, &[]).number(domain as u32).number(kind as u32).number(0);
+    let mut reply = control.ask(script.bytes()?).await?;
     match reply.errno {
-        0 if reply.descriptors.len() == count => Ok(reply.descriptors),
-        0 => Err(io::Error::other("sockets are missing")),
+        0 => reply.descriptors.pop().ok_or_else(|| io::Error::other("a socket is missing")),
         errno => Err(io::Error::from_raw_os_error(errno as i32)),
     }
 }
