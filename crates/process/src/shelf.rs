@@ -1,6 +1,7 @@
 //! Where what training runs made lies: in a folder beside the unpacked package that it belongs to. It goes with the
 //! package, and is trusted as long as that: until the machine restarts.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,21 +56,33 @@ pub fn open_to_all(dir: &Path) -> io::Result<()> {
 }
 
 fn forget_the_oldest(shelf: &Path) -> io::Result<()> {
-    let mut kept: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(shelf)? {
-        let path = entry?.path();
-        let made = path.metadata().and_then(|meta| meta.modified());
-        kept.push((made.unwrap_or(SystemTime::UNIX_EPOCH), path));
-    }
-    kept.sort();
-    kept.iter().rev().skip(KEPT).try_for_each(|(_, path)| clear(path))
+    by_age(shelf).iter().rev().skip(KEPT).try_for_each(|path| clear(path))
 }
 
-/// The bytes of all that was made for the packages in a folder.
-pub fn space_taken(packages: &Path) -> u64 {
+/// Takes away of what was made for the packages in a folder until no more than `most` bytes are left: each time the oldest
+/// of the package that takes most, so that whoever makes much loses its own and not that of those who make little.
+pub fn make_room(packages: &Path, most: u64) -> io::Result<()> {
     let ours =
         |path: &PathBuf| SUFFIXES.iter().any(|suffix| path.extension() == Some(OsStr::new(&suffix[1..])));
-    inside(packages).into_iter().filter(ours).map(|shelf| size(&shelf)).sum()
+    let with_sizes = |shelf: PathBuf| -> VecDeque<(u64, PathBuf)> {
+        by_age(&shelf).into_iter().map(|made| (size(&made), made)).collect()
+    };
+    let mut shelves: Vec<_> = inside(packages).into_iter().filter(ours).map(with_sizes).collect();
+    let taken = |shelf: &VecDeque<(u64, PathBuf)>| shelf.iter().map(|(size, _)| size).sum::<u64>();
+    while shelves.iter().map(taken).sum::<u64>() > most {
+        let oldest = shelves.iter_mut().max_by_key(|shelf| taken(shelf)).and_then(VecDeque::pop_front);
+        let Some((_, oldest)) = oldest else { return Ok(()) };
+        clear(&oldest)?;
+    }
+    Ok(())
+}
+
+/// What was made for one package, oldest first.
+fn by_age(shelf: &Path) -> Vec<PathBuf> {
+    let made = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified());
+    let mut all = inside(shelf);
+    all.sort_by_cached_key(|path| (made(path).unwrap_or(SystemTime::UNIX_EPOCH), path.clone()));
+    all
 }
 
 /// The bytes of all files below a folder.
@@ -118,7 +131,15 @@ mod tests {
             left.iter().map(|name| name.trim_start_matches('0').to_owned()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!([left(SUFFIXES[0]), left(SUFFIXES[1])], ["2 3 4 5 6 7 8 9 a b c d e f 10 11", "1"]);
-        assert_eq!(space_taken(dir.path()), 17 * 7);
+        // What another package takes is less than that: it stays.
+        let other = dir.path().join("other");
+        std::fs::create_dir_all(place(&other, SUFFIXES[0], 1)).expect("made");
+        std::fs::write(place(&other, SUFFIXES[0], 1).join("file"), "1234567890").expect("written");
+        make_room(dir.path(), 17 * 7 + 10).expect("there is room");
+        assert_eq!(left(SUFFIXES[0]).split(' ').count(), KEPT);
+        make_room(dir.path(), 4 * 7 + 10).expect("made");
+        assert_eq!([left(SUFFIXES[0]), left(SUFFIXES[1])], ["f 10 11", "1"]);
+        assert_eq!(size(dir.path()), 4 * 7 + 10);
         clear(&code).expect("cleared");
         assert_eq!(make(9, SUFFIXES[0]).expect_err("gone").to_string(), "the package is gone");
     }

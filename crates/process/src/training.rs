@@ -18,26 +18,27 @@ use crate::output::Output;
 use crate::runtime_api::RuntimeApi;
 use crate::runtimes::Runtime;
 use crate::sandbox::{Bind, Isolation};
-use crate::shelf::{clear, space_taken};
+use crate::shelf::{clear, make_room};
 use crate::spawner::{Program, Spawner};
 use crate::stems::{Recipe, Stems};
 use ports::{InstanceSpec, LogEvent, LogSink};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Runs that may wait for their turn; who finds no place asks again with a later start.
+/// Runs that may wait for their turn, of all functions and of one; who finds no place asks again with a later start.
 const WAITING: usize = 32;
+const WAITING_OF_ONE: usize = 4;
 /// The function's first events come first.
 const SETTLE: Duration = Duration::from_secs(1);
 /// From the start until the function would take an event, at the lowest priority.
 const INIT: Duration = Duration::from_secs(120);
 /// For writing what it leaves.
 const DUMP: Duration = Duration::from_secs(120);
-/// What all runs of a server have left takes about this much disk space, in bytes.
+/// What all runs of a server have left takes no more disk space than this, in bytes, once a run is over.
 const MAX_SPACE: u64 = 4 << 30;
 /// What one leaves, in bytes: twenty times a small Java function's.
 const MAX_SIZE: u64 = 512 << 20;
@@ -144,6 +145,14 @@ impl Wanted {
             Wanted::OfWaiting { jvm, .. } => &jvm.dir,
         }
     }
+
+    /// Whose turn it takes; nobody's function is called so.
+    fn function(&self) -> &str {
+        match self {
+            Wanted::OfFunction { spec, .. } => &spec.function,
+            Wanted::OfWaiting { .. } => "",
+        }
+    }
 }
 
 /// The training runs of one server.
@@ -156,7 +165,8 @@ pub struct Trainer {
 
 #[derive(Default)]
 struct Known {
-    wanted: HashSet<PathBuf>,
+    /// Where they leave what they make, and for which function that is.
+    wanted: HashMap<PathBuf, String>,
     refused: HashSet<PathBuf>,
 }
 
@@ -179,11 +189,9 @@ impl Trainer {
     pub fn want(&self, wanted: Wanted) {
         let mut known = self.known.lock().expect("no panic while held");
         let dir = wanted.dir().to_owned();
-        if known.refused.contains(&dir) || known.wanted.contains(&dir) {
-            return;
-        }
-        if self.queue.try_send(wanted).is_ok() {
-            known.wanted.insert(dir);
+        let function = wanted.function().to_owned();
+        if known.admits(&dir, &function) && self.queue.try_send(wanted).is_ok() {
+            known.wanted.insert(dir, function);
         }
     }
 
@@ -199,6 +207,12 @@ impl Trainer {
 }
 
 impl Known {
+    /// Whether a run for this function is to wait for its turn.
+    fn admits(&self, dir: &Path, function: &str) -> bool {
+        let own = self.wanted.values().filter(|other| *other == function).count();
+        !self.refused.contains(dir) && !self.wanted.contains_key(dir) && own < WAITING_OF_ONE
+    }
+
     fn refuse(&mut self, dir: PathBuf) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.clear();
@@ -272,10 +286,6 @@ impl Worker {
                 (self.settings.clone(), self.isolation, self.outside.clone());
             let (spec, staging, trained) = (spec.clone(), staging.clone(), trained.clone());
             move || {
-                let packages = spec.code_dir.parent().unwrap_or(&spec.code_dir);
-                if space_taken(packages) > MAX_SPACE {
-                    return Err(format!("those of all functions take {MAX_SPACE} bytes"));
-                }
                 let installed = settings.runtimes_dir.join(JAVA_SDK);
                 let staged = trained.stage(&staging, &spec, &installed).map_err(|e| e.to_string())?;
                 let training = Training { trained: &trained, staged: &staged };
@@ -287,10 +297,14 @@ impl Worker {
             Ok((launch, staged)) => {
                 let file = staged.archive.try_clone().map_err(|error| error.to_string())?;
                 match self.train(&spec, &trained, launch, file).await {
-                    Ok(()) => tokio::task::spawn_blocking(move || trained.publish(&staged))
-                        .await
-                        .map_err(|error| error.to_string())?
-                        .map_err(|error| error.to_string()),
+                    Ok(()) => tokio::task::spawn_blocking(move || {
+                        let size = trained.publish(&staged)?;
+                        make_room(spec.code_dir.parent().unwrap_or(&spec.code_dir), MAX_SPACE)?;
+                        Ok::<_, io::Error>(size)
+                    })
+                    .await
+                    .map_err(|error| error.to_string())?
+                    .map_err(|error| error.to_string()),
                     Err(why) => Err(why),
                 }
             }
@@ -385,6 +399,25 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn one_function_leaves_places_for_the_runs_of_others() {
+        let mut known = Known::default();
+        let place = |n: usize| PathBuf::from(n.to_string());
+        let admitted = (0..WAITING).filter(|&n| {
+            let admits = known.admits(&place(n), "greedy");
+            if admits {
+                known.wanted.insert(place(n), "greedy".into());
+            }
+            admits
+        });
+        assert_eq!(admitted.count(), WAITING_OF_ONE);
+        assert!(known.admits(&place(WAITING), "modest") && !known.admits(&place(0), "modest"));
+        known.wanted.remove(&place(0));
+        assert!(known.admits(&place(WAITING), "greedy"));
+        known.refuse(place(WAITING));
+        assert!(!known.admits(&place(WAITING), "greedy"), "in vain");
+    }
 
     /// What the script hands over, and its status, when what it runs ends so after SIGTERM.
     fn trained(end: &str) -> (Option<i32>, String) {
