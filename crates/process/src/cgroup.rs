@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -552,23 +553,44 @@ pub fn members(dir: &Path) -> Vec<i32> {
     members.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0).collect()
 }
 
-/// Removes a group, for which its last process must have left: that takes the kernel a moment.
-fn remove(dir: &Path) {
+/// Removes a group, for which its last process must have left: that takes the kernel a moment. Whether it is gone.
+fn remove(dir: &Path) -> bool {
     let mut pause = Duration::from_micros(200);
-    while std::fs::remove_dir(dir).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
+    while !is_removed(dir) {
         if pause > Duration::from_millis(500) {
-            tracing::warn!(group = %dir.display(), "a control group could not be removed");
-            return;
+            tracing::warn!(group = %dir.display(), "a control group could not be removed yet");
+            return false;
         }
         std::thread::sleep(pause);
         pause *= 2;
     }
+    true
 }
 
-/// A thread that removes groups; the removal of one can take milliseconds. It ends with the last sender.
+fn is_removed(dir: &Path) -> bool {
+    !std::fs::remove_dir(dir).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+}
+
+/// A thread that removes groups; the removal of one can take milliseconds, and where a process is slow to end any time:
+/// it is tried again every second. It ends with the last sender.
 fn sweeper() -> std::sync::mpsc::Sender<PathBuf> {
+    const AGAIN: Duration = Duration::from_secs(1);
     let (emptied, queue) = std::sync::mpsc::channel::<PathBuf>();
-    let sweep = move || queue.iter().for_each(|dir| remove(&dir));
+    let sweep = move || {
+        let mut left: Vec<PathBuf> = Vec::new();
+        loop {
+            let next = match left.is_empty() {
+                true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => queue.recv_timeout(AGAIN),
+            };
+            left.retain(|dir| !is_removed(dir));
+            match next {
+                Ok(dir) if !remove(&dir) => left.push(dir),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    };
     std::thread::Builder::new().name("cgroups".into()).spawn(sweep).expect("the machine can start a thread");
     emptied
 }
@@ -576,6 +598,39 @@ fn sweeper() -> std::sync::mpsc::Sender<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_group_goes_with_its_last_process_however_long_that_takes() {
+        let groups = Groups::open("brooklet-test-of-a-late-end");
+        let resources = Resources { memory: MiB(64), tmp: MiB(0), weight: MiB(64), tasks: 8 };
+        let late = groups.make(&resources).expect("a group");
+        let dirs: Vec<PathBuf> = late.places.iter().map(|(_, dir)| dir.clone()).collect();
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().expect("started");
+        for dir in &dirs {
+            std::fs::write(dir.join("cgroup.procs"), cat.id().to_string()).expect("moved");
+        }
+        drop(late);
+        // Another that goes at once shows that nobody waits for the first one any more.
+        for _ in 0..2 {
+            let next = groups.make(&resources).expect("a group");
+            let dirs: Vec<PathBuf> = next.places.iter().map(|(_, dir)| dir.clone()).collect();
+            drop(next);
+            until(|| dirs.iter().all(|dir| !dir.exists()));
+        }
+        assert!(dirs.iter().all(|dir| dir.exists()));
+        drop(cat.stdin.take());
+        cat.wait().expect("ended");
+        until(|| dirs.iter().all(|dir| !dir.exists()));
+    }
+
+    fn until(condition: impl Fn() -> bool) {
+        let began = std::time::Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s in vain");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 
     #[test]
     fn hierarchies_of_both_kinds_are_found_among_the_mounts() {
