@@ -41,11 +41,20 @@ pub struct Child {
 }
 
 impl Child {
-    /// Takes charge of a freshly made first process; it will be reaped here and nowhere else. Must be called
-    /// within a tokio runtime.
+    /// Takes charge of a freshly made first process; it will be reaped here and nowhere else, at once if it cannot be
+    /// watched. Must be called within a tokio runtime.
     pub fn adopt(pidfd: OwnedFd, control: Control, group: Group, walled: bool) -> io::Result<Child> {
         // SAFETY: `pidfd` owns its descriptor, which stays registered exactly as long as it is open.
-        let pidfd = unsafe { AsyncFd::register(pidfd)? };
+        let pidfd = unsafe { AsyncFd::register(pidfd) }.map_err(|unwatched| {
+            let (pidfd, error) = unwatched.into_parts();
+            // Without a process namespace it ends what is there first, when its socket closes.
+            if walled {
+                signal(&pidfd, libc::SIGKILL);
+            }
+            control.close();
+            reap_when_ended(&pidfd);
+            error
+        })?;
         let (control, wires) = (Arc::new(control), Mutex::default());
         let (exit, peak_mib, frozen) = (Mutex::default(), AtomicU32::new(0), AtomicBool::new(false));
         Ok(Child {
@@ -437,10 +446,13 @@ mod tests {
     use super::*;
     use crate::cgroup::{Groups, Resources};
     use crate::users::Users;
-    use std::os::fd::FromRawFd;
+    use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
     use std::process::{Command, Stdio};
 
+    const RESOURCES: Resources = Resources { memory: MiB(1), tmp: MiB(0), weight: MiB(1), tasks: 1 };
+
     /// A first process that ends when its input does, whatever it is told.
+    #[allow(clippy::zombie_processes)] // who reaps it is what is tested
     fn child() -> (Child, std::process::ChildStdin) {
         let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().expect("started");
         let input = cat.stdin.take().expect("piped");
@@ -450,8 +462,7 @@ mod tests {
             OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor"))
         };
         let (control, _) = Control::pair().expect("a pair");
-        let resources = Resources { memory: MiB(1), tmp: MiB(0), weight: MiB(1), tasks: 1 };
-        let group = Groups::none().make(&resources).expect("a group");
+        let group = Groups::none().make(&RESOURCES).expect("a group");
         (Child::adopt(pidfd, control, group, false).expect("adopted"), input)
     }
 
@@ -466,6 +477,22 @@ mod tests {
         while users.take().is_err() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn of_one_that_cannot_be_watched_nothing_is_left() {
+        let (child, _input) = child();
+        let pid = number(child.pidfd.get_ref()).expect("told").expect("it runs");
+        let pidfd = child.pidfd.get_ref().try_clone().expect("a descriptor").into_raw_fd();
+        // SAFETY: it is open, and given away once; who has it in a list does nothing with it.
+        let (_listed, twice) = unsafe {
+            let listed = AsyncFd::register(BorrowedFd::borrow_raw(pidfd)).expect("registered");
+            (listed, OwnedFd::from_raw_fd(pidfd))
+        };
+        let (control, _) = Control::pair().expect("a pair");
+        let group = Groups::none().make(&RESOURCES).expect("a group");
+        assert!(Child::adopt(twice, control, group, true).is_err());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[tokio::test]

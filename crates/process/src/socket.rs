@@ -251,8 +251,11 @@ impl Control {
         // SAFETY: the kernel has put that many open descriptors there for us.
         let own = |fd: &RawFd| unsafe { OwnedFd::from_raw_fd(*fd) };
         let descriptors = ancillary.fds[..came].iter().map(own).collect();
+        // Where this process may have no more descriptors the kernel keeps the rest.
+        let cut_off = words[0] == 0 && message.msg_flags & libc::MSG_CTRUNC != 0;
+        let errno = if cut_off { libc::EMFILE as u32 } else { words[0] };
         match length {
-            12 => Ok(Reply { errno: words[0], place: words[1], number: words[2], descriptors }),
+            12 => Ok(Reply { errno, place: words[1], number: words[2], descriptors }),
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Err(io::Error::other("the sandbox's first process spoke out of turn")),
         }
@@ -296,6 +299,27 @@ fn head() -> libc::msghdr {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_reply_whose_descriptors_did_not_all_arrive_says_so() {
+        #[repr(C)]
+        struct More(Ancillary, [RawFd; 8]);
+        let (control, theirs) = Control::pair().expect("a pair");
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let mut more = More(empty(), [writer.as_raw_fd(); 8]);
+        more.0.fds = [writer.as_raw_fd(); ops::MAX_GIVEN];
+        let (level, kind) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        more.0.head = libc::cmsghdr { cmsg_len: size_of::<More>() as _, cmsg_level: level, cmsg_type: kind };
+        let words = [0u8; 12];
+        let mut iov = libc::iovec { iov_base: words.as_ptr().cast_mut().cast(), iov_len: words.len() };
+        let mut message = head();
+        (message.msg_iov, message.msg_control) = (&raw mut iov, (&raw mut more).cast());
+        message.msg_controllen = size_of::<More>() as _;
+        // SAFETY: everything that the message points to lives on this stack.
+        assert_eq!(unsafe { libc::sendmsg(theirs.as_raw_fd(), &raw const message, 0) }, 12);
+        let reply = control.receive(true).expect("received");
+        assert_eq!((reply.errno, reply.descriptors.len()), (libc::EMFILE as u32, ops::MAX_GIVEN));
+    }
 
     fn kind(result: io::Result<Reply>) -> io::ErrorKind {
         result.map(|_| ()).expect_err("an error").kind()
