@@ -10,15 +10,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// A flow in which nothing was sent for this long is over.
 const IDLE: Duration = Duration::from_secs(60);
 /// A name server that has not answered by then is passed over.
 const ANSWER: Duration = Duration::from_secs(3);
-/// Datagrams of one flow that wait for its sockets; more are lost, as datagrams may be.
+/// Datagrams of one flow that wait for its sockets, and the bytes of all those of one instance: while many of its processes
+/// run, or it is frozen, its first process opens none. More are lost, as datagrams may be.
 const WAITING: usize = 16;
+const WAITING_BYTES: usize = 256 << 10;
 /// Questions of one instance that wait for an answer; more are lost.
 const QUESTIONS: usize = 64;
 /// The largest datagram.
@@ -29,6 +31,28 @@ pub struct Inside {
     control: Arc<Control>,
     /// What answers come from.
     name_server: OnceCell<Arc<UdpSocket>>,
+}
+
+/// Room for what waits.
+#[derive(Clone)]
+struct Room(Arc<Semaphore>);
+
+/// A datagram, and its room until it is dropped.
+struct Waiting {
+    datagram: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Room {
+    fn of(bytes: usize) -> Room {
+        Room(Arc::new(Semaphore::new(bytes)))
+    }
+
+    /// `None` when there is no room for it.
+    fn keep(&self, datagram: &[u8]) -> Option<Waiting> {
+        let room = self.0.clone().try_acquire_many_owned(datagram.len() as u32).ok()?;
+        Some(Waiting { datagram: datagram.to_vec(), _room: room })
+    }
 }
 
 /// Who sends to whom.
@@ -53,7 +77,8 @@ impl Inside {
 /// Serves what an instance sends anywhere.
 pub async fn serve_door(door: UdpSocket, inside: Inside, outside: Arc<Outside>, visitor: Visitor) {
     let inside = Arc::new(inside);
-    let mut flows: HashMap<Ends, mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut flows: HashMap<Ends, mpsc::Sender<Waiting>> = HashMap::new();
+    let room = Room::of(WAITING_BYTES);
     let (mut running, mut questions) = (JoinSet::new(), JoinSet::new());
     // Most instances never send a datagram.
     let mut buffer = Vec::new();
@@ -70,21 +95,21 @@ pub async fn serve_door(door: UdpSocket, inside: Inside, outside: Arc<Outside>, 
         }
         buffer.resize(LARGEST, 0);
         let Ok((length, from, to)) = sockets::receive(&door, &mut buffer) else { continue };
-        let datagram = buffer[..length].to_vec();
+        let datagram = &buffer[..length];
         if to == SocketAddr::new(IpAddr::V4(rules::NAMESERVER), 53) {
             if let Some(permit) = visitor.try_permit().filter(|_| questions.len() < QUESTIONS) {
-                questions.spawn(answer(inside.clone(), outside.clone(), from, to, datagram, permit));
+                questions.spawn(answer(inside.clone(), outside.clone(), from, to, datagram.to_vec(), permit));
             }
             continue;
         }
         if let Some(flow) = flows.get(&(from, to)) {
-            let _ = flow.try_send(datagram);
+            let _ = room.keep(datagram).map(|kept| flow.try_send(kept));
             continue;
         }
         match (outside.way(to), visitor.try_permit()) {
             (Ok(_), Some(permit)) => {
                 let (sender, waiting) = mpsc::channel(WAITING);
-                let _ = sender.try_send(datagram);
+                let _ = room.keep(datagram).map(|kept| sender.try_send(kept));
                 flows.insert((from, to), sender);
                 let inside = inside.clone();
                 running.spawn(async move {
@@ -103,27 +128,40 @@ pub async fn serve_door(door: UdpSocket, inside: Inside, outside: Arc<Outside>, 
 async fn flow(
     inside: &Inside,
     (from, to): Ends,
-    mut waiting: mpsc::Receiver<Vec<u8>>,
+    mut waiting: mpsc::Receiver<Waiting>,
     _permit: Permit,
 ) -> io::Result<()> {
     let far = connected(to).await?;
     let near = inside.speak_as(to).await?;
     near.connect(from).await?;
-    let (mut sent, mut answered) = (vec![0; LARGEST], vec![0; LARGEST]);
     loop {
         let next = async {
             tokio::select! {
-                Some(datagram) = waiting.recv() => drop(far.send(&datagram).await),
-                length = near.recv(&mut sent) => drop(far.send(&sent[..length?]).await),
-                length = far.recv(&mut answered) => drop(near.send(&answered[..length?]).await),
+                Some(kept) = waiting.recv() => {
+                    let _ = far.send(&kept.datagram).await;
+                    Ok(())
+                }
+                ready = near.readable() => pass(ready, &near, &far).await,
+                ready = far.readable() => pass(ready, &far, &near).await,
             }
-            Ok::<(), io::Error>(())
         };
         match tokio::time::timeout(IDLE, next).await {
             Ok(step) => step?,
             Err(_) => return Ok(()),
         }
     }
+}
+
+/// Passes one datagram on. A flow has a buffer only as long as that takes: there may be a thousand.
+async fn pass(ready: io::Result<()>, from: &UdpSocket, to: &UdpSocket) -> io::Result<()> {
+    ready?;
+    let mut datagram = Vec::with_capacity(LARGEST);
+    match from.try_recv_buf(&mut datagram) {
+        Ok(_) => drop(to.send(&datagram).await),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Asks the machine's name servers, one after the other, and passes the first answer on.
@@ -164,4 +202,18 @@ async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(to).await?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_socket_has_so_much_room_and_no_more() {
+        let room = Room::of(WAITING_BYTES);
+        let mut kept: Vec<Waiting> = std::iter::from_fn(|| room.keep(&[7; LARGEST])).collect();
+        assert_eq!(kept.len(), 4);
+        kept.pop();
+        assert_eq!(room.keep(&[7; LARGEST]).expect("there is room again").datagram.len(), LARGEST);
+    }
 }
