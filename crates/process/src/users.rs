@@ -4,6 +4,8 @@
 //! The kernel counts by user what no other namespace divides: inotify instances, pipes, pending signals, descriptors in
 //! flight, watches of epoll. As one user, one function could take them from all.
 
+use crate::sandbox::TASKS;
+use crate::script::{Script, ops};
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
@@ -102,9 +104,13 @@ pub fn holders(numbers: &Range<u32>, named: &str, subordinate: &str) -> Vec<Stri
 }
 
 impl User {
-    /// On the machine.
-    pub fn number(&self) -> u32 {
-        self.number
+    /// What a process does to be this user. What it may make of processes is counted by user as well as by group: a fork is
+    /// then refused before it has copied anything, and where there is no such group it is refused too.
+    pub fn script(&self) -> Script {
+        let mut script = Script::default();
+        script.add(ops::USER, &[]).number(self.number);
+        script.add(ops::LIMIT, &[]).number(libc::RLIMIT_NPROC).number(TASKS);
+        script
     }
 }
 
@@ -124,12 +130,12 @@ mod tests {
         let users = Users::new(2_000_000..2_001_000);
         let take = || users.take().map(|user| user.expect("users are there"));
         let first = take().expect("a user");
-        let second = take().expect("a user").number();
-        let third = take().expect("a user").number();
-        assert_eq!([second, third], [first.number() + 1, first.number() + 2]);
-        assert_eq!(first.number(), 2_000_000);
+        let second = take().expect("a user").number;
+        let third = take().expect("a user").number;
+        assert_eq!([second, third], [first.number + 1, first.number + 2]);
+        assert_eq!(first.number, 2_000_000);
         for _ in 0..2_000 {
-            assert_ne!(take().expect("a user").number(), first.number());
+            assert_ne!(take().expect("a user").number, first.number);
         }
         let rest: Vec<User> = std::iter::from_fn(|| take().ok()).collect();
         assert_eq!(rest.len(), 999, "all but the first");
@@ -141,7 +147,7 @@ mod tests {
                 "all 1000 users that instances may be are taken: try again, or give more with `users`"
             )
         );
-        assert!(rest.iter().all(|user| (2_000_001..2_001_000).contains(&user.number())));
+        assert!(rest.iter().all(|user| (2_000_001..2_001_000).contains(&user.number)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::sandbox::{Sandbox, on_host};
 use crate::script::{Script, ops};
 use crate::socket::Control;
 use crate::spawner::{NotStarted, Program, Shared, Spawner};
+use crate::users::User;
 use model::{MiB, Network};
 use std::ffi::OsStr;
 use std::io;
@@ -98,9 +99,7 @@ impl Zygote {
         script.add(ops::FORK, &[]).number(sandbox.namespaces_of_fork() as u32).number(waits.into());
         script.operand(on_host(Path::new(OsStr::from_bytes(shared.init.as_bytes()))).as_os_str());
         let user = shared.user_for(sandbox)?;
-        if let Some(user) = &user {
-            script.add(ops::USER, &[]).number(user.number());
-        }
+        script.then(user.as_ref().map(User::script).unwrap_or_default());
         script.then(group.join_script(on_host)).then(sandbox.fork());
         let unified = group.unified().map_err(NotStarted::at("open the control group"))?;
         let [events, answers] = transport;
