@@ -352,6 +352,14 @@ def test_processes_end_at_lambdas_number(limited):
     assert 900 < ask(function, "forks") < 1024
 
 
+def test_processes_are_also_counted_by_user_where_each_instance_is_one(walled, hostile):
+    """The kernel refuses by this limit before it has copied a process, by that of a control group afterwards."""
+    if walled.mode.endswith("user"):
+        pytest.skip("an ordinary user has no other users to give")
+    assert ask(hostile, "limit", name="RLIMIT_NPROC") == [1024, 1024]
+    assert attempt(hostile, "lift_a_limit", name="RLIMIT_NPROC") == "EPERM"
+
+
 def test_tmp_ends_at_its_size(bombed):
     function = bombed.deployer(
         packages.walls(), packages.PYTHON, "walls.handler", Timeout=60, EphemeralStorage={"Size": 600}

@@ -266,8 +266,7 @@ impl Logs {
 
     /// Removes a function's log. What is written from here on is kept.
     pub fn forget(&self, function: &str) {
-        self.shared.buffer.lock().expect("no panic while held").forget(function);
-        self.shared.filled.notify_one();
+        self.shared.fill(|buffer| buffer.forget(function));
     }
 
     /// Functions of which there is a log. Reads a folder: call it off the async workers.
@@ -317,13 +316,7 @@ impl FunctionLog {
 
     fn append(&self, entry: Entry) {
         self.shared.tails.add(&entry);
-        let mut buffer = self.shared.buffer.lock().expect("no panic while held");
-        let first = buffer.is_empty();
-        buffer.push(&self.source, entry);
-        drop(buffer);
-        if first {
-            self.shared.filled.notify_one();
-        }
+        self.shared.fill(|buffer| buffer.push(&self.source, entry));
     }
 }
 
@@ -342,6 +335,17 @@ impl LogSink for FunctionLog {
 }
 
 impl Shared {
+    /// Gives the writer something to do, and wakes it if it waits for that.
+    fn fill(&self, with: impl FnOnce(&mut Buffer)) {
+        let mut buffer = self.buffer.lock().expect("no panic while held");
+        with(&mut buffer);
+        let wake = buffer.came();
+        drop(buffer);
+        if wake {
+            self.filled.notify_one();
+        }
+    }
+
     /// Waits until everything that was appended before has been given to the kernel.
     fn settle(&self) {
         let mut buffer = self.buffer.lock().expect("no panic while held");

@@ -2,8 +2,9 @@
 //!
 //! Of each kind of runtime as many wait as were lately started in a burst, so that the next burst of that size
 //! finds them ready; at least one while the kind is in use at all, and none when it is not. One of a kind is made
-//! at a time: whoever needs the processor now comes first. When too many would wait, kinds share the places: one of
-//! the kind that has most gives way, or else that of the kind that was not started for the longest time.
+//! at a time: whoever needs the processor now comes first. When too many would wait, kinds share the places: a free
+//! one goes to the kind that has fewest, and when none is free, one of the kind that has most gives way, or else that
+//! of the kind that was not started for the longest time.
 //!
 //! A kind that forks has one zygote, booted when the kind is first started; what waits of it is forked, not booted. A
 //! zygote's copies share what was random at its birth, so it is replaced after so many forks, and the old one serves
@@ -275,8 +276,8 @@ impl Stock {
     fn who_gives_way(&self, kind: Kind) -> Option<Kind> {
         let own = self.shelves.get(&kind)?;
         let others = || self.shelves.iter().filter(|(other, shelf)| **other != kind && shelf.waiting > 0);
-        let richest = others().max_by_key(|(_, shelf)| (shelf.waiting, std::cmp::Reverse(shelf.last())));
-        if let Some((&richest, _)) = richest.filter(|(_, shelf)| shelf.waiting > own.waiting + 1) {
+        let richest = others().max_by_key(|(_, shelf)| (shelf.stocked(), std::cmp::Reverse(shelf.last())));
+        if let Some((&richest, _)) = richest.filter(|(_, shelf)| shelf.stocked() > own.waiting + 1) {
             return Some(richest);
         }
         let oldest = others().min_by_key(|(_, shelf)| shelf.last());
@@ -288,14 +289,18 @@ impl Stock {
         if self.short.is_some_and(|short| now.since(short) < self.config.again) {
             return;
         }
-        let kinds: Vec<Kind> = self.shelves.keys().copied().collect();
+        // Those that have fewest first: else others take the place of one that has just been taken, and have to give it
+        // back a moment later.
+        let mut kinds: Vec<Kind> = self.shelves.keys().copied().collect();
+        kinds
+            .sort_by_key(|kind| (self.shelves[kind].stocked(), std::cmp::Reverse(self.shelves[kind].last())));
         for kind in kinds {
             self.restock_kind(now, kind, commands);
         }
     }
 
     fn restock_kind(&mut self, now: Time, kind: Kind, commands: &mut Vec<Command>) {
-        let all: usize = self.shelves.values().map(|shelf| shelf.waiting + usize::from(shelf.making)).sum();
+        let all: usize = self.shelves.values().map(Shelf::stocked).sum();
         let (config, Some(shelf)) = (self.config, self.shelves.get_mut(&kind)) else { return };
         match &mut shelf.zygote {
             Zygote::Down(since) if since.is_none_or(|since| now.since(since) >= config.again) => {
@@ -332,6 +337,11 @@ impl Stock {
 }
 
 impl Shelf {
+    /// How many wait, or will soon.
+    fn stocked(&self) -> usize {
+        self.waiting + usize::from(self.making)
+    }
+
     fn last(&self) -> Time {
         self.starts.last().unwrap_or(Time::ZERO)
     }

@@ -2,7 +2,7 @@
 
 use crate::cgroup::Group;
 use crate::network::{self, Wires};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, TASKS};
 use crate::script::{Script, ops};
 use crate::socket::{Control, Reply};
 use crate::spawner::NotStarted;
@@ -120,12 +120,14 @@ impl Child {
         Ok(())
     }
 
-    /// Its program is to be this user; the row that says so.
+    /// Its program is to be this user; the row that says so. What it may make of processes is counted by user as well as by
+    /// group: a fork is then refused before it has copied anything, and where there is no such group it is refused too.
     pub fn belong_to(&mut self, user: Option<User>) -> Script {
         self.user = user;
         let mut script = Script::default();
         if let Some(user) = &self.user {
             script.add(ops::USER, &[]).number(user.number());
+            script.add(ops::LIMIT, &[]).number(libc::RLIMIT_NPROC).number(TASKS);
         }
         script
     }

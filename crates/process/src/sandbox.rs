@@ -142,9 +142,10 @@ const MOUNT_POINTS: [&str; 10] = [
 /// Where the machine's files are until the sandbox is closed; see [`ops::PIVOT`].
 const HOST: &str = "/.host";
 
-/// Files that a function may have open, and processes and threads it may have. Source: "Lambda quotas".
+/// Files that a function may have open. Source: "Lambda quotas".
 const OPEN_FILES: u32 = 1024;
-const TASKS: u32 = 1024;
+/// Processes and threads that an instance may have. Source: "Lambda quotas".
+pub const TASKS: u32 = 1024;
 
 impl Sandbox {
     /// Plans a sandbox. Reads the machine's file system, so call it off the request path.

@@ -208,12 +208,30 @@ impl Stems {
 
     /// Gives something of that back.
     pub fn give_up(self: &Arc<Stems>) {
-        self.tell(self.lock(), [Event::Short]);
+        drop(self.decide(self.lock(), [Event::Short]));
         self.look();
     }
 
-    /// Feeds the stock and carries out what it commands.
-    fn tell(self: &Arc<Stems>, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event>) {
+    /// Feeds the stock and carries out what it commands. What is to end does so when nobody waits for a start: it takes an
+    /// interpreter milliseconds of a processor, in which the kernel lets nobody else have that.
+    fn tell(self: &Arc<Stems>, state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event>) {
+        let gone = self.decide(state, events);
+        if !gone.is_empty() {
+            let lull = self.lull.clone();
+            tokio::spawn(async move {
+                lull.come().await;
+                drop(gone);
+            });
+        }
+    }
+
+    /// Feeds the stock and carries out what it commands, but for ending what is returned.
+    #[must_use]
+    fn decide(
+        self: &Arc<Stems>,
+        mut state: MutexGuard<'_, State>,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<Stem> {
         let (now, mut commands, mut gone) = (self.now(), Vec::new(), Vec::new());
         events.into_iter().for_each(|event| state.stock.step(now, event, &mut commands));
         for command in commands {
@@ -241,8 +259,7 @@ impl Stems {
                 }
             }
         }
-        drop(state);
-        drop(gone);
+        gone
     }
 
     /// Buries what has ended, and sees how much memory the rest uses.
@@ -266,8 +283,7 @@ impl Stems {
         }
         self.kept.store(kept.0, Ordering::Relaxed);
         events.push(Event::Wake { used: kept });
-        self.tell(state, events);
-        drop(gone);
+        gone.extend(self.decide(state, events));
     }
 
     fn now(&self) -> Time {

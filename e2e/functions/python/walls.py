@@ -180,6 +180,12 @@ def try_lift_a_limit(name):
         return "EPERM"
 
 
+def ask_limit(name):
+    import resource
+
+    return resource.getrlimit(getattr(resource, name))
+
+
 def ask_writable():
     """Every folder outside /tmp and /proc in which a file can be made."""
     found = []

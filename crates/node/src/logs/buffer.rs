@@ -99,6 +99,8 @@ pub struct Buffer {
     dropped: u64,
     taken: u64,
     written: u64,
+    /// The writer waits to be woken.
+    awaited: bool,
     closed: bool,
 }
 
@@ -161,6 +163,21 @@ impl Buffer {
     /// The last batch has been written.
     pub fn done(&mut self) {
         self.written = self.taken;
+    }
+
+    /// The writer waits to be woken by whoever is told so by [`Buffer::came`].
+    pub fn await_entries(&mut self) {
+        self.awaited = true;
+    }
+
+    /// Whether it still does.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// Something has come; whether the writer is to be woken for it.
+    pub fn came(&mut self) -> bool {
+        std::mem::take(&mut self.awaited)
     }
 
     /// Whether nothing waits.

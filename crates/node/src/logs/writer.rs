@@ -54,16 +54,25 @@ impl Writer {
         self.shared.followers.close();
     }
 
+    /// Waits for entries, and for more to come with them. Where they come all the time nobody has to wake this thread: each
+    /// time would give the processor to somebody, in the middle of a request.
     fn next_batch(&mut self) -> Option<(Vec<Arc<str>>, Batch)> {
         self.batches += 1;
-        let mut buffer = self.shared.buffer.lock().expect("no panic while held");
-        while buffer.is_empty() && !buffer.is_closed() {
-            buffer = self.shared.filled.wait(buffer).expect("no panic while held");
-        }
-        if !buffer.is_closed() {
-            drop(buffer);
-            std::thread::sleep(COLLECT);
-            buffer = self.shared.buffer.lock().expect("no panic while held");
+        let lock = || self.shared.buffer.lock().expect("no panic while held");
+        let mut buffer = lock();
+        loop {
+            if !buffer.is_closed() {
+                drop(buffer);
+                std::thread::sleep(COLLECT);
+                buffer = lock();
+            }
+            if !buffer.is_empty() || buffer.is_closed() {
+                break;
+            }
+            buffer.await_entries();
+            while buffer.is_awaited() && !buffer.is_closed() {
+                buffer = self.shared.filled.wait(buffer).expect("no panic while held");
+            }
         }
         let over = buffer.is_empty() && buffer.is_closed();
         (!over).then(|| buffer.take())

@@ -142,6 +142,27 @@ fn kinds_that_are_started_in_turns_share_the_places_and_always_find_one() {
 }
 
 #[test]
+fn nothing_is_made_and_ended_again_for_kinds_that_are_started_in_turns() {
+    for kinds in 2..=8 {
+        let mut owner = Owner::new(StockConfig::default());
+        let (mut settled, turns) = (0, 40);
+        for turn in 0..turns {
+            for kind in (0..kinds).map(Kind) {
+                let found = owner.take(turn, kind);
+                assert!(found || turn < 2, "{kind:?} of {kinds} in turn {turn}");
+                owner.start(turn, kind, kind.0 % 2 == 0);
+            }
+            if turn == 9 {
+                settled = owner.told.len();
+            }
+        }
+        let told = &owner.told[settled..];
+        assert!(told.iter().all(|told| matches!(told, Command::Make(_))), "{kinds} kinds: {told:?}");
+        assert_eq!(told.len() as u64, kinds * (turns - 10), "one for each start");
+    }
+}
+
+#[test]
 fn kinds_have_a_limit_and_the_oldest_is_forgotten() {
     let mut owner = Owner::new(StockConfig { kinds: 2, ..StockConfig::default() });
     (0..100).for_each(|n| owner.start(n, Kind(n), n % 2 == 0));
