@@ -724,7 +724,7 @@ async fn a_small_cache_serves_many_functions() {
 async fn readers_beside_writers_never_see_an_older_state_after_a_newer() {
     let world = World::with(Limits { cached_functions: 1, ..Limits::default() });
     world.create("f").await;
-    let done = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let done = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let (registry, count) = (world.registry.clone(), done.clone());
     let writer = tokio::spawn(async move {
         for n in 1..=200 {

@@ -105,6 +105,14 @@ async fn decorated(call: Call<'_>, site: Site, cors: &Cors) -> Result<Response<B
 async fn run(mut call: Call<'_>, site: Site) -> Result<Response<Body>> {
     let open = site.url.as_ref().is_some_and(|url| url.auth_type == "NONE");
     let signed = if open { None } else { knock(&call, site.url.is_some())? };
+    if signed.is_some() && !site.prefix.is_empty() && call.head.uri.path().split('/').any(|part| part == "..")
+    {
+        // What is signed is the path without them, and that could be another function's.
+        return Err(ApiError::new(
+            Kind::InvalidRequestContentException,
+            "The path of a signed request below /fn/ must not hold '..': send it as it is signed, without.",
+        ));
+    }
     let trace_id = trace::id(&call.head.headers, call.request_id);
     let (registry, random) = (&call.app.registry, fastrand::f64());
     let resolve = async || registry.resolve(&site.function, site.qualifier.as_deref(), random).await;
