@@ -10,7 +10,7 @@
 use crate::memory::Watch;
 use crate::script::{Script, ops};
 use crate::spawner::NotStarted;
-use crate::standing::{Busy, Files, Member, Standing, Together};
+use crate::standing::{Busy, Files, Member, Quota, Standing, Together};
 use model::MiB;
 use std::fs::File;
 use std::io;
@@ -196,7 +196,13 @@ impl Group {
         })?;
         let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
         let weight = (dir.join(hierarchy.kind.weight()), share(weight, hierarchy.kind).to_string());
-        Some(Files { used, idle, weight })
+        let quota = match hierarchy.kind {
+            Kind::V1 => {
+                Quota::V1 { period: dir.join("cpu.cfs_period_us"), quota: dir.join("cpu.cfs_quota_us") }
+            }
+            Kind::V2 => Quota::V2 { max: dir.join("cpu.max") },
+        };
+        Some(Files { used, idle, weight, quota })
     }
 
     /// It has an event, until what is returned is dropped.

@@ -67,14 +67,47 @@ pub fn unless_cut_off(mut call: impl FnMut() -> isize) -> io::Result<usize> {
 ///
 /// Source: `sched_setattr(2)`, kernel documentation `scheduler/sched-eevdf.rst`.
 pub fn come_first() {
+    weigh(-5);
+}
+
+/// Has this thread come before all others, for whatever takes it some microseconds.
+pub fn come_before_all() {
+    weigh(-20);
+}
+
+fn weigh(nice: i32) {
     const SLICE_NS: u64 = 100_000;
-    const NICE: i32 = -5;
-    for nice in [NICE, 0] {
+    for nice in [nice, 0] {
         let attributes = SchedAttr::new(libc::SCHED_OTHER as u32, nice, SLICE_NS);
         // SAFETY: the attributes live on this stack for the call, which reads no more than their size.
         if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } == 0 {
             return;
         }
+    }
+}
+
+/// The processors that this process may run on.
+pub fn processors() -> Vec<usize> {
+    // SAFETY: all zeroes is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` lives on this stack for the call, which writes no more than its size.
+    unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    // SAFETY: each is one that a set can have.
+    (0..libc::CPU_SETSIZE as usize).filter(|&n| unsafe { libc::CPU_ISSET(n, &set) }).collect()
+}
+
+/// Has this thread run on that processor only.
+pub fn stay_on(processor: usize) -> io::Result<()> {
+    // SAFETY: all zeroes is an empty set; the processor is one that a set can have.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        set
+    };
+    // SAFETY: `set` lives on this stack for the call, which reads no more than its size.
+    match unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

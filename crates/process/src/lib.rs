@@ -8,6 +8,7 @@
 
 mod ahead; //        sandboxes that are made ahead of need
 mod argv; //         the command line of each runtime
+mod beat; //         has the kernel choose anew who runs
 mod booting; //      with which variables a runtime may boot before its function is known
 mod bootstraps; //   our own runtimes, laid out and compiled on this machine
 mod cgroup; //       what an instance may use of the machine

@@ -8,8 +8,9 @@
 //!
 //! Source: kernel documentation, `admin-guide/cgroup-v2.rst`, "CPU Interface Files".
 
+use crate::beat::Beat;
 use model::{MiB, Time};
-use policy::allowance::{Allowance, LATEST_BUSY, Seen, together};
+use policy::allowance::{Allowance, LATEST_BUSY, PERIOD, Seen, together};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// At most of so many functions it is known what their last instance left.
 const FUNCTIONS: usize = 4096;
+
+/// Whether anybody wants the processors is looked at again after so long: it takes a look at all.
+const WANTED_EVERY: Duration = Duration::from_millis(20);
 
 /// When nothing else is to be looked at.
 const IDLY: Duration = Duration::from_secs(3600);
@@ -32,6 +36,25 @@ pub struct Files {
     pub idle: PathBuf,
     /// `cpu.shares` of v1, `cpu.weight` of v2, and what is to be there: the kernel forgets it when a group becomes idle.
     pub weight: (PathBuf, String),
+    /// Where it is said how much of the processors the group may use.
+    pub quota: Quota,
+}
+
+/// Files that limit a group's processor time.
+#[derive(Debug)]
+pub enum Quota {
+    /// Two, each with a number of microseconds.
+    V1 {
+        /// `cpu.cfs_period_us`.
+        period: PathBuf,
+        /// `cpu.cfs_quota_us`.
+        quota: PathBuf,
+    },
+    /// One with both.
+    V2 {
+        /// `cpu.max`.
+        max: PathBuf,
+    },
 }
 
 /// Where it is said what all functions together weigh against the server and the rest of the machine.
@@ -133,6 +156,9 @@ struct Looker {
     together: Option<Together>,
     /// How many press.
     pressing: usize,
+    /// Whether anybody who does not stand back wants the processors, and when that was looked at.
+    wanted: (Time, bool),
+    beat: Beat,
 }
 
 struct Known {
@@ -142,6 +168,9 @@ struct Known {
     /// Whether it was told to.
     back: bool,
     presses: bool,
+    hinders: bool,
+    /// Whether it has a quota.
+    limited: bool,
     due: Time,
 }
 
@@ -156,6 +185,8 @@ impl Looker {
             left: BTreeMap::new(),
             together,
             pressing: 0,
+            wanted: (Time::ZERO, false),
+            beat: Beat::default(),
         }
     }
 
@@ -180,16 +211,15 @@ impl Looker {
         match message {
             Message::Began(member) => {
                 let Some(new) = member.upgrade() else { return };
-                let Some(used) = used(&new.files.used) else { return };
-                let mut allowance = Allowance::new(now, new.memory, self.cores, used);
+                let Some((used, in_kernel)) = used(&new.files.used) else { return };
+                let mut allowance = Allowance::new(now, new.memory, self.cores, used, in_kernel);
                 if let Some(left) = self.left.get(&new.function) {
                     allowance.inherit(now, left);
                 }
                 let function = new.function.clone();
-                self.members.insert(
-                    new.id,
-                    Known { member, function, allowance, back: false, presses: false, due: now },
-                );
+                let (back, presses, hinders, limited) = Default::default();
+                let known = Known { member, function, allowance, back, presses, hinders, limited, due: now };
+                self.members.insert(new.id, known);
                 self.due.insert((now, new.id));
                 self.look();
             }
@@ -203,6 +233,7 @@ impl Looker {
                 let Some(known) = self.members.remove(&id) else { return };
                 self.due.remove(&(known.due, id));
                 self.turned(known.presses, false);
+                self.keep_the_beat(now);
                 if self.left.len() >= FUNCTIONS {
                     self.left.retain(|_, left| !left.is_full(now));
                 }
@@ -225,8 +256,27 @@ impl Looker {
             known.due = now + known.look(now).unwrap_or(LATEST_BUSY);
             self.due.insert((known.due, id));
             let after = known.presses;
+            let changes = known.hinders || known.limited;
             self.turned(before, after);
+            if changes {
+                let wanted = self.is_wanted(now);
+                self.members.get_mut(&id).expect("it was just looked at").limit(wanted);
+            }
         }
+        self.keep_the_beat(now);
+    }
+
+    /// Whether anybody who does not stand back wants the processors.
+    fn is_wanted(&mut self, now: Time) -> bool {
+        if now.since(self.wanted.0) >= WANTED_EVERY {
+            self.wanted = (now, self.members.values().any(|known| known.allowance.wants(now)));
+        }
+        self.wanted.1
+    }
+
+    fn keep_the_beat(&mut self, now: Time) {
+        let on = self.pressing > 0 && self.is_wanted(now);
+        self.beat.turn(on);
     }
 
     /// One pressed `before`, and does so `now` or does not.
@@ -254,7 +304,8 @@ impl Known {
         // In this order: whoever has an event from here on tells, or is seen.
         member.rests.store(true, Ordering::SeqCst);
         let [answered, events] = [1, 0].map(|n: usize| member.events[n].load(Ordering::SeqCst));
-        let seen = Seen { used: used(&member.files.used)?, events, busy: events > answered };
+        let (used, in_kernel) = used(&member.files.used)?;
+        let seen = Seen { used, in_kernel, events, busy: events > answered };
         let verdict = self.allowance.saw(now, seen);
         if verdict.again <= LATEST_BUSY {
             member.rests.store(false, Ordering::SeqCst);
@@ -263,8 +314,19 @@ impl Known {
             member.files.say(verdict.back);
             self.back = verdict.back;
         }
-        self.presses = verdict.presses;
+        (self.presses, self.hinders) = (verdict.presses, verdict.hinders);
         Some(verdict.again)
+    }
+
+    /// Gives it a quota when it hinders others and there are some, and takes it away when not.
+    fn limit(&mut self, wanted: bool) {
+        let limited = self.hinders && wanted;
+        if limited != self.limited
+            && let Some(member) = self.member.upgrade()
+        {
+            member.files.limit(limited.then(|| self.allowance.quota()));
+            self.limited = limited;
+        }
     }
 }
 
@@ -279,12 +341,35 @@ impl Files {
     }
 }
 
-/// The processor time that a group has used.
-fn used(file: &Path) -> Option<Duration> {
+impl Files {
+    /// The group may use so much of each [`PERIOD`], or what it likes. A kernel without quotas (`CONFIG_CFS_BANDWIDTH`) has
+    /// no such files.
+    fn limit(&self, quota: Option<Duration>) {
+        let (period, quota) = (PERIOD.as_micros(), quota.map(|quota| quota.as_micros().to_string()));
+        let _ = match &self.quota {
+            Quota::V1 { period: file, quota: other } => std::fs::write(file, period.to_string())
+                .and_then(|()| std::fs::write(other, quota.as_deref().unwrap_or("-1"))),
+            Quota::V2 { max } => {
+                std::fs::write(max, format!("{} {period}", quota.as_deref().unwrap_or("max")))
+            }
+        };
+    }
+}
+
+/// The processor time that a group has used, and how much of it in the kernel.
+fn used(file: &Path) -> Option<(Duration, Duration)> {
     let text = std::fs::read_to_string(file).ok()?;
-    match text.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
-        Some(micros) => micros.parse().ok().map(Duration::from_micros),
-        None => text.trim().parse().ok().map(Duration::from_nanos),
+    let micros = |name: &str| {
+        let micros = text.lines().find_map(|line| line.strip_prefix(name))?;
+        micros.trim().parse().ok().map(Duration::from_micros)
+    };
+    match micros("usage_usec ") {
+        Some(used) => Some((used, micros("system_usec ").unwrap_or_default())),
+        None => {
+            let nanos = |text: &str| text.trim().parse().ok().map(Duration::from_nanos);
+            let in_kernel = std::fs::read_to_string(file.with_extension("usage_sys"));
+            Some((nanos(&text)?, in_kernel.ok().and_then(|text| nanos(&text)).unwrap_or_default()))
+        }
     }
 }
 
@@ -294,13 +379,39 @@ mod tests {
 
     #[test]
     fn what_was_used_is_read_as_either_kind_of_group_tells_it() {
-        let check = |text: &str| {
-            let file = tempfile::NamedTempFile::new().expect("a file can be made");
-            std::fs::write(file.path(), text).expect("it can be written to");
-            used(file.path())
+        let dir = tempfile::tempdir().expect("a folder");
+        let check = |name: &str, text: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).expect("it can be written to");
+            used(&file).map(|(used, in_kernel)| (used.as_micros(), in_kernel.as_micros()))
         };
-        assert_eq!(check("usage_usec 1500\nuser_usec 1000\n"), Some(Duration::from_micros(1500)));
-        assert_eq!(check("1500000\n"), Some(Duration::from_micros(1500)));
-        assert_eq!(check("\n"), None);
+        assert_eq!(
+            check("cpu.stat", "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n"),
+            Some((1500, 500))
+        );
+        assert_eq!(check("cpuacct.usage", "1500000\n"), Some((1500, 0)), "an old kernel");
+        std::fs::write(dir.path().join("cpuacct.usage_sys"), "500000\n").expect("it can be written to");
+        assert_eq!(check("cpuacct.usage", "1500000\n"), Some((1500, 500)));
+        assert_eq!(check("cpuacct.usage", "\n"), None);
+    }
+
+    #[test]
+    fn a_quota_is_said_as_either_kind_of_group_takes_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        let said = |quota, limit| {
+            let files =
+                Files { used: at("used"), idle: at("idle"), weight: (at("weight"), "1".into()), quota };
+            files.limit(limit);
+            let read = |name| std::fs::read_to_string(at(name)).unwrap_or_default();
+            ["period", "quota", "max"].map(read)
+        };
+        let v1 = || Quota::V1 { period: at("period"), quota: at("quota") };
+        let v2 = || Quota::V2 { max: at("max") };
+        let some = Some(Duration::from_millis(2));
+        assert_eq!(said(v1(), some), ["20000", "2000", ""]);
+        assert_eq!(said(v1(), None), ["20000", "-1", ""]);
+        assert_eq!(said(v2(), some)[2], "2000 20000");
+        assert_eq!(said(v2(), None)[2], "max 20000");
     }
 }
