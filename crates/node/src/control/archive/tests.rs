@@ -338,7 +338,10 @@ fn many_folders(entries: u64) -> Vec<u8> {
 
 /// What becomes of an archive with the limits that servers have, before anything of it is written.
 fn judge(zip: &[u8]) -> Result<usize, String> {
-    let limits = Limits::default();
+    judge_by(zip, Limits::default())
+}
+
+fn judge_by(zip: &[u8], limits: Limits) -> Result<usize, String> {
     let planned = open(zip, &limits).and_then(|mut archive| plan(&mut archive, &limits));
     planned.map(|plan| plan.len()).map_err(|error| error.to_string())
 }
@@ -371,8 +374,8 @@ fn links_that_lead_through_each_other_are_not_followed_for_long() {
         0 => link(&format!("l{n}"), &deep),
         _ => link(&format!("l{n}"), &format!("l{}/../{}x{n}", n - 1, "../d/".repeat(200))),
     };
-    let items: Vec<Item> = (0..20_000).map(one).collect();
-    let error = judge(&zip(&items)).unwrap_err();
+    let items: Vec<Item> = (0..5_000).map(one).collect();
+    let error = judge_by(&zip(&items), Limits { package_entries: 5_000, ..Limits::default() }).unwrap_err();
     assert!(error.contains("its links lead through too many folders"), "{error}");
     let items: Vec<Item> = (0..30)
         .map(|n| link(&format!("l{n}"), &format!("l{}/{deep}", n + 1)))
