@@ -5,7 +5,9 @@ import errno
 import json
 import os
 import re
+import signal
 import threading
+import time
 
 import pytest
 
@@ -303,6 +305,28 @@ def hold_a_hundred_at_once(own):
         gate.wait_for(100, seconds=60)
         gate.open()
         assert len({a.result()["id"] for a in asked}) == 100
+
+
+def test_who_waits_for_a_start_while_the_server_stands_still_is_not_refused_for_want_of_memory(fresh):
+    """As behind a machine that is paused, or a control group that is frozen: nobody had memory or a start meanwhile."""
+    own = fresh()
+    # Each start keeps a processor busy, so that those behind it wait for theirs.
+    app = """
+import time
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    pass
+handler = lambda event, context: time.sleep(event)
+"""
+    made = aws.Deployer(aws.client(own), "still")({"app.py": app}, packages.PYTHON, "app.handler", Timeout=300)
+    with concurrent.futures.ThreadPoolExecutor(8) as callers:
+        answers = [callers.submit(made, 1) for _ in range(8)]
+        wait_until(lambda: own.instances(), "a start is under way")
+        os.kill(own.process.pid, signal.SIGSTOP)
+        still = time.monotonic()
+        wait_until(lambda: time.monotonic() - still > 8, "it stands still for longer than a request may wait", 20)
+        os.kill(own.process.pid, signal.SIGCONT)
+        assert [answer.result() for answer in answers] == [None] * 8
 
 
 def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):

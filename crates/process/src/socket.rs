@@ -2,13 +2,15 @@
 //! descriptors.
 
 use crate::kernel::unless_cut_off;
+use crate::network::sockets::{give_up_after, waited_in_vain};
 use crate::script::ops;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// A first process that takes longer than this for a row of operations is stuck (a dead network mount, say).
-const PATIENCE_S: libc::time_t = 10;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The server's end. Whoever asks waits for the answer before the next may.
 pub struct Control {
@@ -63,9 +65,7 @@ impl Control {
                 return Err(io::Error::last_os_error());
             }
             let (ours, theirs) = (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]));
-            let limit = libc::timeval { tv_sec: PATIENCE_S, tv_usec: 0 };
-            let (value, length) = ((&raw const limit).cast(), size_of::<libc::timeval>() as u32);
-            libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length);
+            give_up_after(&ours, PATIENCE)?;
             Ok((Control { socket: ours, state: Mutex::default() }, theirs))
         }
     }
@@ -105,7 +105,7 @@ impl Control {
     /// The answer to the row that was sent last. Blocks until it comes.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the program has ended or the first process has gone; `WouldBlock` when nothing came for
+    /// `UnexpectedEof` when the program has ended or the first process has gone; `TimedOut` when nothing came for
     /// 10 seconds.
     pub fn answer(&self) -> io::Result<Reply> {
         self.read_answer(&mut self.state())
@@ -137,7 +137,7 @@ impl Control {
 
     fn read_answer(&self, state: &mut State) -> io::Result<Reply> {
         loop {
-            let reply = self.receive(true)?;
+            let reply = self.receive(true).map_err(waited_in_vain)?;
             if let Some(end) = reply.end() {
                 state.ended = Some(end);
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -255,6 +255,15 @@ mod tests {
         assert_eq!(kind(control.ask(&[3], &[])), io::ErrorKind::UnexpectedEof);
         drop(theirs);
         assert_eq!(control.last_word(), Some(End { status: 9, max_resident_kib: 2048 }));
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_not_told_that_the_machine_has_no_room() {
+        let (control, _theirs) = Control::pair().expect("a pair");
+        give_up_after(&control.socket, Duration::from_secs(1)).expect("set");
+        let error = control.ask(&[1], &[]).map(|_| ()).expect_err("nobody answers");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(crate::launch::no_room(&error).is_none(), "{error}");
     }
 
     #[test]
