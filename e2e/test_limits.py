@@ -3,14 +3,17 @@
 import concurrent.futures
 import errno
 import json
+import os
 import re
+import signal
 import threading
+import time
 
 import pytest
 
 from harness import aws, holdings, packages
 from harness.gate import Gate
-from harness.processes import cgroups_of, orphans, wait_until
+from harness.processes import cgroups_of, orphans, threads_of, wait_until
 from harness.server import started
 
 RATE = "Rate Exceeded."
@@ -133,44 +136,86 @@ def test_the_report_tells_the_memory_that_was_used(probe):
 
 COMPUTES = """import time
 def handler(event, context):
-    end = time.monotonic() + event
-    while time.monotonic() < end:
-        pass
+    seconds, in_kernel = event
+    end, block = time.monotonic() + seconds, bytearray(1 << 20)
+    with open("/dev/zero", "rb", buffering=0) as zeros:
+        while time.monotonic() < end:
+            in_kernel and zeros.readinto(block)
 """
 
 
-def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answers_quickly_does_not(fresh):
+class Standing:
+    """What a server's groups say of how its instances stand."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def file(self, pid, *names):
+        """A file of the group that a process is in, the first that there is."""
+        own = re.findall(r"brooklet-\w+/(\d+)$", cgroups_of(pid), re.M)
+        files = [group / number / name for name in names for group in self.server.control_groups() for number in own]
+        return next((file for file in files if file.exists()), None)
+
+    def stands_back(self, pid):
+        return self.file(pid, "cpu.idle").read_text() == "1\n"
+
+    def has_quota(self, pid):
+        """Whether it may use no more than 2 ms in 20 ms."""
+        quota = self.file(pid, "cpu.cfs_quota_us", "cpu.max").read_text().split()
+        return quota in (["2000"], ["2000", "20000"])
+
+    def keeps_the_beat(self):
+        """A thread on each processor of the server's."""
+        return threads_of(self.server.process.pid).count("beat") == len(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def neighbours(fresh):
+    """A server's groups, a function that answers quickly, one that computes, and the processes of both."""
     server = fresh()
     deployer = aws.Deployer(aws.client(server), "standing")
-
-    def idle(pid):
-        """Where it is said how its group stands."""
-        own = re.findall(r"brooklet-\w+/(\d+)$", cgroups_of(pid), re.M)
-        files = {group / number / "cpu.idle" for group in server.control_groups() for number in own}
-        return [file for file in files if file.exists()]
-
-    def stands_back(pid):
-        return any(file.read_text() == "1\n" for file in idle(pid))
-
+    standing = Standing(server)
     answers = deployer(packages.python_probe(), packages.PYTHON, "probe.handler", MemorySize=128)
     answers({"do": "echo", "value": 1})
     (quick,) = server.instances()
-    if not idle(quick):
+    if not standing.file(quick, "cpu.idle"):
         pytest.skip("no control groups that share the processors and can be idle")
     computes = deployer({"app.py": COMPUTES}, packages.PYTHON, "app.handler", MemorySize=128, Timeout=60)
-    computes(0)
+    computes([0, False])
     (slow,) = set(server.instances()) - {quick}
-    (group,) = {file.parent.parent for file in idle(quick)}
+    return standing, (answers, quick), (computes, slow)
+
+
+def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answers_quickly_does_not(neighbours):
+    standing, (answers, quick), (computes, slow) = neighbours
+    group = standing.file(quick, "cpu.idle").parent.parent
     together = next(file for name in ("cpu.shares", "cpu.weight") if (file := group / name).exists())
     usual = int(together.read_text())
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        computing = pool.submit(computes, 5)
-        wait_until(lambda: answers({"do": "echo", "value": 1}) and stands_back(slow), "it stands back")
-        assert not stands_back(quick)
+        computing = pool.submit(computes, [5, False])
+        wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.stands_back(slow), "it stands back")
+        assert not standing.stands_back(quick)
         wait_until(lambda: int(together.read_text()) < usual / 4, "all functions together give way to the server")
+        wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.keeps_the_beat(), "the kernel looks more often")
+        assert not standing.has_quota(slow), "it gives way at once, and has what nobody else wants"
         computing.result()
-    wait_until(lambda: not stands_back(slow), "it comes first again")
+    wait_until(lambda: not standing.stands_back(slow), "it comes first again")
     wait_until(lambda: int(together.read_text()) == usual, "with nobody standing back the server does not come first")
+    assert not standing.keeps_the_beat()
+
+
+def test_who_keeps_the_kernel_busy_gets_its_part_of_it_and_no_more_while_others_want_the_processors(neighbours):
+    standing, (answers, quick), (computes, slow) = neighbours
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(computes, [8, True])
+        wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.has_quota(slow), "it has a quota")
+        assert not standing.has_quota(quick)
+        wait_until(lambda: not standing.has_quota(slow), "a second after the last event of others it has none")
+        assert standing.stands_back(slow) and not computing.done()
+        wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.has_quota(slow), "it has one again")
+        computing.result()
+    wait_until(lambda: not standing.stands_back(slow), "it comes first again")
+    assert not standing.has_quota(slow)
 
 
 # ---- sizes ---------------------------------------------------------------------------------------------------
@@ -260,6 +305,28 @@ def hold_a_hundred_at_once(own):
         gate.wait_for(100, seconds=60)
         gate.open()
         assert len({a.result()["id"] for a in asked}) == 100
+
+
+def test_who_waits_for_a_start_while_the_server_stands_still_is_not_refused_for_want_of_memory(fresh):
+    """As behind a machine that is paused, or a control group that is frozen: nobody had memory or a start meanwhile."""
+    own = fresh()
+    # Each start keeps a processor busy, so that those behind it wait for theirs.
+    app = """
+import time
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    pass
+handler = lambda event, context: time.sleep(event)
+"""
+    made = aws.Deployer(aws.client(own), "still")({"app.py": app}, packages.PYTHON, "app.handler", Timeout=300)
+    with concurrent.futures.ThreadPoolExecutor(8) as callers:
+        answers = [callers.submit(made, 1) for _ in range(8)]
+        wait_until(lambda: own.instances(), "a start is under way")
+        os.kill(own.process.pid, signal.SIGSTOP)
+        still = time.monotonic()
+        wait_until(lambda: time.monotonic() - still > 8, "it stands still for longer than a request may wait", 20)
+        os.kill(own.process.pid, signal.SIGCONT)
+        assert [answer.result() for answer in answers] == [None] * 8
 
 
 def test_a_burst_of_a_hundred_cold_requests_is_answered_whole(fresh):

@@ -4,6 +4,7 @@ The test process makes itself the reaper of all that its children leave behind: 
 becomes a child of this process, so an orphan is simply a child that nobody here started.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -96,6 +97,15 @@ def command(pid):
         return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except OSError:
         return ""
+
+
+def threads_of(pid):
+    """The names of a process's threads; none that ends meanwhile."""
+    found = []
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"):
+        with contextlib.suppress(OSError):
+            found.append(thread.read_text().strip())
+    return found
 
 
 def alive(pid):

@@ -2,10 +2,70 @@
 
 mod world;
 
+use bytes::Bytes;
 use model::{Cors, InvokeMode, LATEST, Version};
 use node::control::*;
+use ports::store::{Document, Expect, Revision, StoreError};
+use ports::{BoxFuture, MemoryStore, Store};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use world::{World, alias, create, page, refusal, settings, update, zip};
+
+/// A store in which what deletes a reservation's index waits.
+struct Hesitant {
+    store: MemoryStore,
+    go_on: tokio::sync::Semaphore,
+}
+
+impl Store for Hesitant {
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Document>, StoreError>> {
+        self.store.get(key)
+    }
+
+    fn put(&self, key: &str, value: Bytes, expect: Expect) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        self.store.put(key, value, expect)
+    }
+
+    fn delete(&self, key: &str, expect: Expect) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let (delete, waits) = (self.store.delete(key, expect), key.starts_with("reserved/"));
+        Box::pin(async move {
+            if waits {
+                let _turn = self.go_on.acquire().await;
+            }
+            delete.await
+        })
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Document>, StoreError>> {
+        self.store.list(prefix, after, limit)
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_made_while_another_is_given_back_is_known_after_a_restart() {
+    let store = Arc::new(Hesitant { store: MemoryStore::new(), go_on: tokio::sync::Semaphore::new(0) });
+    let world = World::over(store.clone(), Limits::default());
+    world.create("f").await;
+    world.registry.put_concurrency("f", 7).await.unwrap();
+    let registry = world.registry.clone();
+    let given_back = tokio::spawn(async move { registry.delete_concurrency("f").await });
+    while world.registry.concurrency("f").await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    world.registry.put_concurrency("f", 5).await.unwrap();
+    store.go_on.add_permits(1);
+    given_back.await.unwrap().unwrap();
+    let known = world.registry.reservations().await.unwrap();
+    assert_eq!(known.iter().map(|reservation| reservation.limit).collect::<Vec<_>>(), [5]);
+    world.registry.delete_concurrency("f").await.unwrap();
+    assert_eq!(world.registry.reservations().await.unwrap(), []);
+    assert_eq!(world.registry.sweep().await.unwrap().documents, 1, "its index goes with the next sweep");
+}
 
 const F: &str = "arn:aws:lambda:us-east-1:000000000000:function:f";
 
@@ -664,7 +724,7 @@ async fn a_small_cache_serves_many_functions() {
 async fn readers_beside_writers_never_see_an_older_state_after_a_newer() {
     let world = World::with(Limits { cached_functions: 1, ..Limits::default() });
     world.create("f").await;
-    let done = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let done = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let (registry, count) = (world.registry.clone(), done.clone());
     let writer = tokio::spawn(async move {
         for n in 1..=200 {

@@ -86,7 +86,7 @@ pub struct PoolConfig {
     pub max_waiting: usize,
     /// A request is refused with [`Reason::Memory`] when it has waited this long and for as long the budget has
     /// granted the pool nothing (default 5 s). One for which an instance is being started waits for the end of
-    /// that start instead.
+    /// that start instead. Time in which the owner stood still does not count.
     pub max_wait: Duration,
     /// A request waits for a busy instance while it can expect its turn within this time, and sooner than a start
     /// would be over (default 10 ms); otherwise instances are asked for, as many as would bring the wait down to
@@ -337,6 +337,10 @@ const ENOUGH_REQUESTS: u32 = 8;
 /// After a denial the budget is left alone for this long.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
+/// A request that should have been refused this long ago was not because the owner stood still (stopped, or on a machine
+/// that was). Nobody had memory or a start meanwhile, so that those who wait for them do so anew.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
 /// A request without an instance.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
@@ -363,7 +367,7 @@ pub struct Pool {
     asking_room: u32,
     /// Requests that instances being started could run at once.
     starting_room: u32,
-    /// When the budget last granted anything.
+    /// When the budget last granted anything, or could again after the owner stood still.
     granted: Time,
     queue: Queue,
     keeping: Keeping,
@@ -404,6 +408,11 @@ impl Pool {
 
     /// Feeds one event; appends the commands that the caller must carry out, in order.
     pub fn step(&mut self, now: Time, event: Event, commands: &mut Vec<Command>) {
+        // The step before left nobody here whose time was up.
+        let first = self.waiting.get(self.starting_room as usize);
+        if first.is_some_and(|first| now.since(self.refused_at(first.since)) >= STOOD_STILL) {
+            self.granted = now;
+        }
         match event {
             Event::Arrived { request } => self.arrived(now, request, commands),
             Event::Abandoned { request } => self.waiting.retain(|waiting| waiting.request != request),

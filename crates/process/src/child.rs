@@ -182,7 +182,6 @@ impl Child {
     pub fn hear(&self) -> Result<Reply, NotStarted> {
         let reply = self.control.answer().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it has ended"),
-            io::ErrorKind::WouldBlock => io::Error::other("it is not ready after 10 seconds"),
             _ => error,
         });
         reply.map_err(NotStarted::at("hear of the first process"))

@@ -2,17 +2,19 @@
 //! are answered in the order in which they were sent, so each reader keeps what others wait for.
 
 use crate::kernel::unless_cut_off;
+use crate::network::sockets::{give_up_after, waited_in_vain};
 use crate::script::ops;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 /// A first process that takes longer than this for a row of operations is stuck (a dead network mount, say).
-const PATIENCE_S: libc::time_t = 10;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The server's end.
 pub struct Control {
@@ -76,9 +78,7 @@ impl Control {
                 return Err(io::Error::last_os_error());
             }
             let (ours, theirs) = (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]));
-            let limit = libc::timeval { tv_sec: PATIENCE_S, tv_usec: 0 };
-            let (value, length) = ((&raw const limit).cast(), size_of::<libc::timeval>() as u32);
-            libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length);
+            give_up_after(&ours, PATIENCE)?;
             Ok((Control::over(ours), theirs))
         }
     }
@@ -99,7 +99,7 @@ impl Control {
     /// The answer to the row that was sent last. Blocks until it comes.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the program has ended or the first process has gone; `WouldBlock` when nothing came for
+    /// `UnexpectedEof` when the program has ended or the first process has gone; `TimedOut` when nothing came for
     /// 10 seconds.
     pub fn answer(&self) -> io::Result<Reply> {
         let mut state = self.state();
@@ -108,7 +108,7 @@ impl Control {
             if let Some(reply) = state.taken(row) {
                 return Ok(reply);
             }
-            self.read(&mut state, true)?;
+            self.read(&mut state, true).map_err(waited_in_vain)?;
         }
     }
 
@@ -372,7 +372,7 @@ mod tests {
         poll(&mut asked).await;
         let began = std::time::Instant::now();
         control.post(&[3]).expect("sent");
-        assert!(began.elapsed().as_secs() < PATIENCE_S as u64 / 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
         // Whoever posts next reads what the first task waits for.
         theirs.transmit(&words([0, 1, 0]), &[]).expect("sent");
         theirs.transmit(&words([0, 3, 0]), &[]).expect("sent");
@@ -399,6 +399,16 @@ mod tests {
         };
         let (asked, ()) = tokio::join!(control.ask(&[1]), ended);
         assert_eq!(kind(asked), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_not_told_that_the_machine_has_no_room() {
+        let (control, _theirs) = Control::pair().expect("a pair");
+        give_up_after(&control.socket, Duration::from_secs(1)).expect("set");
+        control.send(&[1], &[]).expect("sent");
+        let error = control.answer().map(|_| ()).expect_err("nobody answers");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(crate::launch::no_room(&error).is_none(), "{error}");
     }
 
     #[test]

@@ -102,15 +102,39 @@ async fn decorated(call: Call<'_>, site: Site, cors: &Cors) -> Result<Response<B
     Ok(response)
 }
 
-async fn run(call: Call<'_>, site: Site) -> Result<Response<Body>> {
+async fn run(mut call: Call<'_>, site: Site) -> Result<Response<Body>> {
     let open = site.url.as_ref().is_some_and(|url| url.auth_type == "NONE");
     let signed = if open { None } else { knock(&call, site.url.is_some())? };
+    if signed.is_some() && !site.prefix.is_empty() && call.head.uri.path().split('/').any(|part| part == "..")
+    {
+        // What is signed is the path without them, and that could be another function's.
+        return Err(ApiError::new(
+            Kind::InvalidRequestContentException,
+            "The path of a signed request below /fn/ must not hold '..': send it as it is signed, without.",
+        ));
+    }
     let trace_id = trace::id(&call.head.headers, call.request_id);
-    let registry = &call.app.registry;
-    let target = registry.resolve(&site.function, site.qualifier.as_deref(), fastrand::f64()).await?;
-    let mut response = match target.configuration.contract() {
-        Contract::Http => passthrough::run(call, site, target, signed, &trace_id).await?,
-        Contract::Lambda => by_event(call, site, target, signed, &trace_id).await?,
+    let (registry, random) = (&call.app.registry, fastrand::f64());
+    let resolve = async || registry.resolve(&site.function, site.qualifier.as_deref(), random).await;
+    let mut target = resolve().await?;
+    let contract = target.configuration.contract();
+    let mut read = None;
+    // A body is streamed where it need not be an event, nor be signed.
+    if contract == Contract::Lambda || signed.is_some() {
+        let body = call.collect(MAX_PAYLOAD, "InvokeFunction").await?;
+        let caller = signed.map(|signed| signed.finish(&call.head, &body)).transpose()?;
+        read = Some((body, caller));
+        // That may have taken a minute, in which the function was changed or deleted.
+        let now = resolve().await?;
+        if now.configuration.contract() == contract {
+            target = now;
+        }
+    }
+    let mut response = match (contract, read) {
+        (Contract::Lambda, Some((body, caller))) => {
+            by_event(call, site, target, body, caller, &trace_id).await?
+        }
+        (_, read) => passthrough::run(call, site, target, read.map(|(body, _)| body), &trace_id).await?,
     };
     trace::put(response.headers_mut(), Some(&trace_id));
     Ok(response)
@@ -139,14 +163,13 @@ fn knock<'a>(call: &Call<'a>, at_url: bool) -> Result<Option<Signed<'a>>> {
 
 /// The request as an event, the answer as a response.
 async fn by_event(
-    mut call: Call<'_>,
+    call: Call<'_>,
     site: Site,
     target: Target,
-    signed: Option<Signed<'_>>,
+    body: Bytes,
+    caller: Option<String>,
     trace_id: &str,
 ) -> Result<Response<Body>> {
-    let body = call.collect(MAX_PAYLOAD, "InvokeFunction").await?;
-    let caller = signed.map(|signed| signed.finish(&call.head, &body)).transpose()?;
     let payload = event_of(&call, &site, &body, caller.as_deref(), trace_id);
     if payload.len() > MAX_PAYLOAD {
         return Err(lambda::too_large(MAX_PAYLOAD, "InvokeFunction"));

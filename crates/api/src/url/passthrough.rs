@@ -1,10 +1,8 @@
 //! The HTTP contract: the request goes to the program as it is, the answer comes back as it comes.
 
 use super::{Site, forward};
-use crate::auth::Signed;
 use crate::body::Body;
 use crate::error::{ApiError, Kind, Result};
-use crate::lambda::MAX_PAYLOAD;
 use crate::service::Call;
 use crate::unread::Unread;
 use bytes::Bytes;
@@ -18,23 +16,14 @@ use ports::{HttpBody, Payload, StreamReply};
 /// The most that the server's log tells of a function's error: bytes.
 const MAX_TOLD: usize = 1024;
 
-/// Runs one request. A body that must be signed is collected first; one that need not is streamed, whatever its
-/// length.
+/// Runs one request. A body that had to be signed was `collected`; one that need not is streamed, whatever its length.
 pub(super) async fn run(
-    mut call: Call<'_>,
+    call: Call<'_>,
     site: Site,
     target: Target,
-    signed: Option<Signed<'_>>,
+    collected: Option<Bytes>,
     trace_id: &str,
 ) -> Result<Response<Body>> {
-    let collected = match signed {
-        None => None,
-        Some(signed) => {
-            let body = call.collect(MAX_PAYLOAD, "InvokeFunction").await?;
-            signed.finish(&call.head, &body)?;
-            Some(body)
-        }
-    };
     let mut request = Request::new(());
     *request.method_mut() = call.head.method.clone();
     *request.uri_mut() = uri(&call, &site)?;

@@ -103,6 +103,32 @@ pub async fn boto3(rig: &Rig, secret: &str, script: &str) -> Option<String> {
     Some(stdout.trim().to_owned())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_signed_for_one_function_runs_no_other() {
+    let rig = guarded().await;
+    let script = format!(
+        "import io, zipfile, http.client\n\
+         from botocore.auth import SigV4Auth\n\
+         from botocore.awsrequest import AWSRequest\n\
+         from botocore.credentials import Credentials\n\
+         packed = io.BytesIO()\n\
+         zipfile.ZipFile(packed, 'w').writestr('app.py', '')\n\
+         for name in 'ab':\n\
+         \x20   c.create_function(FunctionName=name, Runtime='python3.12', Handler='app.h', \
+         Role='arn:aws:iam::123456789012:role/r', Code={{'ZipFile': packed.getvalue()}})\n\
+         request = AWSRequest('GET', 'http://{0}/fn/a/x', headers={{'Host': '{0}'}})\n\
+         SigV4Auth(Credentials('AKIDEXAMPLE', '{SECRET}'), 'lambda', 'us-east-1').add_auth(request)\n\
+         def status(path):\n\
+         \x20   connection = http.client.HTTPConnection('{0}')\n\
+         \x20   connection.request('GET', path, headers=dict(request.headers))\n\
+         \x20   return connection.getresponse().status\n\
+         print(status('/fn/a/x'), status('/fn/b/../a/x'), status('/fn/b/x'))",
+        rig.address
+    );
+    let Some(statuses) = boto3(&rig, SECRET, &script).await else { return };
+    assert_eq!(statuses, "200 400 403");
+}
+
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

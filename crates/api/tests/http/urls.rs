@@ -61,6 +61,38 @@ async fn a_function_answers_at_its_path_too() {
 }
 
 #[tokio::test]
+async fn a_function_that_was_deleted_or_changed_while_a_body_came_runs_no_more_as_it_was() {
+    let setup = Setup::new(|target, _| async move {
+        Ok(Reply::Answer(Bytes::from(format!("\"{}\"", target.configuration.timeout_s))))
+    });
+    let rig = setup.start().await;
+    rig.create("f").await;
+    let asked = || async {
+        let mut socket = rig.connect().await;
+        let head = "POST /fn/f HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n\
+                    Content-Length: 2\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut invited = [0; 25];
+        socket.read_exact(&mut invited).await.unwrap();
+        assert_eq!(&invited, b"HTTP/1.1 100 Continue\r\n\r\n");
+        socket
+    };
+    let answered = |mut socket: tokio::net::TcpStream| async move {
+        socket.write_all(b"{}").await.unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        parse(&received)
+    };
+    let waiting = asked().await;
+    let change = json!({ "Timeout": 77 });
+    rig.json("PUT /2015-03-31/functions/f/configuration", change).await;
+    assert_eq!(answered(waiting).await.text(), "77");
+    let waiting = asked().await;
+    assert_eq!(rig.send("DELETE /2015-03-31/functions/f").await.status, 204);
+    assert_eq!(answered(waiting).await.status, 404);
+}
+
+#[tokio::test]
 async fn an_answer_with_a_status_is_the_response() {
     let rig = Rig::answering(
         r#"{"statusCode":201,"headers":{"X-A":"1","Content-Length":"7"},"cookies":["a=1","b=2"],"body":"aGk=","isBase64Encoded":true}"#,

@@ -6,7 +6,8 @@
 
 use super::ControlError;
 use super::registry::Limits;
-use std::collections::{BTreeMap, HashSet};
+use memchr::memmem;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -50,21 +51,16 @@ fn open<'a>(zip: &'a [u8], limits: &Limits) -> Result<ZipArchive<Cursor<&'a [u8]
     if zip.is_empty() {
         return Err(empty());
     }
+    refuse_too_many(declared_entries(zip), limits)?;
     let mut archive = ZipArchive::new(Cursor::new(zip)).map_err(|error| match error {
         // The library tells which of its structures it missed, which helps nobody who sent the wrong file.
         ZipError::InvalidArchive(_) => refused("it is not a zip archive, or a part of it is missing"),
         error => broken(&error),
     })?;
-    match archive.len() {
-        0 => return Err(empty()),
-        n if n > limits.package_entries => {
-            return Err(refused(format!(
-                "it has {n} entries, at most {} are allowed",
-                limits.package_entries
-            )));
-        }
-        _ => {}
+    if archive.is_empty() {
+        return Err(empty());
     }
+    refuse_too_many(archive.len() as u64, limits)?;
     if archive.has_duplicate_names() {
         refuse_files_named_twice(zip, archive.central_directory_start())?;
     }
@@ -72,6 +68,29 @@ fn open<'a>(zip: &'a [u8], limits: &Limits) -> Result<ZipArchive<Cursor<&'a [u8]
         return Err(refused("entries share the same bytes of the archive"));
     }
     Ok(archive)
+}
+
+fn refuse_too_many(entries: u64, limits: &Limits) -> Result<(), ControlError> {
+    match entries > limits.package_entries as u64 {
+        true => {
+            Err(refused(format!("it has {entries} entries, at most {} are allowed", limits.package_entries)))
+        }
+        false => Ok(()),
+    }
+}
+
+/// How many entries the archive says that it has, where that can be more than 65,535; zero otherwise. Its reader holds some
+/// 400 bytes of each before it can be asked. It believes a record of the 64-bit form only if that ends where a locator
+/// begins. Source: APPNOTE.TXT, sections 4.3.14 and 4.3.15.
+fn declared_entries(zip: &[u8]) -> u64 {
+    const BEFORE_THE_REST: usize = 12;
+    let number = |at: usize| Some(u64::from_le_bytes(zip.get(at..at + 8)?.try_into().ok()?));
+    let entries = |record: usize| {
+        let rest = usize::try_from(number(record + 4)?).ok()?;
+        let end = record.checked_add(BEFORE_THE_REST)?.checked_add(rest)?;
+        zip.get(end..)?.starts_with(b"PK\x06\x07").then(|| number(record + 32)).flatten()
+    };
+    memmem::find_iter(zip, b"PK\x06\x06").filter_map(entries).max().unwrap_or(0)
 }
 
 /// The archive's reader keeps the last entry of each name and does not tell which names came twice. A folder
@@ -114,7 +133,7 @@ fn plan(archive: &mut ZipArchive<Cursor<&[u8]>>, limits: &Limits) -> Result<Plan
         }
     }
     add_parents(&mut plan, limits)?;
-    check_links(&plan)?;
+    check_links(&plan, limits)?;
     Ok(plan)
 }
 
@@ -191,13 +210,13 @@ fn link_target(file: &mut impl Read, path: &str) -> Result<String, ControlError>
 
 /// Archives need not name the folders that their files lie in.
 fn add_parents(plan: &mut Plan, limits: &Limits) -> Result<(), ControlError> {
-    let mut missing = Vec::new();
+    let mut missing = BTreeSet::new();
     for path in plan.keys() {
         let mut parent = path.as_str();
         while let Some((above, _)) = parent.rsplit_once('/') {
             match plan.get(above) {
-                None => missing.push(above.to_owned()),
-                Some(Entry::Folder) => break,
+                None if missing.insert(above.to_owned()) => {}
+                None | Some(Entry::Folder) => break,
                 Some(_) => {
                     return Err(refused(format!("{path:?} lies below {above:?}, which is not a folder")));
                 }
@@ -215,9 +234,14 @@ fn add_parents(plan: &mut Plan, limits: &Limits) -> Result<(), ControlError> {
 /// How many links one path may lead through, as in Linux.
 const MAX_LINKS: usize = 40;
 
+/// How many folders and links all links of a package may lead through, for each entry that it may have: most lead through
+/// a handful, and some that were made for it through tens of thousands.
+const STEPS_OF_LINKS: usize = 10;
+
 /// Each link must lead to a place inside the package when it is followed as the kernel would, through other
 /// links: `..` after a link goes up from where the link leads, so looking at the text alone does not do.
-fn check_links(plan: &Plan) -> Result<(), ControlError> {
+fn check_links(plan: &Plan, limits: &Limits) -> Result<(), ControlError> {
+    let mut steps = STEPS_OF_LINKS * limits.package_entries;
     for (path, entry) in plan {
         let Entry::Link(target) = entry else { continue };
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -233,6 +257,7 @@ fn check_links(plan: &Plan) -> Result<(), ControlError> {
             return Err(leads_out());
         }
         while let Some(part) = todo.pop() {
+            steps = steps.checked_sub(1).ok_or_else(|| refused("its links lead through too many folders"))?;
             match part {
                 "" | "." => {}
                 ".." => {
@@ -240,7 +265,13 @@ fn check_links(plan: &Plan) -> Result<(), ControlError> {
                 }
                 part => {
                     place.push(part);
-                    if let Some(Entry::Link(next)) = plan.get(&place.join("/")) {
+                    let here = place.join("/");
+                    if here.len() > MAX_PATH {
+                        return Err(refused(format!(
+                            "the link {path:?} leads to a path longer than {MAX_PATH} bytes"
+                        )));
+                    }
+                    if let Some(Entry::Link(next)) = plan.get(&here) {
                         links += 1;
                         if links > MAX_LINKS {
                             return Err(refused(format!("the link {path:?} leads through too many links")));

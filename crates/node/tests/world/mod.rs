@@ -14,7 +14,7 @@ pub const ROLE: &str = "arn:aws:iam::000000000000:role/r";
 
 pub struct World {
     pub registry: Arc<Registry>,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn Store>,
     blobs: Arc<MemoryBlobs>,
     changes: Arc<Mutex<Vec<String>>>,
     dir: tempfile::TempDir,
@@ -26,6 +26,10 @@ impl World {
     }
 
     pub fn with(limits: Limits) -> World {
+        World::over(Arc::new(MemoryStore::new()), limits)
+    }
+
+    pub fn over(store: Arc<dyn Store>, limits: Limits) -> World {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
             account: Account { id: "000000000000".into(), region: "us-east-1".into() },
@@ -39,7 +43,7 @@ impl World {
                 _ => Ok(()),
             }),
         };
-        let (store, blobs) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBlobs::new()));
+        let blobs = Arc::new(MemoryBlobs::new());
         let registry = Arc::new(Registry::open(store.clone(), blobs.clone(), options).unwrap());
         let changes = Arc::new(Mutex::new(Vec::new()));
         let seen = changes.clone();

@@ -419,6 +419,34 @@ fn without_memory_a_request_waits_its_bound_and_is_refused() {
 }
 
 #[test]
+fn while_its_owner_stands_still_a_request_does_not_wait_for_memory() {
+    check(
+        config(),
+        "
+        0ms arrived r1
+            ask i1
+        60s wake_up
+        64s granted i1
+            start i1
+        64s started i1
+            dispatch r1 i1
+        ",
+    );
+    check(
+        config(),
+        "
+        0ms arrived r1
+            ask i1
+        60s wake_up
+        wake
+            at 65s
+            refuse r1 Memory
+            release i1
+        ",
+    );
+}
+
+#[test]
 fn a_request_whose_instance_is_being_started_waits_for_the_end_of_the_start() {
     check(
         config(),

@@ -10,7 +10,7 @@ mod machine; //   what the machine's own network is like
 mod netlink; //   messages to the kernel
 mod outside; //   what instances of this server reach
 mod rules; //     addresses, routes and packet rules inside
-mod sockets; //   sockets that were opened inside
+pub mod sockets; // sockets that were opened inside
 mod streams; //   TCP: the server in the middle
 
 pub use machine::resolv_conf;

@@ -147,7 +147,7 @@ impl Netlink {
         let length = unless_cut_off(|| unsafe {
             libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
         });
-        buffer.truncate(length?);
+        buffer.truncate(length.map_err(super::sockets::waited_in_vain)?);
         Ok(buffer)
     }
 }

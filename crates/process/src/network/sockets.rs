@@ -23,6 +23,15 @@ pub fn give_up_after(socket: &OwnedFd, patience: Duration) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit)
 }
 
+/// What receiving failed with, where it [gives up](give_up_after). The kernel's own number for that says in other places that
+/// the machine has no room for another process.
+pub fn waited_in_vain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no answer came in time"),
+        _ => error,
+    }
+}
+
 /// Binds to an address that the sandbox has, or that its routes call local.
 pub fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     if !address.ip().is_loopback() {

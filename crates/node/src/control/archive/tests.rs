@@ -1,4 +1,4 @@
-use super::unpack;
+use super::{open, plan, unpack};
 use crate::control::Limits;
 use proptest::prelude::*;
 use std::fs;
@@ -303,6 +303,86 @@ fn each_hostile_archive_is_refused_with_its_reason() {
     let empty = "Uploaded file must be a non-empty zip";
     assert_eq!(check(b""), empty);
     assert_eq!(check(&zip(&[])), empty);
+}
+
+/// An archive of `entries` folders in the 64-bit form: more than the other can hold.
+fn many_folders(entries: u64) -> Vec<u8> {
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for n in 0..entries {
+        let name = format!("{n:x}/");
+        let length = (name.len() as u16).to_le_bytes();
+        let local = bytes.len() as u32;
+        bytes.extend(b"PK\x03\x04\x0a\0\0\0\0\0\0\0\x21\0");
+        bytes.extend([0; 12]);
+        bytes.extend([length[0], length[1], 0, 0]);
+        bytes.extend(name.as_bytes());
+        directory.extend(b"PK\x01\x02\x0a\0\x0a\0\0\0\0\0\0\0\x21\0");
+        directory.extend([0; 12]);
+        directory.extend([length[0], length[1]]);
+        directory.extend([0; 12]);
+        directory.extend(local.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (start, length) = (bytes.len() as u64, directory.len() as u64);
+    bytes.extend(directory);
+    let record = bytes.len() as u64;
+    bytes.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0");
+    bytes.extend([entries, entries, length, start].map(u64::to_le_bytes).concat());
+    bytes.extend(b"PK\x06\x07\0\0\0\0");
+    bytes.extend(record.to_le_bytes());
+    bytes.extend(b"\x01\0\0\0PK\x05\x06\0\0\0\0");
+    bytes.extend([0xff; 12]);
+    bytes.extend([0, 0]);
+    bytes
+}
+
+/// What becomes of an archive with the limits that servers have, before anything of it is written.
+fn judge(zip: &[u8]) -> Result<usize, String> {
+    judge_by(zip, Limits::default())
+}
+
+fn judge_by(zip: &[u8], limits: Limits) -> Result<usize, String> {
+    let planned = open(zip, &limits).and_then(|mut archive| plan(&mut archive, &limits));
+    planned.map(|plan| plan.len()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_archive_of_too_many_entries_is_refused_before_they_are_read() {
+    // Whoever reads them finds that they are none.
+    let mut archive = many_folders(100_001);
+    let record = archive.windows(4).rposition(|bytes| bytes == b"PK\x06\x06").unwrap();
+    archive[..record].fill(0);
+    let error = judge(&archive).unwrap_err();
+    assert!(error.contains("it has 100001 entries, at most 100000 are allowed"), "{error}");
+}
+
+#[test]
+fn as_many_entries_as_are_allowed_are_taken_whatever_form_tells_of_them() {
+    assert_eq!(judge(&many_folders(70_000)), Ok(70_000));
+}
+
+#[test]
+fn folders_that_an_archive_does_not_name_count_once() {
+    let files: Vec<Item> = (0..21_000).map(|n| file(&format!("a/b/c/d/e/{n}"), "")).collect();
+    assert_eq!(judge(&zip(&files)), Ok(21_005));
+}
+
+#[test]
+fn links_that_lead_through_each_other_are_not_followed_for_long() {
+    let deep = "d/".repeat(250);
+    let one = |n: usize| match n % 40 {
+        0 => link(&format!("l{n}"), &deep),
+        _ => link(&format!("l{n}"), &format!("l{}/../{}x{n}", n - 1, "../d/".repeat(200))),
+    };
+    let items: Vec<Item> = (0..5_000).map(one).collect();
+    let error = judge_by(&zip(&items), Limits { package_entries: 5_000, ..Limits::default() }).unwrap_err();
+    assert!(error.contains("its links lead through too many folders"), "{error}");
+    let items: Vec<Item> = (0..30)
+        .map(|n| link(&format!("l{n}"), &format!("l{}/{deep}", n + 1)))
+        .chain([link("l30", ".")])
+        .collect();
+    let error = judge(&zip(&items)).unwrap_err();
+    assert!(error.contains("leads to a path longer than 1024 bytes"), "{error}");
 }
 
 /// `length` zeros, deflated; the declared length changed to `claim` in both headers.
