@@ -428,7 +428,8 @@ def test_a_bomb_ends_with_its_time_and_leaves_nothing(request, bombed, bomb):
     wait_until(lambda: not set(bombed.descendants()) - before, f"everything of {bomb} is gone", seconds=20)
 
 
-def test_nothing_is_left_after_kill_nine(tmp_path):
+@pytest.mark.parametrize("then", ["best-effort", "none"])
+def test_nothing_is_left_after_kill_nine(tmp_path, then):
     server = servers.Server(tmp_path).start()
     deployer = aws.Deployer(aws.client(server), "walls")
     function = deployer(packages.python_probe(), packages.PYTHON, "probe.handler")
@@ -439,7 +440,7 @@ def test_nothing_is_left_after_kill_nine(tmp_path):
     own = {name for pid in left for name in re.findall(r"brooklet-\w+", processes.cgroups_of(pid))}
     server.kill()
     wait_until(lambda: not any(processes.alive(pid) for pid in left), "the kernel has ended them all")
-    with server:
+    with servers.Server(tmp_path, "--isolation", then):
         pass
     groups = processes.control_groups()
     assert not [group for group in groups if os.path.basename(group) in own], "the next start has cleared them away"

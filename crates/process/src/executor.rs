@@ -104,10 +104,11 @@ impl ProcessExecutor {
         bootstraps::lay_out(&settings.run_dir, &settings.install)?;
         // Of a server that was killed during a training run.
         clear(&settings.run_dir.join("training"))?;
-        let groups = match settings.isolation {
-            Isolation::None => Groups::none(),
-            _ => Groups::open(&group_name(&settings.run_dir)),
-        };
+        // With this, what an earlier server has left is gone.
+        let mut groups = Groups::open(&group_name(&settings.run_dir));
+        if settings.isolation == Isolation::None {
+            groups = Groups::none();
+        }
         let enforced = groups.enforced();
         let outside = Arc::new(Outside::new(settings.endpoints.clone(), settings.connections)?);
         let init = settings.run_dir.join("init");
