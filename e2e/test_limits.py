@@ -207,7 +207,7 @@ def test_who_computes_all_the_time_stands_back_until_it_has_rested_and_who_answe
 def test_who_keeps_the_kernel_busy_gets_its_part_of_it_and_no_more_while_others_want_the_processors(neighbours):
     standing, (answers, quick), (computes, slow) = neighbours
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        computing = pool.submit(computes, [8, True])
+        computing = pool.submit(computes, [12, True])
         wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.has_quota(slow), "it has a quota")
         assert not standing.has_quota(quick)
         wait_until(lambda: not standing.has_quota(slow), "a second after the last event of others it has none")
