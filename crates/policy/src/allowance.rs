@@ -6,7 +6,7 @@
 //! rate comes first again after a while, so that it gets that rate in the long run.
 //!
 //! Who stands back gives way at once while it computes, but not while the kernel works for it: many kernels let nothing
-//! interrupt them there, for milliseconds. One that does mostly that, forks or eats memory without end, [hinders](Verdict)
+//! interrupt them there, for milliseconds. One that does mostly that, forks or eats memory without end, hinders
 //! others however far back it stands; while there are any, it gets no more than its rate, which leaves moments to them.
 
 use model::{MiB, Time};
@@ -69,8 +69,6 @@ pub struct Verdict {
     pub back: bool,
     /// Whether it does and has run all the same: then others may have had to wait for it.
     pub presses: bool,
-    /// Whether it stands back and the kernel does most of its work, so that others have to wait all the same.
-    pub hinders: bool,
     /// To be looked at again after this time.
     pub again: Duration,
 }
@@ -88,6 +86,7 @@ pub struct Allowance {
     at: Time,
     used: Duration,
     in_kernel: Duration,
+    /// Whether it stands back and the kernel does most of its work, so that others have to wait all the same.
     hinders: bool,
     events: u64,
     /// When it was last seen with an event.
@@ -128,9 +127,10 @@ impl Allowance {
         !self.back && self.asked.is_some_and(|asked| now.since(asked) < WANTS)
     }
 
-    /// The processor time of each [`PERIOD`] that it gets when it hinders one that wants the processors.
-    pub fn quota(&self) -> Duration {
-        PERIOD.mul_f64(self.rate.max(LEAST))
+    /// The processor time that it gets of each [`PERIOD`], if it hinders others and any of them `wanted` the processors; else all
+    /// that there is.
+    pub fn quota(&self, wanted: bool) -> Option<Duration> {
+        (self.hinders && wanted).then(|| PERIOD.mul_f64(self.rate.max(LEAST)))
     }
 
     /// Whether all of it is there.
@@ -182,7 +182,7 @@ impl Allowance {
         if self.back {
             self.pause = self.pause.min(change);
         }
-        Verdict { back: self.back, presses, hinders: self.hinders, again: self.pause }
+        Verdict { back: self.back, presses, again: self.pause }
     }
 }
 
@@ -195,6 +195,13 @@ mod tests {
     /// An allowance of which nothing has been used.
     fn fresh(now: Time, memory: MiB, cores: usize) -> Allowance {
         Allowance::new(now, memory, cores, Duration::ZERO, Duration::ZERO)
+    }
+
+    /// Whether it gets a quota after it was seen so, at this millisecond; never if nobody else wants the processors.
+    fn hinders(allowance: &mut Allowance, at: u64, look: Seen) -> bool {
+        allowance.saw(Time(at * MILLI), look);
+        assert_eq!(allowance.quota(false), None);
+        allowance.quota(true).is_some()
     }
 
     /// What is seen of one that computes.
@@ -361,14 +368,14 @@ mod tests {
                 events: 1,
                 busy: true,
             };
-            [1, 2, 3].map(|n| allowance.saw(Time(100 * n * MILLI), look(n)).hinders)
+            [1, 2, 3].map(|n| hinders(&mut allowance, 100 * n, look(n)))
         };
         assert_eq!(check(10), [false; 3]);
         assert_eq!(check(140), [true; 3]);
         let mut within = fresh(Time(0), MiB(256), 2);
         let little = Duration::from_millis(20);
         let look = Seen { used: little, in_kernel: little, events: 1, busy: true };
-        assert!(!within.saw(Time(100 * MILLI), look).hinders, "it has not used more than is its own");
+        assert!(!hinders(&mut within, 100, look), "it has not used more than is its own");
     }
 
     #[test]
@@ -376,12 +383,12 @@ mod tests {
         let mut first = fresh(Time(0), MiB(256), 2);
         let used = Duration::from_millis(300);
         let look = Seen { used, in_kernel: used, events: 1, busy: true };
-        assert!(first.saw(Time(150 * MILLI), look).hinders);
-        assert!(first.saw(Time(250 * MILLI), look).hinders, "it did not run: nothing new is known");
+        assert!(hinders(&mut first, 150, look));
+        assert!(hinders(&mut first, 250, look), "it did not run: nothing new is known");
         let mut next = fresh(Time(300 * MILLI), MiB(256), 2);
         next.inherit(Time(300 * MILLI), &first);
-        assert!(next.saw(Time(310 * MILLI), seen(Duration::ZERO, 0, true)).hinders);
-        assert!(!first.saw(Time(60_000 * MILLI), look).hinders);
+        assert!(hinders(&mut next, 310, seen(Duration::ZERO, 0, true)));
+        assert!(!hinders(&mut first, 60_000, look));
     }
 
     #[test]
@@ -396,7 +403,12 @@ mod tests {
 
     #[test]
     fn the_quota_is_what_lambda_would_give_and_never_next_to_nothing() {
-        let quota = |memory| fresh(Time(0), MiB(memory), 2).quota();
+        let quota = |memory| {
+            let mut allowance = fresh(Time(0), MiB(memory), 2);
+            let used = Duration::from_secs(60);
+            allowance.saw(Time(MILLI), Seen { used, in_kernel: used, events: 0, busy: true });
+            allowance.quota(true).expect("it hinders")
+        };
         assert_eq!(quota(1769), PERIOD);
         assert_eq!(quota(3538), PERIOD * 2);
         assert_eq!(quota(128), PERIOD / 10);

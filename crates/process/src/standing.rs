@@ -168,9 +168,7 @@ struct Known {
     /// Whether it was told to.
     back: bool,
     presses: bool,
-    hinders: bool,
-    /// Whether it has a quota.
-    limited: bool,
+    quota: Option<Duration>,
     due: Time,
 }
 
@@ -217,8 +215,8 @@ impl Looker {
                     allowance.inherit(now, left);
                 }
                 let function = new.function.clone();
-                let (back, presses, hinders, limited) = Default::default();
-                let known = Known { member, function, allowance, back, presses, hinders, limited, due: now };
+                let (back, presses, quota) = Default::default();
+                let known = Known { member, function, allowance, back, presses, quota, due: now };
                 self.members.insert(new.id, known);
                 self.due.insert((now, new.id));
                 self.look();
@@ -256,9 +254,9 @@ impl Looker {
             known.due = now + known.look(now).unwrap_or(LATEST_BUSY);
             self.due.insert((known.due, id));
             let after = known.presses;
-            let changes = known.hinders || known.limited;
+            let may_change = known.quota.is_some() || known.allowance.quota(true).is_some();
             self.turned(before, after);
-            if changes {
+            if may_change {
                 let wanted = self.is_wanted(now);
                 self.members.get_mut(&id).expect("it was just looked at").limit(wanted);
             }
@@ -314,18 +312,18 @@ impl Known {
             member.files.say(verdict.back);
             self.back = verdict.back;
         }
-        (self.presses, self.hinders) = (verdict.presses, verdict.hinders);
+        self.presses = verdict.presses;
         Some(verdict.again)
     }
 
     /// Gives it a quota when it hinders others and there are some, and takes it away when not.
     fn limit(&mut self, wanted: bool) {
-        let limited = self.hinders && wanted;
-        if limited != self.limited
+        let quota = self.allowance.quota(wanted);
+        if quota != self.quota
             && let Some(member) = self.member.upgrade()
         {
-            member.files.limit(limited.then(|| self.allowance.quota()));
-            self.limited = limited;
+            member.files.limit(quota);
+            self.quota = quota;
         }
     }
 }
