@@ -70,7 +70,7 @@ pub struct PoolConfig {
     /// How long the last idle instance is kept, and whether one is started ahead of a request (default: `Fixed`,
     /// as long as every other, and none).
     pub keep_policy: keepalive::Policy,
-    /// How exactly idle times are learned (default 1 minute; [`keepalive::Config::bin`]).
+    /// How exactly idle times are learned (default 1 minute; `keepalive::Config::bin`).
     pub keep_bin: Duration,
     /// An instance idle for this long is frozen: nothing in it runs until its next request (default `Duration::MAX`:
     /// never). Zero: as soon as it has nothing to do. Instances that run several requests at once are not frozen.
