@@ -164,6 +164,12 @@ class Standing:
         quota = self.file(pid, "cpu.cfs_quota_us", "cpu.max").read_text().split()
         return quota in (["2000"], ["2000", "20000"])
 
+    @staticmethod
+    def is_kept_to_the_last_processor(pid):
+        """Which is where those with so small a quota run; where the machine has groups for that."""
+        ours = os.sched_getaffinity(0)
+        return os.sched_getaffinity(pid) == {max(ours)} != ours
+
     def keeps_the_beat(self):
         """A thread on each processor of the server's."""
         return threads_of(self.server.process.pid).count("beat") == len(os.sched_getaffinity(0))
@@ -209,9 +215,12 @@ def test_who_keeps_the_kernel_busy_gets_its_part_of_it_and_no_more_while_others_
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         computing = pool.submit(computes, [12, True])
         wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.has_quota(slow), "it has a quota")
-        assert not standing.has_quota(quick)
+        kept = standing.file(slow, "cpuset.cpus") is not None and len(os.sched_getaffinity(0)) > 1
+        wait_until(lambda: standing.is_kept_to_the_last_processor(slow) == kept, "and elsewhere others do not meet it")
+        assert not standing.has_quota(quick) and not standing.is_kept_to_the_last_processor(quick)
         wait_until(lambda: not standing.has_quota(slow), "a second after the last event of others it has none")
         assert standing.stands_back(slow) and not computing.done()
+        wait_until(lambda: not standing.is_kept_to_the_last_processor(slow), "it runs on all")
         wait_until(lambda: answers({"do": "echo", "value": 1}) and standing.has_quota(slow), "it has one again")
         computing.result()
     wait_until(lambda: not standing.stands_back(slow), "it comes first again")

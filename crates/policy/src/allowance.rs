@@ -7,7 +7,8 @@
 //!
 //! Who stands back gives way at once while it computes, but not while the kernel works for it: many kernels let nothing
 //! interrupt them there, for milliseconds. One that does mostly that, forks or eats memory without end, hinders
-//! others however far back it stands; while there are any, it gets no more than its rate, which leaves moments to them.
+//! others however far back it stands; while there are any, it gets no more than its rate, and shares with others like it as few
+//! processors as that fills, which leaves moments and processors to them.
 
 use model::{MiB, Time};
 use std::time::Duration;
@@ -47,6 +48,15 @@ pub const PERIOD: Duration = Duration::from_millis(20);
 /// requests of all others wait until the clock ticks.
 pub fn together(pressing: usize) -> u64 {
     if pressing == 0 { 32 } else { 2 }
+}
+
+/// On how many of so many processors those run together that have these quotas: on as few as the quotas fill. All of it
+/// is theirs to use there, and elsewhere nobody meets one of them in the kernel.
+pub fn together_on(quotas: impl IntoIterator<Item = Duration>, processors: usize) -> usize {
+    let all: Duration = quotas.into_iter().sum();
+    usize::try_from(all.as_nanos().div_ceil(PERIOD.as_nanos()))
+        .unwrap_or(usize::MAX)
+        .clamp(1, processors.max(1))
 }
 
 /// What was seen of an instance.
@@ -207,6 +217,19 @@ mod tests {
     /// What is seen of one that computes.
     fn seen(used: Duration, events: u64, busy: bool) -> Seen {
         Seen { used, in_kernel: Duration::ZERO, events, busy }
+    }
+
+    #[test]
+    fn those_with_a_quota_run_on_as_few_processors_as_it_fills() {
+        let on = |tenths: &[u32], processors| {
+            together_on(tenths.iter().map(|&tenths| PERIOD * tenths / 10), processors)
+        };
+        assert_eq!(on(&[1, 1, 1], 2), 1);
+        assert_eq!(on(&[5, 5], 4), 1, "to the last bit");
+        assert_eq!(on(&[5, 6], 4), 2);
+        assert_eq!(on(&[9, 9, 9, 9, 9], 4), 4, "there are no more");
+        assert_eq!(on(&[60], 4), 4, "one that may use six");
+        assert_eq!((on(&[1], 1), on(&[], 2), on(&[], 0)), (1, 1, 1), "never on none");
     }
 
     /// Instances of `memory` MiB on two cores, and what a machine would do with them: in each millisecond those that do not

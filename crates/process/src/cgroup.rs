@@ -7,6 +7,7 @@
 //!
 //! Source: kernel documentation, `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`.
 
+use crate::kernel;
 use crate::memory::Watch;
 use crate::script::{Script, ops};
 use crate::spawner::NotStarted;
@@ -42,6 +43,8 @@ pub struct Enforced {
     pub cpu: bool,
     /// Number of processes.
     pub tasks: bool,
+    /// Which processors are used.
+    pub processors: bool,
     /// That nothing in a group runs while it is frozen. In v2 alone: what a frozen v1 group holds does not die of a
     /// signal either, and would outlive a server that was killed.
     pub freezing: bool,
@@ -82,6 +85,23 @@ impl Kind {
             Kind::V2 => "cpu.weight",
         }
     }
+
+    /// What the file says that tells a group's processors when it may use all that this server may use.
+    fn all(self) -> String {
+        match self {
+            Kind::V1 => list(&kernel::processors()),
+            // As many as the group above it, whichever those are.
+            Kind::V2 => "\n".to_owned(),
+        }
+    }
+}
+
+/// The file that says on which processors a group runs.
+const PROCESSORS: &str = "cpuset.cpus";
+
+/// Processors, as groups are told them.
+pub fn list(processors: &[usize]) -> String {
+    processors.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// The groups of one instance; removed when dropped, as soon as they are empty.
@@ -197,13 +217,15 @@ impl Group {
         })?;
         let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
         let weight = (dir.join(hierarchy.kind.weight()), share(weight, hierarchy.kind).to_string());
+        let processors = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.processors);
+        let processors = processors.map(|(hierarchy, dir)| (dir.join(PROCESSORS), hierarchy.kind.all()));
         let quota = match hierarchy.kind {
             Kind::V1 => {
                 Quota::V1 { period: dir.join("cpu.cfs_period_us"), quota: dir.join("cpu.cfs_quota_us") }
             }
             Kind::V2 => Quota::V2 { max: dir.join("cpu.max") },
         };
-        Some(Files { used, idle, weight, quota })
+        Some(Files { used, idle, weight, quota, processors })
     }
 
     /// It has an event, until what is returned is dropped.
@@ -371,6 +393,7 @@ impl Enforced {
             memory: self.memory || other.memory,
             cpu: self.cpu || other.cpu,
             tasks: self.tasks || other.tasks,
+            processors: self.processors || other.processors,
             freezing: self.freezing || other.freezing,
         }
     }
@@ -382,6 +405,7 @@ impl Enforced {
                 "memory" => enforced.memory = true,
                 "cpu" => enforced.cpu = true,
                 "pids" => enforced.tasks = true,
+                "cpuset" => enforced.processors = true,
                 _ => {}
             }
         }
@@ -418,8 +442,14 @@ impl Mount {
             Kind::V1 => {
                 let enforced = Enforced::from_names(self.controllers.iter().map(String::as_str));
                 let dir = here.join(name);
-                let hierarchy = |dir| Hierarchy { dir, kind: Kind::V1, enforced, left: None };
-                (enforced.is_any() && make_anew(&dir)).then(|| hierarchy(dir))
+                if !enforced.is_any() || !make_anew(&dir) {
+                    return None;
+                }
+                if enforced.processors && allow(&here, &dir).is_err() {
+                    let _ = std::fs::remove_dir(dir);
+                    return None;
+                }
+                Some(Hierarchy { dir, kind: Kind::V1, enforced, left: None })
             }
             Kind::V2 => self.settle_unified(&here, name),
         }
@@ -518,9 +548,25 @@ fn step_down(here: &Path, name: &str) -> Option<(PathBuf, PathBuf)> {
 
 /// Gives a group's children the controllers that are wanted, or takes them away (`-`), as far as may be.
 fn give_children(dir: &Path, sign: char) {
-    for controller in ["memory", "cpu", "pids"] {
+    for controller in ["memory", "cpu", "pids", "cpuset"] {
         let _ = std::fs::write(dir.join("cgroup.subtree_control"), format!("{sign}{controller}"));
     }
+}
+
+/// Has a v1 group and those that are made in it run on the processors and use the memory nodes that this process may: new
+/// ones have none, and then nothing can be in them.
+///
+/// Source: kernel documentation, `admin-guide/cgroup-v1/cpusets.rst`.
+fn allow(here: &Path, dir: &Path) -> io::Result<()> {
+    let (mems, processors) =
+        (std::fs::read_to_string(here.join("cpuset.mems"))?, list(&kernel::processors()));
+    for (file, these) in [("cpuset.mems", mems.trim()), (PROCESSORS, &processors)] {
+        if these.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        std::fs::write(dir.join(file), these)?;
+    }
+    std::fs::write(dir.join("cgroup.clone_children"), "1")
 }
 
 /// Makes a group in which this process can make others; whether that succeeded. One of this name is an earlier
@@ -636,6 +682,11 @@ mod tests {
             assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s in vain");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    #[test]
+    fn processors_are_told_to_groups_as_a_list() {
+        assert_eq!((&*list(&[0, 1, 7]), &*list(&[3]), &*list(&[])), ("0,1,7", "3", ""));
     }
 
     #[test]

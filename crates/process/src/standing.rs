@@ -2,6 +2,7 @@
 //! which, here it is looked and done. A group that stands back is *idle* for the kernel (`cpu.idle`, Linux 5.15, v1 and
 //! v2): whichever other instance wakes takes the processor from it at once, and it has what others leave. The server is no
 //! instance, it competes with all of them together; while one that stands back runs they weigh less (`policy::allowance::together`).
+//! Those that hinder others all the same get a quota, and run on processors on which these are seldom met.
 //!
 //! One thread looks at all instances, each when its turn comes; at one that rests, every ten seconds. On the path of an
 //! event there is a counter, and a message to the thread when the instance had rested.
@@ -9,8 +10,9 @@
 //! Source: kernel documentation, `admin-guide/cgroup-v2.rst`, "CPU Interface Files".
 
 use crate::beat::Beat;
+use crate::{cgroup, kernel};
 use model::{MiB, Time};
-use policy::allowance::{Allowance, LATEST_BUSY, PERIOD, Seen, together};
+use policy::allowance::{Allowance, LATEST_BUSY, PERIOD, Seen, together, together_on};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +40,8 @@ pub struct Files {
     pub weight: (PathBuf, String),
     /// Where it is said how much of the processors the group may use.
     pub quota: Quota,
+    /// `cpuset.cpus`, and what is there as long as the group may run on all processors of this server.
+    pub processors: Option<(PathBuf, String)>,
 }
 
 /// Files that limit a group's processor time.
@@ -103,7 +107,11 @@ impl Standing {
         let (tell, told) = channel();
         let looker = Looker::new(together);
         looker.weigh();
-        let run = move || looker.run(&told);
+        let run = move || {
+            // Those that it has to find may leave nobody else a processor.
+            kernel::come_before_all();
+            looker.run(&told);
+        };
         std::thread::Builder::new()
             .name("standing".into())
             .spawn(run)
@@ -148,6 +156,7 @@ impl Drop for Member {
 struct Looker {
     began: Instant,
     cores: usize,
+    processors: Vec<usize>,
     members: BTreeMap<u64, Known>,
     /// When who is to be looked at.
     due: BTreeSet<(Time, u64)>,
@@ -169,6 +178,8 @@ struct Known {
     back: bool,
     presses: bool,
     quota: Option<Duration>,
+    /// With a quota: on how many processors it runs.
+    on: Option<usize>,
     due: Time,
 }
 
@@ -178,6 +189,7 @@ impl Looker {
         Looker {
             began: Instant::now(),
             cores,
+            processors: kernel::processors(),
             members: BTreeMap::new(),
             due: BTreeSet::new(),
             left: BTreeMap::new(),
@@ -215,8 +227,8 @@ impl Looker {
                     allowance.inherit(now, left);
                 }
                 let function = new.function.clone();
-                let (back, presses, quota) = Default::default();
-                let known = Known { member, function, allowance, back, presses, quota, due: now };
+                let (back, presses, quota, on) = Default::default();
+                let known = Known { member, function, allowance, back, presses, quota, on, due: now };
                 self.members.insert(new.id, known);
                 self.due.insert((now, new.id));
                 self.look();
@@ -231,6 +243,9 @@ impl Looker {
                 let Some(known) = self.members.remove(&id) else { return };
                 self.due.remove(&(known.due, id));
                 self.turned(known.presses, false);
+                if known.quota.is_some() {
+                    self.gather();
+                }
                 self.keep_the_beat(now);
                 if self.left.len() >= FUNCTIONS {
                     self.left.retain(|_, left| !left.is_full(now));
@@ -258,7 +273,9 @@ impl Looker {
             self.turned(before, after);
             if may_change {
                 let wanted = self.is_wanted(now);
-                self.members.get_mut(&id).expect("it was just looked at").limit(wanted);
+                if self.members.get_mut(&id).expect("it was just looked at").limit(wanted) {
+                    self.gather();
+                }
             }
         }
         self.keep_the_beat(now);
@@ -270,6 +287,15 @@ impl Looker {
             self.wanted = (now, self.members.values().any(|known| known.allowance.wants(now)));
         }
         self.wanted.1
+    }
+
+    /// Has those with a quota run on processors of their own, and whoever has none any more on all.
+    fn gather(&mut self) {
+        let on = together_on(self.members.values().filter_map(|known| known.quota), self.processors.len());
+        let these = cgroup::list(&self.processors[self.processors.len().saturating_sub(on)..]);
+        for known in self.members.values_mut() {
+            known.run_on(known.quota.map(|_| (on, &*these)));
+        }
     }
 
     fn keep_the_beat(&mut self, now: Time) {
@@ -317,13 +343,27 @@ impl Known {
     }
 
     /// Gives it a quota when it hinders others and there are some, and takes it away when not.
-    fn limit(&mut self, wanted: bool) {
+    /// Whether that is something new.
+    fn limit(&mut self, wanted: bool) -> bool {
         let quota = self.allowance.quota(wanted);
         if quota != self.quota
             && let Some(member) = self.member.upgrade()
         {
             member.files.limit(quota);
             self.quota = quota;
+            return true;
+        }
+        false
+    }
+
+    /// Has it run on this number of processors, which are these; without, on all.
+    fn run_on(&mut self, some: Option<(usize, &str)>) {
+        let on = some.map(|(on, _)| on);
+        if on != self.on
+            && let Some(member) = self.member.upgrade()
+        {
+            member.files.run_on(some.map(|(_, these)| these));
+            self.on = on;
         }
     }
 }
@@ -337,9 +377,14 @@ impl Files {
             let _ = std::fs::write(file, weight);
         }
     }
-}
 
-impl Files {
+    /// The group runs on these processors, or on all.
+    fn run_on(&self, these: Option<&str>) {
+        if let Some((file, all)) = &self.processors {
+            let _ = std::fs::write(file, these.unwrap_or(all));
+        }
+    }
+
     /// The group may use so much of each [`PERIOD`], or what it likes. A kernel without quotas (`CONFIG_CFS_BANDWIDTH`) has
     /// no such files.
     fn limit(&self, quota: Option<Duration>) {
@@ -393,14 +438,19 @@ mod tests {
         assert_eq!(check("cpuacct.usage", "\n"), None);
     }
 
+    /// Whose every file is in this folder.
+    fn files(dir: &Path, quota: Quota) -> Files {
+        let at = |name: &str| dir.join(name);
+        let (weight, processors) = ((at("weight"), "1".into()), Some((at("processors"), "0,1".into())));
+        Files { used: at("used"), idle: at("idle"), weight, quota, processors }
+    }
+
     #[test]
     fn a_quota_is_said_as_either_kind_of_group_takes_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let at = |name: &str| dir.path().join(name);
         let said = |quota, limit| {
-            let files =
-                Files { used: at("used"), idle: at("idle"), weight: (at("weight"), "1".into()), quota };
-            files.limit(limit);
+            files(dir.path(), quota).limit(limit);
             let read = |name| std::fs::read_to_string(at(name)).unwrap_or_default();
             ["period", "quota", "max"].map(read)
         };
@@ -411,5 +461,16 @@ mod tests {
         assert_eq!(said(v1(), None), ["20000", "-1", ""]);
         assert_eq!(said(v2(), some)[2], "2000 20000");
         assert_eq!(said(v2(), None)[2], "max 20000");
+    }
+
+    #[test]
+    fn a_group_runs_on_some_processors_or_on_all() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = files(dir.path(), Quota::V2 { max: dir.path().join("max") });
+        let said = |these| {
+            files.run_on(these);
+            std::fs::read_to_string(dir.path().join("processors")).expect("it was written")
+        };
+        assert_eq!((&*said(Some("1")), &*said(None)), ("1", "0,1"));
     }
 }
