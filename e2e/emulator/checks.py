@@ -22,6 +22,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import zipfile
@@ -150,6 +151,10 @@ def check_a_fork_bomb_ends_with_its_time(server):
     wait_until(lambda: not [group for group in groups(server) if len(procs(group)) > 8], "the bomb's processes are gone")
 
 
+def check_who_keeps_the_kernel_busy_stands_back_and_has_a_processor_with_others_like_it(server):
+    stands_back(server)
+
+
 def check_memory_high_raises_an_alarm_again_and_again(server):
     """What lies in /tmp is no reason to end an instance, and the alarm is set again once it is gone."""
     function = server.deploy("alarms", MARKED + ALARMS, MemorySize=128, EphemeralStorage={"Size": 512})
@@ -245,6 +250,7 @@ def check_a_delegated_subtree_is_used():
         groups_and_limits(server)
         memory_ends_it(server)
         processes_end(server)
+        stands_back(server)
 
 
 def check_a_server_in_the_delegated_group_itself_moves_out_of_the_way():
@@ -284,6 +290,23 @@ def memory_ends_it(server):
     assert max(int(mib) for mib in re.findall(r"Max Memory Used: (\d+) MB", log)) >= 128, log
 
 
+def stands_back(server):
+    reads = server.deploy("reads", MARKED + READS, MemorySize=128, Timeout=800)
+    answers = server.deploy("answers", "def handler(event, context):\n    return 0\n")
+    assert reads({"mark": "reads"}) == 0
+    (group,) = marked("reads", server)
+    states = lambda: [told(group, file) for file in ("cpu.idle", "cpu.max", "cpuset.cpus.effective")]  # noqa: E731
+    reading = threading.Thread(target=reads, args=[{"mark": "reads", "seconds": 700}])
+    reading.start()
+    held = [["1"], ["2000", "20000"], ["1"]]
+    wait_until(lambda: answers({}) == 0 and states() == held, "it stands back with a quota, on one of two processors")
+    freed = [["1"], ["max", "20000"], ["0-1"]]
+    wait_until(lambda: states() == freed, "with nobody else called it has all that there is")
+    for pid in procs(group):
+        os.kill(int(pid), signal.SIGKILL)
+    reading.join()
+
+
 def processes_end(server):
     function = server.deploy("forks", FORKS, MemorySize=2048, Timeout=800)
     assert 900 < function({}) < 1024
@@ -304,6 +327,11 @@ ALARMS = (
 LANDLOCK = (
     "import errno\ndef handler(event, context):\n    try:\n        open('/proc/self/comm', 'w').write('other')\n"
     "    except OSError as error:\n        return errno.errorcode[error.errno]\n    return 'written'\n"
+)
+READS = (
+    "import time\ndef handler(event, context):\n    mark(event)\n    end = time.monotonic() + event.get('seconds', 0)\n"
+    "    with open('/dev/zero', 'rb', buffering=0) as zeros:\n        block = bytearray(1 << 20)\n"
+    "        while time.monotonic() < end:\n            zeros.readinto(block)\n    return 0\n"
 )
 COUNTS = (
     "import threading, time\ncounted = 0\ndef count():\n    global counted\n    while True:\n        counted += 1\n"
@@ -485,7 +513,7 @@ def told(group, file):
 @contextlib.contextmanager
 def delegated():
     """A group in a subtree that belongs to the ordinary user."""
-    for controller in ("+memory", "+cpu", "+pids"):
+    for controller in ("+memory", "+cpu", "+pids", "+cpuset"):
         (ROOT / "cgroup.subtree_control").write_text(controller)
     user = ROOT / "user"
     user.mkdir()

@@ -1,5 +1,5 @@
-//! Which instances stand back when there is not enough of the processors for all: those that use more of them than Lambda
-//! would give to their memory size (1,769 MiB: one core). They lose nothing as long as nobody else wants to run.
+//! When an instance stands back because there is not enough of the processors for all: once it uses more of them than Lambda
+//! would give to their memory size (1,769 MiB: one core). It loses nothing as long as nobody else wants to run.
 //!
 //! An instance may use some time at once, and what it has used grows back at that rate, and with every event a little: one
 //! that answers many events quickly is not what others have to be kept from. Once it has used up more it stands back, until half of it is there again: one that computes all the time where others leave it no more than its
@@ -7,8 +7,8 @@
 //!
 //! Who stands back gives way at once while it computes, but not while the kernel works for it: many kernels let nothing
 //! interrupt them there, for milliseconds. One that does mostly that, forks or eats memory without end, hinders
-//! others however far back it stands; while there are any, it gets no more than its rate, and shares with others like it as few
-//! processors as that fills, which leaves moments and processors to them.
+//! others however far back it stands; while there are any, it gets no more than its rate. What follows for all instances
+//! together: [`sharing`](crate::sharing).
 
 use model::{MiB, Time};
 use std::time::Duration;
@@ -41,23 +41,6 @@ const WANTS: Duration = Duration::from_secs(1);
 const LEAST: f64 = 0.1;
 /// Its part of this time is what it may use in it. With 100 ms all those that hinder have theirs at once, at its beginning.
 pub const PERIOD: Duration = Duration::from_millis(20);
-
-/// What all functions together weigh on each core, in eighths of a process, while so many of them [press](Verdict). Against
-/// each other idle ones weigh next to nothing, but against the server all functions are one. With none it is best that
-/// the server does not take the processor from a function that is about to answer; from one that computes it must, or the
-/// requests of all others wait until the clock ticks.
-pub fn together(pressing: usize) -> u64 {
-    if pressing == 0 { 32 } else { 2 }
-}
-
-/// On how many of so many processors those run together that have these quotas: on as few as the quotas fill. All of it
-/// is theirs to use there, and elsewhere nobody meets one of them in the kernel.
-pub fn together_on(quotas: impl IntoIterator<Item = Duration>, processors: usize) -> usize {
-    let all: Duration = quotas.into_iter().sum();
-    usize::try_from(all.as_nanos().div_ceil(PERIOD.as_nanos()))
-        .unwrap_or(usize::MAX)
-        .clamp(1, processors.max(1))
-}
 
 /// What was seen of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,19 +202,6 @@ mod tests {
         Seen { used, in_kernel: Duration::ZERO, events, busy }
     }
 
-    #[test]
-    fn those_with_a_quota_run_on_as_few_processors_as_it_fills() {
-        let on = |tenths: &[u32], processors| {
-            together_on(tenths.iter().map(|&tenths| PERIOD * tenths / 10), processors)
-        };
-        assert_eq!(on(&[1, 1, 1], 2), 1);
-        assert_eq!(on(&[5, 5], 4), 1, "to the last bit");
-        assert_eq!(on(&[5, 6], 4), 2);
-        assert_eq!(on(&[9, 9, 9, 9, 9], 4), 4, "there are no more");
-        assert_eq!(on(&[60], 4), 4, "one that may use six");
-        assert_eq!((on(&[1], 1), on(&[], 2), on(&[], 0)), (1, 1, 1), "never on none");
-    }
-
     /// Instances of `memory` MiB on two cores, and what a machine would do with them: in each millisecond those that do not
     /// stand back go first. `wants` says how much of a core each wants in which millisecond.
     struct Machine {
@@ -325,14 +295,6 @@ mod tests {
         assert_eq!(machine.back(), [true]);
         machine.run(1_200, |_, _| 0.0);
         assert_eq!(machine.back(), [false]);
-    }
-
-    #[test]
-    fn while_anybody_presses_all_functions_weigh_less_than_a_process_on_each_core_and_otherwise_several() {
-        assert!(together(0) >= 2 * 8);
-        assert!(
-            (1..100).all(|pressing| together(pressing) == together(1) && together(1) < 8 && together(1) > 0)
-        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! its owner must carry out, in order. Owners (the server's shell, the simulator) feed back what became of
 //! them. Start with `pool`, then `budget`; the others stand alone.
 
-pub mod allowance; //   which instances stand back when processors are scarce
+pub mod allowance; //   whether an instance has used more of the processors than is its
 pub mod budget; //      the machine's memory and descriptors, shared by all pools
 pub mod bursts; //      how many of something are kept ready, after what was needed in the last burst
 pub mod concurrency; // how many requests may be in flight: reserved, account
@@ -18,6 +18,7 @@ pub mod pace; //        how fast something is taken from one who would keep its 
 pub mod pool; //        the instances of one function version and the requests that wait for them
 pub mod reach; //       what an instance may be connected to
 pub mod route; //       which version an alias sends a request to
+pub mod sharing; //     who stands back when processors are scarce, and what is done for the others
 pub mod stock; //       which runtimes are kept booted ahead of need, and which zygotes
 pub mod training; //    which functions are started once more to make their later starts shorter
 

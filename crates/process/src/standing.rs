@@ -1,7 +1,7 @@
-//! Has instances that use more of the processors than is theirs stand back behind the others: `policy::allowance` says
-//! which, here it is looked and done. A group that stands back is *idle* for the kernel (`cpu.idle`, Linux 5.15, v1 and
+//! Has instances that use more of the processors than is theirs stand back behind the others: `policy::sharing` says
+//! which and how, here it is looked and done. A group that stands back is *idle* for the kernel (`cpu.idle`, Linux 5.15, v1 and
 //! v2): whichever other instance wakes takes the processor from it at once, and it has what others leave. The server is no
-//! instance, it competes with all of them together; while one that stands back runs they weigh less (`policy::allowance::together`).
+//! instance, it competes with all of them together; while one that stands back runs they weigh less.
 //! Those that hinder others all the same get a quota, and run on processors on which these are seldom met.
 //!
 //! One thread looks at all instances, each when its turn comes; at one that rests, every ten seconds. On the path of an
@@ -12,19 +12,14 @@
 use crate::beat::Beat;
 use crate::{cgroup, kernel};
 use model::{MiB, Time};
-use policy::allowance::{Allowance, LATEST_BUSY, PERIOD, Seen, together, together_on};
-use std::collections::{BTreeMap, BTreeSet};
+use policy::allowance::{PERIOD, Seen};
+use policy::sharing::{Command, Event, Id, Sharing};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-
-/// At most of so many functions it is known what their last instance left.
-const FUNCTIONS: usize = 4096;
-
-/// Whether anybody wants the processors is looked at again after so long: it takes a look at all.
-const WANTED_EVERY: Duration = Duration::from_millis(20);
 
 /// When nothing else is to be looked at.
 const IDLY: Duration = Duration::from_secs(3600);
@@ -74,7 +69,7 @@ pub struct Together {
 
 /// An instance that is looked at until this is dropped.
 pub struct Member {
-    id: u64,
+    id: Id,
     files: Files,
     function: Arc<str>,
     memory: MiB,
@@ -91,8 +86,8 @@ pub struct Busy<'a>(&'a Member);
 enum Message {
     Began(Weak<Member>),
     /// It has an event after a rest.
-    Woke(u64),
-    Ended(u64),
+    Woke(Id),
+    Ended(Id),
 }
 
 /// The thread that looks. It ends with the last of these and of the members.
@@ -105,8 +100,8 @@ impl Standing {
     /// Starts the thread.
     pub fn begin(together: Option<Together>) -> Standing {
         let (tell, told) = channel();
-        let looker = Looker::new(together);
-        looker.weigh();
+        let mut looker = Looker::new(together);
+        looker.carry_out(&[looker.sharing.begin()]);
         let run = move || {
             // Those that it has to find may leave nobody else a processor.
             kernel::come_before_all();
@@ -156,59 +151,31 @@ impl Drop for Member {
 struct Looker {
     began: Instant,
     cores: usize,
-    processors: Vec<usize>,
-    members: BTreeMap<u64, Known>,
-    /// When who is to be looked at.
-    due: BTreeSet<(Time, u64)>,
-    /// What a function's last instance left.
-    left: BTreeMap<Arc<str>, Allowance>,
+    sharing: Sharing,
+    members: BTreeMap<Id, Weak<Member>>,
     together: Option<Together>,
-    /// How many press.
-    pressing: usize,
-    /// Whether anybody who does not stand back wants the processors, and when that was looked at.
-    wanted: (Time, bool),
+    processors: Vec<usize>,
     beat: Beat,
-}
-
-struct Known {
-    member: Weak<Member>,
-    function: Arc<str>,
-    allowance: Allowance,
-    /// Whether it was told to.
-    back: bool,
-    presses: bool,
-    quota: Option<Duration>,
-    /// With a quota: on how many processors it runs.
-    on: Option<usize>,
-    due: Time,
 }
 
 impl Looker {
     fn new(together: Option<Together>) -> Looker {
+        let processors = kernel::processors();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Looker {
-            began: Instant::now(),
-            cores,
-            processors: kernel::processors(),
-            members: BTreeMap::new(),
-            due: BTreeSet::new(),
-            left: BTreeMap::new(),
-            together,
-            pressing: 0,
-            wanted: (Time::ZERO, false),
-            beat: Beat::default(),
-        }
+        let sharing = Sharing::new(cores, processors.len());
+        let (began, members, beat) = (Instant::now(), BTreeMap::new(), Beat::default());
+        Looker { began, cores, sharing, members, together, processors, beat }
     }
 
     fn run(mut self, told: &Receiver<Message>) {
         loop {
-            let now = self.now();
-            let pause = self.due.first().map_or(IDLY, |(due, _)| due.since(now));
+            let pause = self.sharing.next().map_or(IDLY, |due| due.since(self.now()));
             match told.recv_timeout(pause) {
                 Ok(message) => self.hear(message),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.look();
         }
     }
 
@@ -217,160 +184,92 @@ impl Looker {
     }
 
     fn hear(&mut self, message: Message) {
-        let now = self.now();
         match message {
             Message::Began(member) => {
                 let Some(new) = member.upgrade() else { return };
                 let Some((used, in_kernel)) = used(&new.files.used) else { return };
-                let mut allowance = Allowance::new(now, new.memory, self.cores, used, in_kernel);
-                if let Some(left) = self.left.get(&new.function) {
-                    allowance.inherit(now, left);
-                }
-                let function = new.function.clone();
-                let (back, presses, quota, on) = Default::default();
-                let known = Known { member, function, allowance, back, presses, quota, on, due: now };
-                self.members.insert(new.id, known);
-                self.due.insert((now, new.id));
-                self.look();
+                let (id, function, memory) = (new.id, new.function.clone(), new.memory);
+                self.members.insert(id, member);
+                self.step(Event::Began { id, function, memory, used, in_kernel });
             }
-            Message::Woke(id) => {
-                let Some(known) = self.members.get_mut(&id) else { return };
-                self.due.remove(&(known.due, id));
-                known.due = now + known.allowance.woke();
-                self.due.insert((known.due, id));
-            }
+            Message::Woke(id) => self.step(Event::Woke(id)),
             Message::Ended(id) => {
-                let Some(known) = self.members.remove(&id) else { return };
-                self.due.remove(&(known.due, id));
-                self.turned(known.presses, false);
-                if known.quota.is_some() {
-                    self.gather();
-                }
-                self.keep_the_beat(now);
-                if self.left.len() >= FUNCTIONS {
-                    self.left.retain(|_, left| !left.is_full(now));
-                }
-                if self.left.len() < FUNCTIONS && !known.allowance.is_full(now) {
-                    self.left.insert(known.function, known.allowance);
-                }
+                self.members.remove(&id);
+                self.step(Event::Ended(id));
             }
         }
     }
 
-    /// Looks at all that are due.
+    fn step(&mut self, event: Event) {
+        let mut commands = Vec::new();
+        self.sharing.step(self.now(), event, &mut commands);
+        self.carry_out(&commands);
+    }
+
+    /// Looks at all that are due by now.
     fn look(&mut self) {
-        let now = self.now();
-        while let Some(&(due, id)) = self.due.first()
-            && due <= now
-        {
-            self.due.pop_first();
-            let Some(known) = self.members.get_mut(&id) else { continue };
-            let before = known.presses;
-            known.due = now + known.look(now).unwrap_or(LATEST_BUSY);
-            self.due.insert((known.due, id));
-            let after = known.presses;
-            let may_change = known.quota.is_some() || known.allowance.quota(true).is_some();
-            self.turned(before, after);
-            if may_change {
-                let wanted = self.is_wanted(now);
-                if self.members.get_mut(&id).expect("it was just looked at").limit(wanted) {
-                    self.gather();
-                }
+        let until = self.now();
+        while let Some(id) = self.sharing.due(until) {
+            let member = self.members.get(&id).and_then(Weak::upgrade);
+            let seen = member.as_deref().and_then(Member::see);
+            self.step(Event::Saw(id, seen));
+            if let Some(member) = member
+                && self.sharing.is_watched(id)
+            {
+                member.rests.store(false, Ordering::SeqCst);
             }
         }
-        self.keep_the_beat(now);
     }
 
-    /// Whether anybody who does not stand back wants the processors.
-    fn is_wanted(&mut self, now: Time) -> bool {
-        if now.since(self.wanted.0) >= WANTED_EVERY {
-            self.wanted = (now, self.members.values().any(|known| known.allowance.wants(now)));
-        }
-        self.wanted.1
-    }
-
-    /// Has those with a quota run on processors of their own, and whoever has none any more on all.
-    fn gather(&mut self) {
-        let on = together_on(self.members.values().filter_map(|known| known.quota), self.processors.len());
-        let these = cgroup::list(&self.processors[self.processors.len().saturating_sub(on)..]);
-        for known in self.members.values_mut() {
-            known.run_on(known.quota.map(|_| (on, &*these)));
+    fn carry_out(&mut self, commands: &[Command]) {
+        for command in commands {
+            match *command {
+                Command::StandBack(id, back) => self.say(id, |files| files.stand(back)),
+                Command::Limit(id, quota) => self.say(id, |files| files.limit(quota)),
+                Command::RunOn(id, some) => {
+                    let these = some.map(|some| self.last(some));
+                    self.say(id, |files| files.run_on(these.as_deref()));
+                }
+                Command::Weigh(weight) => self.weigh(weight),
+                Command::Beat(on) => self.beat.turn(on),
+            }
         }
     }
 
-    fn keep_the_beat(&mut self, now: Time) {
-        let on = self.pressing > 0 && self.is_wanted(now);
-        self.beat.turn(on);
-    }
-
-    /// One pressed `before`, and does so `now` or does not.
-    fn turned(&mut self, before: bool, now: bool) {
-        let weight = together(self.pressing);
-        self.pressing = self.pressing + usize::from(now) - usize::from(before);
-        if together(self.pressing) != weight {
-            self.weigh();
+    fn say(&self, id: Id, what: impl FnOnce(&Files)) {
+        if let Some(member) = self.members.get(&id).and_then(Weak::upgrade) {
+            what(&member.files);
         }
     }
 
-    /// Says what all functions together weigh.
-    fn weigh(&self) {
+    /// The last ones of this server's processors.
+    fn last(&self, number: usize) -> String {
+        cgroup::list(&self.processors[self.processors.len().saturating_sub(number)..])
+    }
+
+    /// Says what all functions together weigh on each core, in eighths of a process.
+    fn weigh(&self, weight: u64) {
         if let Some(Together { file, process, most }) = &self.together {
-            let weight = together(self.pressing) * self.cores as u64 * process / 8;
+            let weight = weight * self.cores as u64 * process / 8;
             let _ = std::fs::write(file, weight.min(*most).to_string());
         }
     }
 }
 
-impl Known {
-    /// Looks at it and says how it stands; when to look again. `None`: it is not there any more.
-    fn look(&mut self, now: Time) -> Option<Duration> {
-        let member = self.member.upgrade()?;
+impl Member {
+    /// What there is to be seen of it. It tells from here on when it has an event.
+    fn see(&self) -> Option<Seen> {
         // In this order: whoever has an event from here on tells, or is seen.
-        member.rests.store(true, Ordering::SeqCst);
-        let [answered, events] = [1, 0].map(|n: usize| member.events[n].load(Ordering::SeqCst));
-        let (used, in_kernel) = used(&member.files.used)?;
-        let seen = Seen { used, in_kernel, events, busy: events > answered };
-        let verdict = self.allowance.saw(now, seen);
-        if verdict.again <= LATEST_BUSY {
-            member.rests.store(false, Ordering::SeqCst);
-        }
-        if verdict.back != self.back {
-            member.files.say(verdict.back);
-            self.back = verdict.back;
-        }
-        self.presses = verdict.presses;
-        Some(verdict.again)
-    }
-
-    /// Gives it a quota when it hinders others and there are some, and takes it away when not.
-    /// Whether that is something new.
-    fn limit(&mut self, wanted: bool) -> bool {
-        let quota = self.allowance.quota(wanted);
-        if quota != self.quota
-            && let Some(member) = self.member.upgrade()
-        {
-            member.files.limit(quota);
-            self.quota = quota;
-            return true;
-        }
-        false
-    }
-
-    /// Has it run on this number of processors, which are these; without, on all.
-    fn run_on(&mut self, some: Option<(usize, &str)>) {
-        let on = some.map(|(on, _)| on);
-        if on != self.on
-            && let Some(member) = self.member.upgrade()
-        {
-            member.files.run_on(some.map(|(_, these)| these));
-            self.on = on;
-        }
+        self.rests.store(true, Ordering::SeqCst);
+        let [answered, events] = [1, 0].map(|n: usize| self.events[n].load(Ordering::SeqCst));
+        let (used, in_kernel) = used(&self.files.used)?;
+        Some(Seen { used, in_kernel, events, busy: events > answered })
     }
 }
 
 impl Files {
     /// Whether the group is to stand back. It may be gone.
-    fn say(&self, back: bool) {
+    fn stand(&self, back: bool) {
         let _ = std::fs::write(&self.idle, if back { "1" } else { "0" });
         if !back {
             let (file, weight) = &self.weight;
