@@ -299,12 +299,14 @@ def stands_back(server):
     reading = threading.Thread(target=reads, args=[{"mark": "reads", "seconds": 700}])
     reading.start()
     held = [["1"], ["2000", "20000"], ["1"]]
-    wait_until(lambda: answers({}) == 0 and states() == held, "it stands back with a quota, on one of two processors")
     freed = [["1"], ["max", "20000"], ["0-1"]]
-    wait_until(lambda: states() == freed, "with nobody else called it has all that there is")
-    for pid in procs(group):
-        os.kill(int(pid), signal.SIGKILL)
-    reading.join()
+    try:
+        wait_until(lambda: answers({}) == 0 and states() == held, "it has a quota, and one of two processors")
+        wait_until(lambda: states() == freed, "with nobody else called it has all that there is")
+    finally:
+        for pid in procs(group):
+            os.kill(int(pid), signal.SIGKILL)
+        reading.join()
 
 
 def processes_end(server):

@@ -85,15 +85,6 @@ impl Kind {
             Kind::V2 => "cpu.weight",
         }
     }
-
-    /// What the file says that tells a group's processors when it may use all that this server may use.
-    fn all(self) -> String {
-        match self {
-            Kind::V1 => list(&kernel::processors()),
-            // As many as the group above it, whichever those are.
-            Kind::V2 => "\n".to_owned(),
-        }
-    }
 }
 
 /// The file that says on which processors a group runs.
@@ -218,7 +209,7 @@ impl Group {
         let idle = Some(dir.join("cpu.idle")).filter(|file| file.exists())?;
         let weight = (dir.join(hierarchy.kind.weight()), share(weight, hierarchy.kind).to_string());
         let processors = self.places.iter().find(|(hierarchy, _)| hierarchy.enforced.processors);
-        let processors = processors.map(|(hierarchy, dir)| (dir.join(PROCESSORS), hierarchy.kind.all()));
+        let processors = processors.map(|(_, dir)| dir.join(PROCESSORS));
         let quota = match hierarchy.kind {
             Kind::V1 => {
                 Quota::V1 { period: dir.join("cpu.cfs_period_us"), quota: dir.join("cpu.cfs_quota_us") }

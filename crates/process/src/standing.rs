@@ -35,8 +35,8 @@ pub struct Files {
     pub weight: (PathBuf, String),
     /// Where it is said how much of the processors the group may use.
     pub quota: Quota,
-    /// `cpuset.cpus`, and what is there as long as the group may run on all processors of this server.
-    pub processors: Option<(PathBuf, String)>,
+    /// `cpuset.cpus`.
+    pub processors: Option<PathBuf>,
 }
 
 /// Files that limit a group's processor time.
@@ -227,8 +227,8 @@ impl Looker {
                 Command::StandBack(id, back) => self.say(id, |files| files.stand(back)),
                 Command::Limit(id, quota) => self.say(id, |files| files.limit(quota)),
                 Command::RunOn(id, some) => {
-                    let these = some.map(|some| self.last(some));
-                    self.say(id, |files| files.run_on(these.as_deref()));
+                    let these = self.last(some.unwrap_or(self.processors.len()));
+                    self.say(id, |files| files.run_on(&these));
                 }
                 Command::Weigh(weight) => self.weigh(weight),
                 Command::Beat(on) => self.beat.turn(on),
@@ -277,10 +277,11 @@ impl Files {
         }
     }
 
-    /// The group runs on these processors, or on all.
-    fn run_on(&self, these: Option<&str>) {
-        if let Some((file, all)) = &self.processors {
-            let _ = std::fs::write(file, these.unwrap_or(all));
+    /// The group runs on these processors. They are said also when they are all that there are: a group with processes in it
+    /// may not go back to having said nothing.
+    fn run_on(&self, these: &str) {
+        if let Some(file) = &self.processors {
+            let _ = std::fs::write(file, these);
         }
     }
 
@@ -337,19 +338,13 @@ mod tests {
         assert_eq!(check("cpuacct.usage", "\n"), None);
     }
 
-    /// Whose every file is in this folder.
-    fn files(dir: &Path, quota: Quota) -> Files {
-        let at = |name: &str| dir.join(name);
-        let (weight, processors) = ((at("weight"), "1".into()), Some((at("processors"), "0,1".into())));
-        Files { used: at("used"), idle: at("idle"), weight, quota, processors }
-    }
-
     #[test]
     fn a_quota_is_said_as_either_kind_of_group_takes_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let at = |name: &str| dir.path().join(name);
         let said = |quota, limit| {
-            files(dir.path(), quota).limit(limit);
+            let weight = (at("weight"), "1".into());
+            Files { used: at("used"), idle: at("idle"), weight, quota, processors: None }.limit(limit);
             let read = |name| std::fs::read_to_string(at(name)).unwrap_or_default();
             ["period", "quota", "max"].map(read)
         };
@@ -360,16 +355,5 @@ mod tests {
         assert_eq!(said(v1(), None), ["20000", "-1", ""]);
         assert_eq!(said(v2(), some)[2], "2000 20000");
         assert_eq!(said(v2(), None)[2], "max 20000");
-    }
-
-    #[test]
-    fn a_group_runs_on_some_processors_or_on_all() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let files = files(dir.path(), Quota::V2 { max: dir.path().join("max") });
-        let said = |these| {
-            files.run_on(these);
-            std::fs::read_to_string(dir.path().join("processors")).expect("it was written")
-        };
-        assert_eq!((&*said(Some("1")), &*said(None)), ("1", "0,1"));
     }
 }
