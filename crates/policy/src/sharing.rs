@@ -20,6 +20,11 @@ const FUNCTIONS: usize = 4096;
 /// Whether anybody wants the processors is looked at again after so long: it takes a look at all.
 const WANTED_EVERY: Duration = Duration::from_millis(20);
 
+/// The kernel looks so often who runs while one that stands back presses: that takes a twentieth of each processor.
+const BEAT: Duration = Duration::from_micros(450);
+/// While one hinders others: a tenth, which that one would have for the most part.
+const QUICK_BEAT: Duration = Duration::from_micros(200);
+
 /// What all functions together weigh on each core, in eighths of a process, while so many of them press. Against
 /// each other idle ones weigh next to nothing, but against the server all functions are one. With none it is best that
 /// the server does not take the processor from a function that is about to answer; from one that computes it must, or the
@@ -74,8 +79,8 @@ pub enum Command {
     RunOn(Id, Option<usize>),
     /// All functions together weigh so many eighths of a process on each core.
     Weigh(u64),
-    /// The kernel is to look more often who runs, or not any more.
-    Beat(bool),
+    /// The kernel is to look who runs with pauses of this length, or as it does by itself.
+    Beat(Option<Duration>),
 }
 
 /// How all instances stand.
@@ -88,11 +93,12 @@ pub struct Sharing {
     due: BTreeSet<(Time, Id)>,
     /// What a function's last instance left.
     left: BTreeMap<Arc<str>, Allowance>,
-    /// How many press.
+    /// How many press, and how many have a quota.
     pressing: usize,
+    limited: usize,
     /// Whether anybody who does not stand back wants the processors, and when that was looked at.
     wanted: (Time, bool),
-    beats: bool,
+    beat: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -119,8 +125,9 @@ impl Sharing {
             due: BTreeSet::new(),
             left: BTreeMap::new(),
             pressing: 0,
+            limited: 0,
             wanted: (Time::ZERO, false),
-            beats: false,
+            beat: None,
         }
     }
 
@@ -194,6 +201,7 @@ impl Sharing {
         self.due.remove(&(member.due, id));
         self.turned(member.presses, false, commands);
         if member.quota.is_some() {
+            self.limited -= 1;
             self.gather(commands);
         }
         self.beat(now, commands);
@@ -227,6 +235,7 @@ impl Sharing {
         let member = self.members.get_mut(&id).expect("the caller has found it");
         let quota = member.allowance.quota(wanted);
         if quota != member.quota {
+            self.limited = self.limited + usize::from(quota.is_some()) - usize::from(member.quota.is_some());
             member.quota = quota;
             commands.push(Command::Limit(id, quota));
             self.gather(commands);
@@ -247,10 +256,11 @@ impl Sharing {
     }
 
     fn beat(&mut self, now: Time, commands: &mut Vec<Command>) {
-        let beats = self.pressing > 0 && self.is_wanted(now);
-        if beats != self.beats {
-            self.beats = beats;
-            commands.push(Command::Beat(beats));
+        let is_on = self.pressing > 0 && self.is_wanted(now);
+        let beat = is_on.then_some(if self.limited > 0 { QUICK_BEAT } else { BEAT });
+        if beat != self.beat {
+            self.beat = beat;
+            commands.push(Command::Beat(beat));
         }
     }
 

@@ -231,7 +231,7 @@ impl Looker {
                     self.say(id, |files| files.run_on(&these));
                 }
                 Command::Weigh(weight) => self.weigh(weight),
-                Command::Beat(on) => self.beat.turn(on),
+                Command::Beat(pause) => self.beat.turn(pause),
             }
         }
     }

@@ -9,7 +9,7 @@ struct Machine {
     processors: usize,
     instances: BTreeMap<Id, Instance>,
     weight: u64,
-    beats: bool,
+    beat: Option<Duration>,
 }
 
 /// What it does, and how it was told to stand.
@@ -32,7 +32,7 @@ impl Machine {
     fn new(processors: usize) -> Machine {
         let sharing = Sharing::new(processors, processors);
         let Command::Weigh(weight) = sharing.begin() else { panic!("a weight") };
-        Machine { now: 0, sharing, processors, instances: BTreeMap::new(), weight, beats: false }
+        Machine { now: 0, sharing, processors, instances: BTreeMap::new(), weight, beat: None }
     }
 
     fn begin(&mut self, id: Id, instance: Instance) {
@@ -103,8 +103,8 @@ impl Machine {
                 Command::Weigh(weight) => {
                     assert_ne!(std::mem::replace(&mut self.weight, weight), weight, "{command:?}");
                 }
-                Command::Beat(beats) => {
-                    assert_ne!(std::mem::replace(&mut self.beats, beats), beats, "{command:?}");
+                Command::Beat(beat) => {
+                    assert_ne!(std::mem::replace(&mut self.beat, beat), beat, "{command:?}");
                 }
             }
         }
@@ -129,7 +129,7 @@ impl Machine {
             );
         }
         let any_back = self.instances.values().any(|one| one.back);
-        assert!(any_back || (self.weight == together(0) && !self.beats), "nobody stands back");
+        assert!(any_back || (self.weight == together(0) && self.beat.is_none()), "nobody stands back");
     }
 
     fn back(&self, id: Id) -> bool {
@@ -163,10 +163,10 @@ fn beside_one_that_computes_the_kernel_looks_more_often_and_functions_weigh_less
     machine.begin(2, computes(2));
     machine.run(500);
     assert!(machine.back(2) && !machine.back(1));
-    assert!(machine.beats && machine.weight == together(1));
+    assert_eq!((machine.beat, machine.weight), (Some(BEAT), together(1)));
     assert_eq!((machine.instances[&2].quota, machine.instances[&2].on), (None, None), "it gives way at once");
     machine.end(2);
-    assert!(!machine.beats && machine.weight == together(0));
+    assert_eq!((machine.beat, machine.weight), (None, together(0)));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn nothing_is_done_for_nobody() {
     machine.begin(2, forks(2));
     machine.run(500);
     assert!(machine.back(2) && machine.weight == together(1), "it costs nothing");
-    assert!(!machine.beats && machine.instances[&2].quota.is_none());
+    assert!(machine.beat.is_none() && machine.instances[&2].quota.is_none());
 }
 
 #[test]
@@ -185,11 +185,11 @@ fn who_hinders_others_has_a_quota_and_a_processor_for_it_while_they_want_the_pro
     machine.begin(2, forks(2));
     machine.run(500);
     let held = |machine: &Machine| (machine.instances[&2].quota.is_some(), machine.instances[&2].on);
-    assert_eq!(held(&machine), (true, Some(1)));
+    assert_eq!((held(&machine), machine.beat), ((true, Some(1)), Some(QUICK_BEAT)));
     (machine.one(1).rate, machine.one(1).uses) = (0, [0; 2]);
     machine.run(1_500);
     assert_eq!(held(&machine), (false, None), "nobody else has had an event for a second");
-    assert!(machine.back(2) && !machine.beats);
+    assert!(machine.back(2) && machine.beat.is_none());
     (machine.one(1).rate, machine.one(1).uses) = (QUICK.rate, QUICK.uses);
     machine.run(200);
     assert_eq!(held(&machine), (true, Some(1)));
@@ -285,7 +285,7 @@ fn whatever_instances_do_the_commands_fit_together_and_nothing_holds_once_they_r
         for (id, one) in &machine.instances {
             assert!(!one.back, "{id} has rested: {one:?}");
         }
-        assert!(!machine.beats && machine.weight == together(0));
+        assert_eq!((machine.beat, machine.weight), (None, together(0)));
         assert!(machine.sharing.next().is_none_or(|due| due > machine.time()));
     }
 }
