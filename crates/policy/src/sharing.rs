@@ -20,6 +20,9 @@ const FUNCTIONS: usize = 4096;
 /// Whether anybody wants the processors is looked at again after so long: it takes a look at all.
 const WANTED_EVERY: Duration = Duration::from_millis(20);
 
+/// A look takes some ten microseconds, so that looking at however many takes a tenth of a core or two, and no more.
+const OF_A_LOOK: Duration = Duration::from_micros(100);
+
 /// The kernel looks so often who runs while one that stands back presses: that takes a twentieth of each processor.
 const BEAT: Duration = Duration::from_micros(450);
 /// While one hinders others: a tenth, which that one would have for the most part.
@@ -93,9 +96,10 @@ pub struct Sharing {
     due: BTreeSet<(Time, Id)>,
     /// What a function's last instance left.
     left: BTreeMap<Arc<str>, Allowance>,
-    /// How many press, and how many have a quota.
+    /// How many press, how many have a quota, how many are watched.
     pressing: usize,
     limited: usize,
+    watched: usize,
     /// Whether anybody who does not stand back wants the processors, and when that was looked at.
     wanted: (Time, bool),
     beat: Option<Duration>,
@@ -126,6 +130,7 @@ impl Sharing {
             left: BTreeMap::new(),
             pressing: 0,
             limited: 0,
+            watched: 0,
             wanted: (Time::ZERO, false),
             beat: None,
         }
@@ -186,9 +191,12 @@ impl Sharing {
             commands.push(Command::StandBack(id, verdict.back));
         }
         let pressed = std::mem::replace(&mut member.presses, verdict.presses);
-        (member.back, member.watched) = (verdict.back, verdict.again <= LATEST_BUSY);
+        let watched = verdict.again <= LATEST_BUSY;
+        self.watched = self.watched + usize::from(watched) - usize::from(member.watched);
+        (member.back, member.watched) = (verdict.back, watched);
         let may_have_a_quota = member.quota.is_some() || member.allowance.quota(true).is_some();
-        self.look_at(now + verdict.again, id);
+        let all = OF_A_LOOK.saturating_mul(u32::try_from(self.watched).unwrap_or(u32::MAX));
+        self.look_at(now + verdict.again.max(all), id);
         self.turned(pressed, verdict.presses, commands);
         if may_have_a_quota {
             self.limit(now, id, commands);
@@ -199,6 +207,7 @@ impl Sharing {
     fn ended(&mut self, now: Time, id: Id, commands: &mut Vec<Command>) {
         let Some(member) = self.members.remove(&id) else { return };
         self.due.remove(&(member.due, id));
+        self.watched -= usize::from(member.watched);
         self.turned(member.presses, false, commands);
         if member.quota.is_some() {
             self.limited -= 1;

@@ -10,6 +10,7 @@ struct Machine {
     instances: BTreeMap<Id, Instance>,
     weight: u64,
     beat: Option<Duration>,
+    looks: u64,
 }
 
 /// What it does, and how it was told to stand.
@@ -32,7 +33,7 @@ impl Machine {
     fn new(processors: usize) -> Machine {
         let sharing = Sharing::new(processors, processors);
         let Command::Weigh(weight) = sharing.begin() else { panic!("a weight") };
-        Machine { now: 0, sharing, processors, instances: BTreeMap::new(), weight, beat: None }
+        Machine { now: 0, sharing, processors, instances: BTreeMap::new(), weight, beat: None, looks: 0 }
     }
 
     fn begin(&mut self, id: Id, instance: Instance) {
@@ -74,6 +75,7 @@ impl Machine {
             }
             woken.into_iter().for_each(|id| self.step(Event::Woke(id)));
             while let Some(id) = self.sharing.due(now) {
+                self.looks += 1;
                 let one = &self.instances[&id];
                 let [own, in_kernel] = one.used.map(Duration::from_nanos);
                 let seen = Seen {
@@ -108,7 +110,9 @@ impl Machine {
                 }
             }
         }
-        self.check();
+        if !commands.is_empty() {
+            self.check();
+        }
     }
 
     fn one(&mut self, id: Id) -> &mut Instance {
@@ -223,6 +227,22 @@ fn the_next_instance_of_a_function_goes_on_where_the_last_one_ended() {
     machine.run(1);
     assert!(machine.back(3) && machine.instances[&3].quota.is_some());
     assert!(!machine.back(4), "another function has all of its own");
+}
+
+#[test]
+fn however_many_are_busy_looking_at_them_takes_a_part_of_a_core() {
+    let looks = |instances: u64| {
+        let mut machine = Machine::new(8);
+        for id in 0..instances {
+            machine.begin(id, Instance { uses: [1, 0], rate: 0, ..QUICK });
+        }
+        machine.run(2_000);
+        let before = machine.looks;
+        machine.run(1_000);
+        machine.looks - before
+    };
+    assert_eq!(looks(10), 500, "each fifty times a second");
+    assert!((9_000..=10_100).contains(&looks(1_000)), "ten thousand a second, not fifty");
 }
 
 #[test]
