@@ -179,13 +179,12 @@ def listeners(pids):
     """The addresses (hexadecimal address, port) on which the given processes accept TCP connections."""
     inodes = set()
     for pid in pids:
-        for link in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = os.readlink(link)
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            for link in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    target = os.readlink(link)
+                    if target.startswith("socket:["):
+                        inodes.add(target[8:-1])
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
