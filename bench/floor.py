@@ -79,11 +79,11 @@ def measure(kind, port, groups, pool):
     rounds = []
     for _ in range(ROUNDS):
         neighbours.load(port, "/", 0.5)
-        _, alone = neighbours.load(port, "/", SECONDS)
+        _, alone = neighbours.percentiles(neighbours.load(port, "/", SECONDS))
         lasting = neighbours.BEFORE + SECONDS + 0.2
         running = [pool.submit(bomb, group, kind, lasting) for group in groups]
         time.sleep(neighbours.BEFORE)
-        _, beside = neighbours.load(port, "/", SECONDS)
+        _, beside = neighbours.percentiles(neighbours.load(port, "/", SECONDS))
         for one in running:
             one.result()
         rounds.append((beside / alone, alone, beside))

@@ -1,5 +1,5 @@
 """What a function's callers notice of three other functions that take all they can get: the 99th percentile of its
-latency with them, against that without, in rounds that alternate.
+latency with them, against that without, of all requests of rounds that alternate.
 
 Its requests come one by one at a steady pace, so that it needs less than its share of the processors: that it can have
 more than that while others want it too is nobody's promise. The pace varies by a quarter, always in the same way: many
@@ -71,11 +71,12 @@ def neighbours(tools, scratch, options, bench):
         try:
             for name in options.bombs.split(","):
                 kinds = MIXED if name == "mixed" else [name] * 3
-                for language, (alone, beside) in measure(server, options, pool, bombs, kinds, functions).items():
-                    ratio = statistics.median(b[1] / a[1] for a, b in zip(alone, beside, strict=True))
+                for language, taken in measure(server, options, pool, bombs, kinds, functions).items():
+                    # Of all rounds together: one has too few requests for a 99th percentile that could be compared.
+                    (p50, p99), (p50_beside, p99_beside) = map(percentiles, taken)
+                    ratio = p99_beside / p99
                     worst[language] = max(worst[language], ratio)
-                    of = lambda rounds, n: f"{statistics.median(one[n] for one in rounds):,.0f}"  # noqa: E731
-                    figures = [of(rounds, n) for n in (0, 1) for rounds in (alone, beside)]
+                    figures = [f"{micros:,.0f}" for micros in (p50, p50_beside, p99, p99_beside)]
                     rows.append([" + ".join(kinds) if name == "mixed" else f"3 × {name}", language, *figures, f"{ratio:.1f}"])
         finally:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
@@ -86,16 +87,16 @@ def neighbours(tools, scratch, options, bench):
 
 
 def measure(server, options, pool, bombs, kinds, functions):
-    """Language -> (p50, p99) in µs of each round, alone and beside the bombs."""
+    """Language -> how long each request took, in seconds, alone and beside the bombs."""
     rounds = {language: ([], []) for language in functions}
     for _ in range(options.rounds):
         for language, (alone, beside) in rounds.items():
             load(server.port, function(language), 0.5)  # it is there, and warm
-            alone.append(load(server.port, function(language), options.seconds))
+            alone.extend(load(server.port, function(language), options.seconds))
             lasting = BEFORE + options.seconds + 0.2
             running = [pool.submit(bomb.run, kind, lasting) for bomb, kind in zip(bombs, kinds, strict=True)]
             time.sleep(BEFORE)
-            beside.append(load(server.port, function(language), options.seconds))
+            beside.extend(load(server.port, function(language), options.seconds))
             for one in running:
                 one.result()
             for bomb in bombs:
@@ -109,8 +110,14 @@ def function(language):
     return f"/2015-03-31/functions/{language.lower()}/invocations"
 
 
+def percentiles(taken):
+    """The 50th and the 99th of these times, in µs."""
+    cuts = statistics.quantiles(taken, n=100)
+    return cuts[49] * 1e6, cuts[98] * 1e6
+
+
 def load(port, path, seconds):
-    """Requests over one connection, whether the last one was quick or not; (p50, p99) in µs, each counted from when it was due."""
+    """Requests over one connection, whether the last one was quick or not; what each took, in seconds, from when it was due."""
     request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
     taken, chance = [], random.Random(1)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
@@ -130,5 +137,4 @@ def load(port, path, seconds):
             answered = time.perf_counter()
             taken.append(answered - began)
             due += PACE * chance.uniform(0.75, 1.25)
-    cuts = statistics.quantiles(taken, n=100)
-    return cuts[49] * 1e6, cuts[98] * 1e6
+    return taken
